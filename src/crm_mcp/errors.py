@@ -1,0 +1,157 @@
+"""What can go wrong, named by what the caller can do about it.
+
+`str(error)` is one line, `what is wrong; what to do about it`, made of our words and the caller's own values only.
+What a vendor said stays in `detail`, which is for the log and never reaches a client.
+
+    CrmMcpError
+        SettingsError        the settings can't be right: the start stops
+        CrmError             a call failed; `code` is the contract's word for it
+            InvalidArgument  invalid_argument: say it otherwise
+            NotFound         not_found: look for it first
+            Ambiguous        ambiguous: choose one of the candidates
+            Unauthorized     unauthorized: the key is wrong
+            Forbidden        forbidden: policy or permission
+            PaymentRequired  payment_required: the plan or credit does not cover it
+            Busy             rate_limited: wait
+            Conflict         conflict: the record changed, or exists already
+            Unsupported      unsupported: this CRM can't; others or another tool can
+            VendorError      vendor_error: the CRM failed
+            Unreachable      unreachable: the CRM, or the file it lives in, can't be reached
+            TimedOut         timeout: no answer in time
+            Internal         internal: a fault of this program
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class CrmMcpError(Exception):
+    """The root of everything that this project raises on purpose."""
+
+
+class SettingsError(CrmMcpError):
+    """A setting is unknown, malformed or not allowed; the text names it and the nearest valid one."""
+
+
+class CrmError(CrmMcpError):
+    """A call failed: `what` is wrong, and `fix` says what to do about it.
+
+    `detail` is for the log alone. `wrote` says whether anything was written before it failed, where a write was tried.
+    """
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, what: str, fix: str = "", *, detail: str = "", wrote: bool | None = None) -> None:
+        self.what = what
+        self.fix = fix
+        self.detail = detail
+        self.wrote = wrote
+        super().__init__(f"{what}; {fix}" if fix else what)
+
+
+class InvalidArgument(CrmError):
+    """An argument is not what it must be."""
+
+    code = "invalid_argument"
+
+
+class NotFound(CrmError):
+    """The thing named does not exist."""
+
+    code = "not_found"
+
+
+class Ambiguous(CrmError):
+    """The name fits several things; the text lists them."""
+
+    code = "ambiguous"
+
+
+class Unauthorized(CrmError):
+    """The CRM does not accept the key."""
+
+    code = "unauthorized"
+
+
+class Forbidden(CrmError):
+    """A policy, or the key's permissions, forbid it."""
+
+    code = "forbidden"
+
+
+class PaymentRequired(CrmError):
+    """The CRM's plan or credit does not cover it."""
+
+    code = "payment_required"
+
+
+class Busy(CrmError):
+    """A limit of calls is used up; `retry_after` seconds from now it works again."""
+
+    code = "rate_limited"
+
+    def __init__(self, what: str, fix: str = "", *, retry_after: float, detail: str = "") -> None:
+        super().__init__(what, fix or f"wait {retry_after:.0f} seconds", detail=detail, wrote=False)
+        self.retry_after = retry_after
+
+
+class Conflict(CrmError):
+    """The record has changed since, or exists already."""
+
+    code = "conflict"
+
+
+class Unsupported(CrmError):
+    """This CRM can't do it; the text names what it can do instead."""
+
+    code = "unsupported"
+
+
+class VendorError(CrmError):
+    """The CRM failed, or answered something that makes no sense."""
+
+    code = "vendor_error"
+
+
+class Unreachable(CrmError):
+    """The CRM, or the file that it lives in, can't be reached."""
+
+    code = "unreachable"
+
+
+class TimedOut(CrmError):
+    """No answer came in time."""
+
+    code = "timeout"
+
+
+class Internal(CrmError):
+    """A fault of this program; the log has the rest."""
+
+    code = "internal"
+
+
+MOST_LISTED = 25
+
+
+def nearest(value: str, valid: Iterable[str]) -> str | None:
+    """Return the valid value that looks most like `value`, or None where none does."""
+    import difflib
+
+    by_fold = {each.casefold(): each for each in valid}
+    found = difflib.get_close_matches(value.casefold(), by_fold, n=1, cutoff=0.5)
+    return by_fold[found[0]] if found else None
+
+
+def choices(value: str, valid: Iterable[str]) -> str:
+    """Return the second half of an error: the valid values (at most 25) and the one nearest to `value`."""
+    names = list(valid)
+    if not names:
+        return "there are none"
+    listed = ", ".join(names[:MOST_LISTED]) + (
+        f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    )
+    near = nearest(value, names)
+    return f'valid: {listed}; nearest: "{near}"' if near else f"valid: {listed}"

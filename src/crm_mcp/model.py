@@ -1,0 +1,466 @@
+"""The nouns of a CRM, as an agent sees them: no vendor in them, frozen, times always with a zone.
+
+Absent values are None here and left out of what is served. Ids are strings, as the vendor has them.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+
+from crm_mcp.errors import InvalidArgument
+
+Channel = Literal["email", "sms", "call", "linkedin"]
+CHANNELS: tuple[Channel, ...] = ("email", "sms", "call", "linkedin")
+RecordKind = Literal["lead", "task", "deal", "note"]
+NoteKind = Literal["note", "call", "email", "meeting"]
+ActivityKind = Literal["note", "call", "message", "task"]
+Direction = Literal["inbound", "outbound"]
+Priority = Literal["low", "normal", "high"]
+DealStatus = Literal["open", "won", "lost"]
+StageOwner = Literal["leads", "deals"]
+OptionKind = Literal[
+    "stages", "statuses", "tags", "sequences", "mailboxes", "senders", "lists", "custom_fields", "owners"
+]
+IfExists = Literal["error", "update", "skip"]
+Grouping = Literal["stage", "status", "owner", "tag", "month"]
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_LINE_BREAK = re.compile(r"[\r\n\t\u2028\u2029]+")
+
+
+def now() -> datetime:
+    """Return the present moment in UTC, to the millisecond."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a moment as RFC 3339 in UTC, as `2026-03-20T10:00:00Z`; fractions only where there are any."""
+    utc = moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")
+
+
+def _no_control(text: str) -> str:
+    found = _CONTROL.search(text)
+    if found:
+        raise ValueError(f"has the control character U+{ord(found[0]):04X}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has half of a surrogate pair, which is no character") from None
+    return text
+
+
+def _one_line(text: str) -> str:
+    return _LINE_BREAK.sub(" ", _no_control(text)).strip()
+
+
+Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+Line = Annotated[str, StringConstraints(max_length=200, min_length=1), AfterValidator(_one_line)]
+"""A name: one line of at most 200 characters; control characters are refused, line breaks become spaces."""
+Text = Annotated[str, StringConstraints(max_length=20_000, min_length=1), AfterValidator(_no_control)]
+"""A note: up to 20,000 characters, without control characters but line breaks and tabs."""
+
+
+CustomValue = (
+    Annotated[str, StringConstraints(max_length=20_000), AfterValidator(_no_control)]
+    | int
+    | Annotated[float, Field(allow_inf_nan=False)]
+    | bool
+    | None
+)
+
+
+def fold(text: str) -> str:
+    """Return `text` for comparing: case-folded, stripped of accents, so that `strasse` and `Straße` are one."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_PLAIN).casefold()
+
+
+_PLAIN = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h"})
+
+
+_PLAIN_ADDRESS = re.compile(
+    r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})"
+)
+"""What most addresses look like: nothing in them that the full validation would judge, but the two sets below."""
+
+
+@cache
+def _special() -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names before the @ that are case-insensitive and the ends of domains that are reserved."""
+    from email_validator import SPECIAL_USE_DOMAIN_NAMES
+    from email_validator.rfc_constants import CASE_INSENSITIVE_MAILBOX_NAMES
+
+    return frozenset(CASE_INSENSITIVE_MAILBOX_NAMES), tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES)
+
+
+def email_address(text: str) -> str:
+    """Return an e-mail address in its normal form (no DNS is asked).
+
+    Raises:
+        InvalidArgument: it is no address.
+    """
+    address = text.strip()
+    plain = _PLAIN_ADDRESS.fullmatch(address) if len(address) <= 64 else None
+    if plain:  # an import validates many: this is ten times as fast, and a test holds that it says the same
+        mailboxes, reserved = _special()
+        domain = plain[2].lower()
+        if plain[1].lower() not in mailboxes and not f".{domain}".endswith(reserved):
+            return f"{plain[1]}@{domain}"
+    import email_validator
+
+    try:
+        return email_validator.validate_email(address, check_deliverability=False).normalized
+    except email_validator.EmailNotValidError:
+        raise InvalidArgument(f'"{text[:80]}" is no e-mail address', "give one such as jane@example.com") from None
+
+
+def phone_number(text: str, country: str | None) -> str:
+    """Return a phone number in E.164, as `+14155550123`; national numbers are read with `country`, as `US`.
+
+    Raises:
+        InvalidArgument: it is no possible number, or a national one and no country is set.
+    """
+    import phonenumbers
+
+    shown = text.strip()[:40]
+    try:
+        number = phonenumbers.parse(text.strip(), country)
+    except phonenumbers.NumberParseException as error:
+        if error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE and not text.strip().startswith(
+            "+"
+        ):
+            raise InvalidArgument(
+                f'"{shown}" is a national number and no country is set',
+                "give it with + and the country code, as +14155550123, or set CRM_MCP_COUNTRY",
+            ) from None
+        raise InvalidArgument(f'"{shown}" is no phone number', "give one such as +14155550123") from None
+    if not phonenumbers.is_possible_number(number) or number.extension:
+        raise InvalidArgument(f'"{shown}" is no possible phone number', "give one such as +14155550123")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+class Record(BaseModel):
+    """The root of all nouns: frozen, and built only when first used (start-up counts)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as it is served: JSON values, absent fields left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Lead(Record):
+    """A person, as the CRM has them."""
+
+    id: str
+    name: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+    phone: str | None = None
+    company: str | None = None
+    title: str | None = None
+    status: str | None = None
+    stage: str | None = None
+    tags: tuple[str, ...] | None = None
+    owner: str | None = None
+    created_at: Moment | None = None
+    updated_at: Moment | None = None
+    last_contacted_at: Moment | None = None
+    do_not_contact: tuple[Channel, ...] | None = None
+    """The channels that are blocked; None where none is."""
+    custom_fields: dict[str, CustomValue] | None = None
+    url: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What a person calls this lead: the name, else the company, an address or the id."""
+        return self.name or self.company or self.email or self.phone or self.id
+
+
+class LeadFields(Record):
+    """What can be written of a lead. None leaves a field as it is; see `LeadUpdate.clear` for emptying one."""
+
+    name: Line | None = None
+    first_name: Line | None = None
+    last_name: Line | None = None
+    email: str | None = None
+    phone: str | None = None
+    company: Line | None = None
+    title: Line | None = None
+    status: Line | None = None
+    owner: Line | None = None
+    tags: tuple[Line, ...] | None = None
+    custom_fields: dict[Line, CustomValue] | None = None
+
+
+class LeadDraft(LeadFields):
+    """A lead to be created."""
+
+    list: Line | None = None
+
+
+class LeadUpdate(LeadFields):
+    """Changes to a lead; `clear` names the fields to empty."""
+
+    clear: tuple[str, ...] = ()
+
+
+class LeadFilter(Record):
+    """Which leads to find. Each backend says in `lead_filters` which of these it can do."""
+
+    query: str | None = None
+    status: str | None = None
+    stage: str | None = None
+    tag: str | None = None
+    owner: str | None = None
+    list: str | None = None
+    created_after: Moment | None = None
+    not_contacted_since: Moment | None = None
+    sort: str | None = None
+
+
+class Note(Record):
+    """Something that was said or done."""
+
+    id: str
+    lead_id: str | None = None
+    content: str | None = None
+    kind: NoteKind | None = None
+    outcome: str | None = None
+    occurred_at: Moment | None = None
+    duration_seconds: int | None = None
+    direction: Direction | None = None
+
+
+class NoteDraft(Record):
+    """A note to be logged."""
+
+    content: Text
+    kind: NoteKind = "note"
+    outcome: Line | None = None
+    occurred_at: Moment | None = None
+    duration_seconds: int | None = None
+    direction: Direction | None = None
+
+
+class Task(Record):
+    """A to-do."""
+
+    id: str
+    lead_id: str | None = None
+    title: str | None = None
+    due_at: Moment | None = None
+    priority: Priority | None = None
+    completed: bool | None = None
+
+
+class TaskFields(Record):
+    """What can be written of a task; None leaves a field as it is."""
+
+    title: Line | None = None
+    due_at: Moment | None = None
+    priority: Priority | None = None
+    completed: bool | None = None
+
+
+class Deal(Record):
+    """A sale in the making."""
+
+    id: str
+    lead_id: str | None = None
+    name: str | None = None
+    value: float | None = None
+    currency: str | None = None
+    stage: str | None = None
+    status: DealStatus | None = None
+    closes_at: Moment | None = None
+    owner: str | None = None
+
+
+class DealFields(Record):
+    """What can be written of a deal; None leaves a field as it is."""
+
+    name: Line | None = None
+    value: float | None = None
+    currency: str | None = None
+    status: DealStatus | None = None
+    closes_at: Moment | None = None
+
+
+class DealFilter(Record):
+    """Which deals to list."""
+
+    stage: str | None = None
+    lead: str | None = None
+    status: str | None = None
+    owner: str | None = None
+    closes_before: Moment | None = None
+
+
+class Call(Record):
+    """A phone call, with recording and transcript where there is one."""
+
+    id: str
+    lead_id: str | None = None
+    direction: Direction | None = None
+    duration_seconds: int | None = None
+    outcome: str | None = None
+    started_at: Moment | None = None
+    recording_url: str | None = None
+    transcript: str | None = None
+
+
+class Message(Record):
+    """An e-mail, SMS or LinkedIn message."""
+
+    id: str
+    lead_id: str | None = None
+    channel: Channel | None = None
+    direction: Direction | None = None
+    subject: str | None = None
+    body: str | None = None
+    status: str | None = None
+    sent_at: Moment | None = None
+
+
+class Activity(Record):
+    """A note, call, message or task of a lead, in one shape."""
+
+    kind: ActivityKind
+    id: str
+    at: Moment | None = None
+    text: str | None = None
+    channel: str | None = None
+    direction: Direction | None = None
+    outcome: str | None = None
+    completed: bool | None = None
+
+
+class Mailbox(Record):
+    """A mailbox that e-mail can be sent from."""
+
+    id: str
+    address: str
+    default: bool = False
+
+
+class Option(Record):
+    """One valid value of a field: a stage, tag, sequence, mailbox ..."""
+
+    id: str
+    name: str
+    of: StageOwner | None = None
+    """For stages: whether they sit on leads or on deals."""
+
+
+class SequenceStep(Record):
+    """One message of a sequence, `after_days` days after the one before."""
+
+    position: int
+    after_days: int
+    channel: Channel
+    subject: str | None = None
+    body: str
+
+
+class DueStep(Record):
+    """A step of a sequence that is due for a lead."""
+
+    sequence: str
+    lead_id: str
+    lead: str
+    position: int
+    channel: Channel
+    due_at: Moment
+
+
+class Sequence(Record):
+    """A series of messages that leads are enrolled in."""
+
+    id: str
+    name: str
+    active: int = 0
+    """How many leads are enrolled now."""
+    steps: tuple[SequenceStep, ...] = ()
+
+
+class Group(Record):
+    """One group of a pipeline: how many, and worth how much."""
+
+    name: str
+    count: int
+    value: float | None = None
+
+
+class Pipeline(Record):
+    """What `get_pipeline` answers; `partial` where the vendor has too many to count."""
+
+    groups: tuple[Group, ...]
+    total: int
+    partial: bool = False
+
+
+class Delivery(Record):
+    """What became of a message: `delivered` is False where it was only recorded, and `note` says why."""
+
+    message: Message
+    delivered: bool
+    note: str | None = None
+
+
+class Account(Record):
+    """What `crm-mcp check` found behind a connection."""
+
+    user: str | None = None
+    found: str
+    """One line for people: what is there."""
+
+
+T = TypeVar("T")
+
+
+class Page(Record, Generic[T]):
+    """A part of a list: `next` is the backend's own position of what follows, None at the end."""
+
+    items: tuple[T, ...] = ()
+    next: str | None = None
+    total: int | None = None
+    """How many there are in all, where the backend counts them."""
+
+
+class Slice(Record):
+    """Which part of a list is wanted: at most `limit` items after `position`."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    position: str | None = None
+
+
+class Rejected(Record):
+    """One item of a batch that was not done, and why."""
+
+    item: str
+    reason: str
+
+
+class ImportRow(Record):
+    """One lead of a bulk import. `key` is the fingerprint of its source row: a second import of it is recognised."""
+
+    draft: LeadDraft
+    key: str | None = None
+
+
+class ImportOutcome(Record):
+    """What became of one row of an import."""
+
+    outcome: Literal["created", "updated", "skipped", "failed"]
+    id: str | None = None
+    reason: str | None = None
