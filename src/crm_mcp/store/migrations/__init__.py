@@ -1,0 +1,1 @@
+"""The way from each older layout of the state to the newest."""

@@ -1,0 +1,284 @@
+"""The file: made, migrated, opened by many, and broken in the ways that files break."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import anyio
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from conftest import Start, asked
+from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
+
+from crm_mcp.errors import Unreachable
+from crm_mcp.store import FILE_NAME, Store, open_store
+from crm_mcp.store.database import MIGRATIONS, Database
+from crm_mcp.store.tables import HEAD, metadata
+
+
+def python(code: str, *arguments: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments], capture_output=True, text=True, check=True, timeout=20
+    )
+    return ran.stdout.strip()
+
+
+def layout(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as raw:
+        found = raw.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'")
+        return {" ".join(sql.split()) for (sql,) in found}
+
+
+def test_importing_and_opening_load_no_database_library(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, crm_mcp.store; crm_mcp.store.open_store(pathlib.Path(sys.argv[1]) / 'new');"
+        "print(sorted({'sqlalchemy', 'alembic', 'sqlite3'} & set(sys.modules)))"
+    )
+
+    assert python(code, str(tmp_path)) == "[]"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_at_the_newest_layout_is_opened_without_the_migration_library(folder: Path) -> None:
+    code = (
+        "import sys, pathlib, anyio, crm_mcp.store\n"
+        "async def main():\n"
+        "    store = crm_mcp.store.open_store(pathlib.Path(sys.argv[1]))\n"
+        "    await store.get('a_x')\n"
+        "    await store.aclose()\n"
+        "anyio.run(main)\n"
+        "print(sorted({'sqlalchemy', 'alembic'} & set(sys.modules)))"
+    )
+
+    assert python(code, str(folder)) == "['sqlalchemy']"
+
+
+def test_the_constant_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_migrating_from_nothing_gives_the_tables(template: Path, tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path / 'direct'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    migrated = create_engine(f"sqlite:///{template}")
+
+    with migrated.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    migrated.dispose()
+
+    assert differences == []
+    assert layout(template) == layout(tmp_path / "direct")
+
+
+async def test_a_new_folder_and_file_are_for_this_user_alone(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "100%" / "état")
+    await store.begin(asked(), "policy")
+
+    folder = tmp_path / "100%" / "état"
+    assert (folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
+    assert {each.stat().st_mode & 0o077 for each in (folder, *folder.iterdir())} == {0}
+    await store.aclose()
+
+
+def test_every_connection_is_set_up(folder: Path) -> None:
+    database = Database(folder / FILE_NAME, 2)
+    with database.reading() as first, database.reading() as second:
+        for connection in (first, second):
+            pragmas = ("journal_mode", "synchronous", "busy_timeout", "foreign_keys")
+            found = [connection.exec_driver_sql(f"PRAGMA {each}").scalar_one() for each in pragmas]
+            assert found == ["wal", 2, 5000, 1]
+    database.close()
+
+
+def test_a_transaction_that_fails_leaves_nothing(folder: Path) -> None:
+    database = Database(folder / FILE_NAME, 1)
+
+    def fail() -> None:
+        with database.writing() as connection:
+            connection.exec_driver_sql("UPDATE counters SET value = 7")
+            raise RuntimeError("here")
+
+    with pytest.raises(RuntimeError, match="here"):
+        fail()
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT value FROM counters").scalar_one() == 0
+    database.close()
+
+
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as raw:
+        raw.execute("CREATE TABLE notes (x)")
+    before = layout(tmp_path / FILE_NAME)
+    database = Database(tmp_path / FILE_NAME, 1)
+
+    with pytest.raises(Unreachable, match="is of another program"), database.reading():
+        pass
+
+    assert layout(tmp_path / FILE_NAME) == before
+
+
+async def test_processes_that_make_the_file_at_once_all_succeed(tmp_path: Path, start: Start) -> None:
+    folder = tmp_path / "new"
+    workers = start(4, "create", folder)
+
+    for worker in workers:
+        worker.go()
+    ids = {worker.line() for worker in workers}
+
+    store = Store(folder)
+    rows, _ = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=9)
+    assert {row.id for row in rows} == ids
+    assert len(ids) == 4
+    await store.aclose()
+
+
+async def refused(store: Store, words: str) -> Unreachable:
+    with pytest.raises(Unreachable, match=words) as caught:
+        await store.begin(asked(), "policy")
+    await store.aclose()
+    assert caught.value.wrote is False
+    assert "CRM_MCP_DATA_DIR" in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to have a header of a hundred bytes" * 9, b"x"])
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE_NAME).write_bytes(content)
+
+    await refused(open_store(tmp_path), "is no database of crm-mcp; move it away")
+
+    assert (tmp_path / FILE_NAME).read_bytes() == content
+
+
+async def test_a_file_of_a_newer_version_is_left_alone(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / FILE_NAME)) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+        raw.commit()
+    before = layout(folder / FILE_NAME)
+
+    await refused(open_store(folder), "was made by a newer crm-mcp; update crm-mcp")
+
+    assert layout(folder / FILE_NAME) == before
+
+
+async def test_a_damaged_file_is_named(store: Store, folder: Path) -> None:
+    for number in range(40):
+        await store.begin(asked(arguments={"text": "x" * 2000, "number": number}), "policy")
+    await store.aclose()
+    path = folder / FILE_NAME
+    path.write_bytes(path.read_bytes()[:8192] + b"\x7f" * (path.stat().st_size - 8192))
+
+    await refused(open_store(folder), "is damaged")
+
+
+async def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+
+    await refused(open_store(tmp_path / "state"), "can't be made")
+
+
+async def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+
+    await refused(open_store(tmp_path), "can't be opened")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(disk)]
+    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("a small disk needs Linux, root and the right to mount")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(ballast: Path) -> None:
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+
+
+async def begin_many(store: Store) -> None:
+    for _ in range(200):
+        await store.begin(asked(arguments={"text": "x" * 9000}), "policy")
+
+
+async def test_a_full_disk_refuses_and_loses_nothing(small_disk: Path) -> None:
+    store = open_store(small_disk)
+    first = await store.begin(asked(), "policy")
+    ballast = small_disk / "ballast"
+    fill(ballast)
+
+    with pytest.raises(Unreachable, match="the disk is full") as caught:
+        await begin_many(store)
+    assert caught.value.wrote is False
+
+    assert await store.get(first.id) == first
+    ballast.unlink()
+    assert (await store.settle(first.id, "done")).status == "done"
+    await store.aclose()
+
+
+async def test_a_new_file_on_a_full_disk_is_refused(small_disk: Path) -> None:
+    fill(small_disk / "ballast")
+
+    await refused(open_store(small_disk), "the disk is full|can't be opened|the disk fails")
+
+
+async def test_a_read_only_disk_is_refused(small_disk: Path) -> None:
+    store = open_store(small_disk)
+    await store.begin(asked(), "policy")
+    await store.aclose()
+    await anyio.run_process(["mount", "-o", "remount,ro", str(small_disk)])
+
+    await refused(open_store(small_disk), "read-only|can't be opened")
+
+
+async def test_a_store_can_be_used_again_after_closing(store: Store) -> None:
+    await store.aclose()
+    action = await store.begin(asked(), "policy")
+    await store.aclose()
+
+    assert await store.get(action.id) == action
+
+
+async def test_a_file_that_another_program_holds_can_be_read_and_is_written_later(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crm_mcp.store.database.PRAGMAS", ("PRAGMA busy_timeout=0",))
+    action = await store.begin(asked(), "policy")
+
+    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unreachable, match="is in use by another program; try again") as caught:
+            await store.settle(action.id, "done")
+        assert caught.value.wrote is False
+        assert await store.get(action.id) == action
+
+    assert (await store.settle(action.id, "done")).status == "done"
+
+
+async def test_a_faulty_statement_is_no_fault_of_the_file(folder: Path) -> None:
+    database = Database(folder / FILE_NAME, 1)
+
+    with pytest.raises(OperationalError, match="no such table"), database.reading() as connection:
+        connection.exec_driver_sql("SELECT * FROM missing")
+
+    database.close()

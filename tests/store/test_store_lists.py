@@ -1,0 +1,211 @@
+"""Many actions: pages of a list, and the feed of changes."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+import anyio
+import pytest
+from conftest import Clock, Start, all_pages, asked
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.store import FILE_NAME, Action, Status, Store
+
+TTL = timedelta(minutes=10)
+LEADS = (None, "l1", "l2")
+CALLERS = ("ops", "someone")
+KINDS = ("lead", "task", "deal")
+
+steps = st.tuples(
+    st.sampled_from(("propose", "begin", "blocked", "done", "failed", "undone")),
+    st.sampled_from(CALLERS),
+    st.sampled_from(LEADS),
+    st.sets(st.sampled_from(KINDS)),
+    st.sampled_from((0, 0, 1, 400)),  # seconds that pass
+)
+
+
+@asynccontextmanager
+async def scratch(template: Path, clock: Clock) -> AsyncGenerator[Store]:
+    """A store for one example: fixtures are made once for all of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(template, Path(folder) / FILE_NAME)
+        store = Store(Path(folder), clock=clock)
+        yield store
+        await store.aclose()
+
+
+async def act(store: Store, step: tuple[str, str, str | None, set[str], int], number: int) -> str:
+    what, caller, lead, kinds, _ = step
+    new = asked(caller=caller, lead=lead, digest=f"d{number}")
+    if what == "propose":
+        return (await store.propose(new, TTL)).id
+    if what == "blocked":
+        return (await store.note(new, "blocked", None)).id
+    action = await store.begin(new, "policy")
+    if what in {"done", "undone"}:
+        await store.settle(action.id, "done", touched=tuple((kind, "1") for kind in sorted(kinds)))
+    if what == "undone":
+        assert await store.mark_undone(action.id, caller)
+    if what == "failed":
+        await store.settle(action.id, "failed", touched=(("lead", "1"),))
+    return action.id
+
+
+@settings(max_examples=25, deadline=None)
+@given(plan=st.lists(steps, max_size=14), limit=st.integers(1, 6), caller=st.sampled_from((None, *CALLERS)))
+async def test_pages_hold_every_action_once_newest_first(
+    template: Path, plan: list[Any], limit: int, caller: str | None
+) -> None:
+    clock = Clock()
+    async with scratch(template, clock) as store:
+        ids: list[str] = []
+        for number, step in enumerate(plan):
+            ids.append(await act(store, step, number))
+            clock.advance(seconds=step[4])
+
+        # What a row reads as by itself decides where the filters list it.
+        seen = [found for each in reversed(ids) if (found := await store.get(each))]
+        for status in (None, *get_args(Status)):
+            for lead in LEADS:
+                wanted = [
+                    row
+                    for row in seen
+                    if caller in {None, row.caller} and status in {None, row.status} and lead in {None, row.lead}
+                ]
+                assert await all_pages(store, limit, caller, status, lead) == wanted
+
+
+async def test_what_comes_between_two_pages_shifts_nothing(store: Store) -> None:
+    ids = [(await store.begin(asked(), "policy")).id for _ in range(5)]
+    first, after = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=2)
+    await store.begin(asked(), "policy")
+
+    second, after = await store.list_actions(caller=None, status=None, lead=None, after=after, limit=3)
+
+    assert [row.id for row in (*first, *second)] == ids[::-1]
+    assert after is None
+
+
+@pytest.mark.parametrize("position", ["", "x", "-1", "1.5", "٣", "9" * 19, "9" * 40])
+async def test_a_made_up_position_is_refused(store: Store, position: str) -> None:
+    with pytest.raises(InvalidArgument):
+        await store.list_actions(caller=None, status=None, lead=None, after=position, limit=1)
+    with pytest.raises(InvalidArgument):
+        await store.changes(since=None, kinds=(), after=position, limit=1)
+
+
+async def test_a_position_of_another_state_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidArgument, match="no position of this state; start again"):
+        await store.changes(since=None, kinds=(), after="1", limit=1)
+
+
+async def drained(store: Store, position: str, limit: int, kinds: tuple[str, ...] = ()) -> tuple[list[Action], str]:
+    rows: list[Action] = []
+    more = True
+    while more:
+        page, position, more = await store.changes(since=None, kinds=kinds, after=position, limit=limit)
+        assert len(page) == limit or not more
+        rows += page
+    return rows, position
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    plan=st.lists(st.one_of(steps, st.none()), max_size=16),
+    limit=st.integers(1, 4),
+    kinds=st.sets(st.sampled_from(KINDS)).map(sorted).map(tuple),
+)
+async def test_a_reader_of_changes_sees_each_once_in_order(
+    template: Path, plan: list[Any], limit: int, kinds: tuple[str, ...]
+) -> None:
+    clock = Clock()
+    async with scratch(template, clock) as store:
+        seen: list[str] = []
+        expected: list[str] = []
+        _, position, _ = await store.changes(since=None, kinds=kinds, after=None, limit=limit)
+        for number, step in enumerate([*plan, None]):
+            if step is None:
+                rows, position = await drained(store, position, limit, kinds)
+                seen += [row.id for row in rows]
+                continue
+            action_id = await act(store, step, number)
+            if step[0] in {"done", "undone"} and (step[3] & set(kinds) if kinds else step[3]):
+                expected.append(action_id)
+
+        assert seen == expected
+
+
+async def test_without_since_and_after_the_feed_starts_now(store: Store) -> None:
+    begun = await store.begin(asked(), "policy")
+    await store.settle(begun.id, "done", touched=(("lead", "1"),))
+
+    rows, position, more = await store.changes(since=None, kinds=(), after=None, limit=5)
+
+    assert (rows, more) == ((), False)
+    assert await drained(store, position, 5) == ([], position)
+
+
+async def test_changes_come_in_the_order_of_finishing_from_a_moment_on(store: Store, clock: Clock) -> None:
+    ids = [(await store.begin(asked(), "policy")).id for _ in range(4)]
+    for each in (ids[3], ids[0], ids[2]):
+        clock.advance(milliseconds=1)
+        await store.settle(each, "done", touched=(("lead", each),))
+    since = clock.moment - timedelta(milliseconds=1)
+
+    rows, position, more = await store.changes(since=since, kinds=("lead",), after=None, limit=1)
+    rest, end, _ = await store.changes(since=since, kinds=("lead",), after=position, limit=5)
+
+    assert [row.id for row in (*rows, *rest)] == [ids[0], ids[2]]
+    assert more
+    assert await store.changes(since=clock.moment + TTL, kinds=(), after=None, limit=5) == ((), end, False)
+
+
+async def test_a_clock_that_is_set_back_hides_no_change(store: Store, clock: Clock) -> None:
+    _, position, _ = await store.changes(since=clock.moment, kinds=(), after=None, limit=5)
+    clock.advance(hours=-1)
+    begun = await store.begin(asked(), "policy")
+    done = await store.settle(begun.id, "done", touched=(("lead", "1"),))
+
+    assert (await drained(store, position, 5))[0] == [done]
+
+
+async def test_an_undone_change_is_not_shown_again(store: Store) -> None:
+    _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=5)
+    begun = await store.begin(asked(), "policy")
+    await store.settle(begun.id, "done", touched=(("lead", "1"),))
+    rows, position = await drained(store, position, 5)
+    assert len(rows) == 1
+
+    assert await store.mark_undone(begun.id, "ops")
+
+    assert (await drained(store, position, 5))[0] == []
+
+
+async def test_a_reader_misses_nothing_while_processes_write(store: Store, folder: Path, start: Start) -> None:
+    _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=7)
+    workers = start(3, "write", folder, "40")
+    seen: list[str] = []
+
+    for worker in workers:
+        worker.go()
+    with anyio.fail_after(20):
+        while len(seen) < 120:
+            rows, position = await drained(store, position, 7)
+            seen += [row.id for row in rows]
+
+    written: list[list[str]] = [worker.line() for worker in workers]
+    rows, _ = await drained(store, position, 7)
+    assert rows == []
+    assert sorted(seen) == sorted(itertools.chain(*written))
+    for ids in written:
+        assert [each for each in seen if each in set(ids)] == ids
