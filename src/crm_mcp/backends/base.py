@@ -1,0 +1,326 @@
+"""What a CRM must offer, as small protocols by capability.
+
+A backend inherits the protocols it can serve: its class line is the list of its capabilities, and a missing verb fails
+in the type checker and at construction. Tools name the protocol that they need and appear only where it is inherited.
+
+Shared by all verbs: ids are strings as the vendor has them; a verb raises `NotFound` for an id that isn't there,
+`InvalidArgument` (with the valid values) for a value that the CRM does not know, `Unreachable` where the CRM can't be
+reached and `VendorError` where it fails. Lists take a `Slice` and return a `Page` whose `next` is the backend's own
+position: a number, an offset, a key, whatever it needs, as text.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence as Seq
+from datetime import datetime
+from typing import ClassVar
+
+from crm_mcp.model import (
+    Account,
+    Activity,
+    ActivityKind,
+    Call,
+    Channel,
+    Deal,
+    DealFields,
+    DealFilter,
+    Delivery,
+    DueStep,
+    Grouping,
+    IfExists,
+    ImportOutcome,
+    ImportRow,
+    Lead,
+    LeadDraft,
+    LeadFilter,
+    LeadUpdate,
+    Mailbox,
+    Message,
+    Note,
+    NoteDraft,
+    Option,
+    OptionKind,
+    Page,
+    Pipeline,
+    RecordKind,
+    Sequence,
+    Slice,
+    StageOwner,
+    Task,
+    TaskFields,
+)
+
+
+class Backend(ABC):
+    """One CRM behind one connection. Construction does no I/O; the first verb connects."""
+
+    vendor: ClassVar[str]
+
+    @abstractmethod
+    async def check(self) -> Account:
+        """Make one cheap authenticated read and say what is there."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Let go of what is open; the backend is not used again."""
+
+    @classmethod
+    def capabilities(cls) -> tuple[str, ...]:
+        """Return the names of the protocols that this backend serves, sorted."""
+        return tuple(sorted(each.__name__ for each in cls.__mro__ if Capability in each.__bases__))
+
+
+class Capability(ABC):
+    """The root of the protocols: what inherits it directly is a capability."""
+
+
+class FindsLeads(Capability):
+    """Finds and reads leads."""
+
+    lead_filters: ClassVar[frozenset[str]]
+    """The fields of `LeadFilter` that it can do."""
+    lead_sorts: ClassVar[tuple[str, ...]]
+    """The valid values of `LeadFilter.sort`, the default first; `-` before a name is descending."""
+
+    @abstractmethod
+    async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
+        """Find leads; newest first where no sort is given."""
+
+    @abstractmethod
+    async def get_lead(self, lead: str) -> Lead:
+        """Read one lead by its id."""
+
+    @abstractmethod
+    async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
+        """Return the leads that have exactly this address (`email`) or E.164 number (`sms`, `call`); at most 10."""
+
+
+class WritesLeads(Capability):
+    """Creates and changes leads."""
+
+    @abstractmethod
+    async def create_lead(self, draft: LeadDraft) -> Lead:
+        """Create one. Raises Conflict where one with this address or number exists; nothing is written then."""
+
+    @abstractmethod
+    async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
+        """Change one; returns it as it is now."""
+
+
+class TagsLeads(Capability):
+    """Adds tags to leads and takes them off."""
+
+    @abstractmethod
+    async def tag_lead(self, lead: str, add: Seq[str], remove: Seq[str]) -> Lead:
+        """Change the tags; new ones are created, ones that are not there are no error."""
+
+
+class ImportsLeads(Capability):
+    """Takes many leads at once."""
+
+    import_size: ClassVar[int]
+    """How many rows one call takes."""
+
+    @abstractmethod
+    async def import_leads(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
+        """Import rows, one outcome a row, in order. A row that is known by key, address or number follows `if_exists`.
+
+        All rows of a call are written together or none is.
+        """
+
+
+class ReadsActivity(Capability):
+    """Reads what happened with a lead."""
+
+    activity_kinds: ClassVar[tuple[ActivityKind, ...]]
+
+    @abstractmethod
+    async def list_activity(
+        self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
+    ) -> Page[Activity]:
+        """List notes, calls, messages and tasks in one shape, newest first."""
+
+
+class LogsNotes(Capability):
+    """Writes and reads notes."""
+
+    @abstractmethod
+    async def log_note(self, lead: str, draft: NoteDraft) -> Note:
+        """Log a note, call, e-mail or meeting."""
+
+    @abstractmethod
+    async def list_notes(self, lead: str, part: Slice) -> Page[Note]:
+        """List a lead's notes, newest first."""
+
+    @abstractmethod
+    async def get_note(self, note: str) -> Note:
+        """Read one note by its id."""
+
+
+class ReadsCalls(Capability):
+    """Reads calls."""
+
+    @abstractmethod
+    async def get_call(self, call: str) -> Call:
+        """Read one call, with recording and transcript where there is one."""
+
+    @abstractmethod
+    async def list_calls(self, lead: str, part: Slice) -> Page[Call]:
+        """List a lead's calls, newest first, without transcripts."""
+
+
+class ReadsMessages(Capability):
+    """Reads e-mails and SMS."""
+
+    @abstractmethod
+    async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
+        """List a lead's messages, newest first."""
+
+
+class KeepsTasks(Capability):
+    """Keeps to-dos."""
+
+    @abstractmethod
+    async def list_tasks(
+        self, lead: str | None, completed: bool | None, due_before: datetime | None, part: Slice
+    ) -> Page[Task]:
+        """List tasks, the one due first first, those without a date last."""
+
+    @abstractmethod
+    async def get_task(self, task: str) -> Task:
+        """Read one task."""
+
+    @abstractmethod
+    async def create_task(self, lead: str | None, fields: TaskFields) -> Task:
+        """Create a task; `fields.title` is set."""
+
+    @abstractmethod
+    async def update_task(self, task: str, fields: TaskFields, clear: Seq[str] = ()) -> Task:
+        """Change a task; `clear` names fields to empty."""
+
+
+class ReadsDeals(Capability):
+    """Reads deals."""
+
+    deal_filters: ClassVar[frozenset[str]]
+
+    @abstractmethod
+    async def list_deals(self, wanted: DealFilter, part: Slice) -> Page[Deal]:
+        """List deals, newest first."""
+
+    @abstractmethod
+    async def get_deal(self, deal: str) -> Deal:
+        """Read one deal."""
+
+
+class WritesDeals(Capability):
+    """Creates and changes deals."""
+
+    @abstractmethod
+    async def create_deal(self, lead: str | None, fields: DealFields, stage: str | None) -> Deal:
+        """Create a deal; `fields.name` is set, `stage` is the id of a stage."""
+
+    @abstractmethod
+    async def update_deal(self, deal: str, fields: DealFields, clear: Seq[str] = ()) -> Deal:
+        """Change a deal; `clear` names fields to empty."""
+
+
+class MovesDeals(Capability):
+    """Stages sit on deals."""
+
+    @abstractmethod
+    async def move_deal(self, deal: str, stage: str) -> Deal:
+        """Move a deal to the stage with this id."""
+
+
+class MovesLeads(Capability):
+    """Stages sit on leads."""
+
+    @abstractmethod
+    async def move_lead(self, lead: str, stage: str) -> Lead:
+        """Move a lead to the stage with this id."""
+
+
+class SumsPipeline(Capability):
+    """Counts and sums deals or leads by group."""
+
+    @abstractmethod
+    async def pipeline(self, of: StageOwner, by: Grouping) -> Pipeline:
+        """Group all deals or leads; stages come in their own order."""
+
+
+class ListsOptions(Capability):
+    """Lists the valid values of fields."""
+
+    option_kinds: ClassVar[tuple[OptionKind, ...]]
+
+    @abstractmethod
+    async def list_options(self, kind: OptionKind) -> tuple[Option, ...]:
+        """List the values, stages in their order, others by name."""
+
+
+class SendsEmail(Capability):
+    """Sends e-mail."""
+
+    @abstractmethod
+    async def mailboxes(self) -> tuple[Mailbox, ...]:
+        """List the mailboxes that can send."""
+
+    @abstractmethod
+    async def send_email(self, lead: Lead, mailbox: Mailbox, subject: str, body: str, reply_to: str | None) -> Delivery:
+        """Send plain text to the lead's address, once."""
+
+
+class SendsSms(Capability):
+    """Sends SMS."""
+
+    @abstractmethod
+    async def send_sms(self, lead: Lead, text: str) -> Delivery:
+        """Send a text to the lead's number, once."""
+
+
+class RunsSequences(Capability):
+    """Enrols leads in sequences."""
+
+    @abstractmethod
+    async def sequences(self) -> tuple[Sequence, ...]:
+        """List the sequences with their steps."""
+
+    @abstractmethod
+    async def due_steps(self) -> tuple[DueStep, ...]:
+        """Return the steps that are due now, the earliest first, at most 100."""
+
+    @abstractmethod
+    async def enroll(self, sequence: str, lead: str) -> str | None:
+        """Enrol a lead; returns why it was not done (enrolled already), else None."""
+
+    @abstractmethod
+    async def unenroll(self, sequence: str, lead: str) -> str | None:
+        """Take a lead out; returns why it was not done (not enrolled), else None."""
+
+
+class KeepsBlocklist(Capability):
+    """Keeps the addresses that must not be contacted, by itself."""
+
+    @abstractmethod
+    async def block(self, lead: Lead, channels: Seq[Channel], reason: str | None) -> None:
+        """Block a lead's addresses on these channels."""
+
+    @abstractmethod
+    async def unblock(self, lead: Lead, channels: Seq[Channel]) -> None:
+        """Lift the block."""
+
+
+class DeletesRecords(Capability):
+    """Deletes records."""
+
+    deletes: ClassVar[frozenset[RecordKind]]
+
+    @abstractmethod
+    async def goes_with(self, kind: RecordKind, record: str) -> dict[str, int]:
+        """Count what a deletion takes along, as `{"notes": 3, "deals": 1}`."""
+
+    @abstractmethod
+    async def delete(self, kind: RecordKind, record: str) -> None:
+        """Delete a record and what goes with it."""

@@ -1,0 +1,313 @@
+"""Leads: created, changed, tagged and moved."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
+from typing import Any, ClassVar
+
+from crm_mcp.backends.base import FindsLeads, MovesLeads, TagsLeads, WritesLeads
+from crm_mcp.backends.local import labels, rows
+from crm_mcp.backends.local.database import File
+from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
+from crm_mcp.backends.local.words import index_lead
+from crm_mcp.errors import Conflict, InvalidArgument, choices
+from crm_mcp.model import (
+    Channel,
+    CustomValue,
+    Lead,
+    LeadDraft,
+    LeadFields,
+    LeadFilter,
+    LeadUpdate,
+    Page,
+    Slice,
+    email_address,
+    phone_number,
+)
+
+PLAIN = ("name", "first_name", "last_name", "email", "phone", "company", "title")
+"""The fields that are columns of text."""
+CLEARABLE = (
+    *("first_name", "last_name", "email", "phone", "company", "title"),
+    "status",
+    "owner",
+    "tags",
+    "custom_fields",
+)
+_ONE_CUSTOM = "custom_fields."
+_MOST_AT_ADDRESS = 10
+_LONGEST_TAG = 200
+
+INSERT = """INSERT INTO leads (n, name, first_name, last_name, email, phone, company, title, email_key, sort_name,
+    status, owner, stage, custom_fields, origin, created_at, updated_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+
+class LocalLeads(FindsLeads, WritesLeads, TagsLeads, MovesLeads):
+    """Leads in the file; a stage is the lead's own, beside those of its deals."""
+
+    lead_filters: ClassVar[frozenset[str]] = frozenset(LeadFilter.model_fields)
+    lead_sorts: ClassVar[tuple[str, ...]] = SORTS
+
+    _file: File
+    _country: str | None
+
+    async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
+        """Find leads; `total` is exact up to 10,000 and None beyond."""
+        return await self._file.read(lambda db: search(db, wanted, part))
+
+    async def get_lead(self, lead: str) -> Lead:
+        """Read one lead."""
+        n = rows.number("lead", lead)
+        return await self._file.read(lambda db: lead_by_number(db, n))
+
+    async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
+        """Return the leads that have this address or number."""
+        return await self._file.read(lambda db: _at(db, channel, address))
+
+    async def create_lead(self, draft: LeadDraft) -> Lead:
+        """Create one, in the stage New."""
+        return await self._file.write(lambda db: _create(db, draft, self._country))
+
+    async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
+        """Change one; custom fields are merged, and a value of None takes that field away."""
+        return await self._file.write(lambda db: _update(db, lead, change, self._country))
+
+    async def tag_lead(self, lead: str, add: Seq[str], remove: Seq[str]) -> Lead:
+        """Change the tags; what is both added and removed is removed."""
+        return await self._file.write(lambda db: _tag(db, lead, add, remove))
+
+    async def move_lead(self, lead: str, stage: str) -> Lead:
+        """Move a lead to a stage of leads."""
+        return await self._file.write(lambda db: _move(db, lead, stage))
+
+
+def _at(db: sqlite3.Connection, channel: Channel, address: str) -> tuple[Lead, ...]:
+    if channel == "linkedin":
+        return ()
+    column, key = ("email_key", email_key(address)) if channel == "email" else ("phone", address)
+    found = db.execute(
+        f"SELECT {LEAD} FROM leads l WHERE l.{column} = ? ORDER BY l.n LIMIT ?",
+        (key.encode("utf-8", "replace").decode(), _MOST_AT_ADDRESS),
+    ).fetchall()
+    return tuple(read_leads(db, found))
+
+
+def email_key(address: str) -> str:
+    """Return an e-mail address for comparing."""
+    return address.strip().casefold()
+
+
+def complete(fields: dict[str, Any]) -> None:
+    """Fill in the name from its parts. Raises InvalidArgument where nothing says who the lead is."""
+    if not fields["name"]:
+        fields["name"] = joined_name(fields)
+    if not any(fields[each] for each in ("name", "email", "phone", "company")):
+        raise InvalidArgument(
+            "a lead needs something to be known by",
+            "give at least one of name, first_name, last_name, email, phone, company",
+            wrote=False,
+        )
+
+
+def joined_name(fields: Mapping[str, Any] | sqlite3.Row) -> str | None:
+    """Return first and last name as one."""
+    return " ".join(each for each in (fields["first_name"], fields["last_name"]) if each) or None
+
+
+def sort_name(fields: Mapping[str, Any]) -> str:
+    """Return what a lead is sorted by: its name, else its company or an address."""
+    return labels.folded(fields["name"] or fields["company"] or fields["email"] or fields["phone"] or "")
+
+
+def custom_json(values: Mapping[str, CustomValue] | None) -> str | None:
+    """Return custom fields as they are kept. Raises InvalidArgument for a number that is none."""
+    kept = {name: value for name, value in (values or {}).items() if value is not None}
+    for name, value in kept.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InvalidArgument(
+                f'the custom field "{name}" is no number', "give a finite number or text", wrote=False
+            )
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")) if kept else None
+
+
+def first_stage(db: sqlite3.Connection) -> int:
+    """Return the stage of new leads."""
+    return int(labels.stage_rows(db, "leads")[0]["n"])
+
+
+def next_number(db: sqlite3.Connection) -> int:
+    """Return the row number of the next new lead."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'leads'").fetchone()
+    return int(row[0]) + 1 if row else 1
+
+
+def insert_values(
+    n: int,
+    fields: dict[str, Any],
+    status: int | None,
+    owner: int | None,
+    stage: int,
+    custom: str | None,
+    origin: str | None,
+    at: int,
+) -> tuple[Any, ...]:
+    """Return the values of `INSERT`."""
+    email = fields["email"]
+    return (
+        n,
+        *(fields[name] for name in PLAIN),
+        email_key(email) if email else None,
+        sort_name(fields),
+        status,
+        owner,
+        stage,
+        custom,
+        origin,
+        at,
+        at,
+    )
+
+
+def _addresses(change: LeadFields, country: str | None) -> tuple[str | None, str | None]:
+    email = email_address(change.email) if change.email and change.email.strip() else None
+    phone = phone_number(change.phone, country) if change.phone and change.phone.strip() else None
+    return email, phone
+
+
+def _create(db: sqlite3.Connection, draft: LeadDraft, country: str | None) -> Lead:
+    fields = {name: getattr(draft, name) or None for name in PLAIN}
+    fields["email"], fields["phone"] = _addresses(draft, country)
+    complete(fields)
+    _refuse_taken(db, fields["email"], fields["phone"], besides=0)
+    known: labels.Known = {}
+    status = labels.label(db, "status", draft.status, known) if draft.status else None
+    owner = labels.label(db, "owner", draft.owner, known) if draft.owner else None
+    n = next_number(db)
+    custom = custom_json(draft.custom_fields)
+    db.execute(INSERT, insert_values(n, fields, status, owner, first_stage(db), custom, None, rows.present()))
+    labels.put_labels(db, n, "tag", tag_names(draft.tags or ()), known)
+    labels.put_labels(db, n, "list", [draft.list] if draft.list else [], known)
+    index_lead(db, n)
+    return lead_by_number(db, n)
+
+
+def taken(db: sqlite3.Connection, email: str | None, phone: str | None, besides: int) -> list[sqlite3.Row]:
+    """Return the other leads that have this address or number."""
+    return db.execute(
+        "SELECT n, COALESCE(name, company, email, phone) AS label FROM leads"
+        " WHERE (email_key = ? OR phone = ?) AND n <> ? ORDER BY n LIMIT 5",
+        (email_key(email) if email else None, phone, besides),
+    ).fetchall()
+
+
+def _refuse_taken(db: sqlite3.Connection, email: str | None, phone: str | None, besides: int) -> None:
+    found = taken(db, email, phone, besides)
+    if found:
+        who = ", ".join(f"L{row['n']} ({row['label']})" for row in found)
+        raise Conflict(f"this address or number belongs to {who}", "update that lead instead", wrote=False)
+
+
+def tag_names(given: Seq[str]) -> list[str]:
+    """Return tags without blanks around them. Raises InvalidArgument for one that is empty or very long."""
+    found = [" ".join(each.split()) for each in given]
+    if any(not 0 < len(each) <= _LONGEST_TAG for each in found):
+        raise InvalidArgument("a tag is empty or too long", f"give 1 to {_LONGEST_TAG} characters", wrote=False)
+    return found
+
+
+def _tag(db: sqlite3.Connection, lead: str, add: Seq[str], remove: Seq[str]) -> Lead:
+    n = rows.existing(db, "lead", lead)
+    before = lead_by_number(db, n)
+    labels.put_labels(db, n, "tag", tag_names(add), {})
+    labels.take_labels(db, n, "tag", remove)
+    return _touched(db, n, before)
+
+
+def _touched(db: sqlite3.Connection, n: int, before: Lead) -> Lead:
+    after = lead_by_number(db, n)
+    if after == before:
+        return before
+    db.execute("UPDATE leads SET updated_at = max(?, updated_at) WHERE n = ?", (rows.present(), n))
+    return lead_by_number(db, n)
+
+
+def _move(db: sqlite3.Connection, lead: str, stage: str) -> Lead:
+    n = rows.existing(db, "lead", lead)
+    before = lead_by_number(db, n)
+    db.execute("UPDATE leads SET stage = ? WHERE n = ?", (labels.stage_by_id(db, "leads", stage)["n"], n))
+    return _touched(db, n, before)
+
+
+def _update(db: sqlite3.Connection, lead: str, change: LeadUpdate, country: str | None) -> Lead:
+    n = rows.existing(db, "lead", lead)
+    before = lead_by_number(db, n)
+    email, phone = _addresses(change, country)
+    apply(db, n, change.model_copy(update={"email": email, "phone": phone}), change.clear, {})
+    return _touched(db, n, before)
+
+
+def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], known: labels.Known) -> None:
+    """Write changes, whose addresses are in their normal form, to a lead that exists.
+
+    Raises:
+        Conflict: another lead has the address or number.
+        InvalidArgument: `clear` names an unknown field, or nothing would be left to know the lead by.
+    """
+    row = db.execute("SELECT * FROM leads WHERE n = ?", (n,)).fetchone()
+    custom: dict[str, CustomValue] = json.loads(row["custom_fields"]) if row["custom_fields"] else {}
+    cleared = _cleared(change, clear, custom)
+    fields: dict[str, Any] = {name: None if name in cleared else getattr(change, name) or row[name] for name in PLAIN}
+    renamed = (fields["first_name"], fields["last_name"]) != (row["first_name"], row["last_name"])
+    if renamed and not change.name and row["name"] == joined_name(row):
+        fields["name"] = None
+    complete(fields)
+    new = tuple(fields[each] if fields[each] != row[each] else None for each in ("email", "phone"))
+    _refuse_taken(db, *new, besides=n)
+    custom = {} if "custom_fields" in cleared else {k: v for k, v in custom.items() if _ONE_CUSTOM + k not in cleared}
+    custom.update(change.custom_fields or {})
+    kept, tags = custom_json(custom), tag_names(change.tags or ())
+    status, owner = (None if mark in cleared else row[mark] for mark in ("status", "owner"))
+    if change.status:
+        status = labels.label(db, "status", change.status, known)
+    if change.owner:
+        owner = labels.label(db, "owner", change.owner, known)
+    db.execute(
+        "UPDATE leads SET name = ?, first_name = ?, last_name = ?, email = ?, phone = ?, company = ?, title = ?,"
+        " email_key = ?, sort_name = ?, status = ?, owner = ?, custom_fields = ? WHERE n = ?",
+        (
+            *(fields[name] for name in PLAIN),
+            email_key(fields["email"]) if fields["email"] else None,
+            sort_name(fields),
+            status,
+            owner,
+            kept,
+            n,
+        ),
+    )
+    if change.tags is not None or "tags" in cleared:
+        labels.take_labels(db, n, "tag", None)
+        labels.put_labels(db, n, "tag", tags, known)
+    if any(fields[name] != row[name] for name in PLAIN):
+        index_lead(db, n)
+
+
+def _cleared(change: LeadFields, clear: Seq[str], custom: Mapping[str, CustomValue]) -> set[str]:
+    """Return the fields to empty, a single custom field by the name it really has."""
+    valid = (*CLEARABLE, *(_ONE_CUSTOM + name for name in custom))
+    by_fold = {labels.folded(name): name for name in valid}
+    found: set[str] = set()
+    for each in clear:
+        name = each if each in valid else by_fold.get(labels.folded(each))
+        if name is None and each.startswith(_ONE_CUSTOM) and len(each) > len(_ONE_CUSTOM):
+            continue  # a custom field that the lead does not have is empty already
+        if name is None:
+            raise InvalidArgument(f'"{each[:80]}" is no field to clear', choices(each, valid), wrote=False)
+        if not name.startswith(_ONE_CUSTOM) and getattr(change, name):
+            raise InvalidArgument(f'"{name}" is both set and cleared', "do one of the two", wrote=False)
+        found.add(name)
+    return found
