@@ -1,0 +1,46 @@
+"""What a call may do: its effect, and the verdict that settings give to that effect or to that one tool."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from crm_mcp.config import PolicySettings, Verdict
+from crm_mcp.errors import SettingsError, choices
+
+
+class Effect(StrEnum):
+    """What a tool does to the world; annotations, verdict, confirmation and record follow from it."""
+
+    READ = "read"
+    WRITE = "write"
+    OUTWARD = "outward"
+    """Somebody outside is reached: a message, a call, an enrolment."""
+    DESTRUCTIVE = "destructive"
+    """Something is lost that can't be brought back."""
+
+
+class Policy:
+    """The verdicts. A tool's own verdict wins over that of its effect."""
+
+    def __init__(self, settings: PolicySettings) -> None:
+        self._by_effect: dict[Effect, Verdict] = {
+            Effect.READ: settings.read,
+            Effect.WRITE: settings.write,
+            Effect.OUTWARD: settings.outward,
+            Effect.DESTRUCTIVE: settings.destructive,
+        }
+        self._by_tool = settings.tools
+
+    def check(self, tools: list[str]) -> None:
+        """Raise SettingsError where the policy names a tool that does not exist."""
+        for name in self._by_tool:
+            if name not in tools:
+                raise SettingsError(f'policy.tools: "{name}" is no tool; {choices(name, tools)}')
+
+    def verdict(self, tool: str, effect: Effect) -> Verdict:
+        """Return `allow`, `confirm` or `deny`."""
+        return self._by_tool.get(tool) or self._by_effect[effect]
+
+    def shown(self) -> dict[str, str]:
+        """Return the verdicts for `crm_status`."""
+        return {**{effect.value: verdict for effect, verdict in self._by_effect.items()}, **self._by_tool}
