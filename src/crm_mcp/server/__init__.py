@@ -1,0 +1,1 @@
+"""What an agent sees: tools, resources, prompts, and the texts that they answer with."""

@@ -1,0 +1,98 @@
+"""Who calls, and how its user is asked, in both eras of the protocol."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import anyio
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from crm_mcp.actions.approval import ANSWER_WITHIN, Answer, Question
+from crm_mcp.config import operating_system_user
+
+QUESTION = "confirm"
+FORM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "confirm": {"type": "boolean", "title": "Go ahead", "description": "Yes: do exactly this. No: do nothing."}
+    },
+    "required": ["confirm"],
+}
+
+
+class MustAsk(Exception):
+    """The call ends here with a question; the client makes it again with the answer (2026-07-28)."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question.id)
+        request = types.ElicitRequest(
+            params=types.ElicitRequestFormParams(message=question.text, requested_schema=FORM)
+        )
+        self.result = types.InputRequiredResult(input_requests={QUESTION: request}, request_state=question.id)
+
+
+class Caller:
+    """The client of one call, as `actions.approval.Client` wants it."""
+
+    def __init__(
+        self,
+        ctx: ServerRequestContext[Any, Any],
+        params: types.CallToolRequestParams,
+        fallback: Literal["token", "deny"],
+    ) -> None:
+        self._ctx = ctx
+        self._params = params
+        self.fallback: Literal["token", "deny"] = fallback
+
+    @property
+    def caller(self) -> str:
+        """The OS user (over HTTP: `loopback`) and the client's name."""
+        info = self._ctx.session.client_params
+        name = info.client_info.name if info else "unnamed client"
+        return f"{'loopback' if self._ctx.request is not None else operating_system_user()} via {name[:80]}"
+
+    @property
+    def _modern(self) -> bool:
+        return self._ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+    @property
+    def answering(self) -> str | None:
+        """The action whose question this call answers."""
+        return self._params.request_state if self._modern and self._params.input_responses else None
+
+    @property
+    def can_be_asked(self) -> bool:
+        """Whether it declared form elicitation, and can be reached now."""
+        capabilities = self._ctx.session.client_capabilities
+        asked = capabilities.elicitation if capabilities else None
+        if asked is None or (asked.form is None and asked.url is not None):
+            return False
+        return self._modern or self._ctx.session.can_send_request
+
+    async def ask(self, question: Question) -> Answer:
+        """Put the question to the user.
+
+        Raises:
+            MustAsk: the protocol wants the call to end with the question.
+        """
+        if self._modern:
+            if self.answering != question.id:
+                raise MustAsk(question)
+            answer = (self._params.input_responses or {}).get(QUESTION)
+            return _read(answer if isinstance(answer, types.ElicitResult) else None)
+        with anyio.move_on_after(ANSWER_WITHIN):
+            return _read(await self._ctx.session.elicit_form(question.text, FORM, self._ctx.request_id))
+        return "silence"
+
+    async def progress(self, done: int, total: int) -> None:
+        """Say how far the call has come, where the client wants to know."""
+        await self._ctx.session.report_progress(done, total)
+
+
+def _read(result: types.ElicitResult | None) -> Answer:
+    if result is None or result.action == "cancel":
+        return "dismissed"
+    confirmed = result.action == "accept" and (result.content or {}).get("confirm") is True
+    return "yes" if confirmed else "no"

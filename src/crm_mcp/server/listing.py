@@ -1,0 +1,82 @@
+"""Lists: cursors that can't be forged, and as many rows as a result has room for."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from crm_mcp.actions.desk import Desk
+from crm_mcp.config import sealing_key
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Page, Record, Slice
+from crm_mcp.server.show import fits
+
+R = TypeVar("R", bound=Record)
+_SEAL = 12
+
+
+def seal(desk: Desk, query: Mapping[str, Any], position: str) -> str:
+    """Return a cursor for this query: opaque, and valid for nothing else."""
+    body = position.encode()
+    return base64.urlsafe_b64encode(_mac(desk, query, body) + body).decode().rstrip("=")
+
+
+def unseal(desk: Desk, query: Mapping[str, Any], cursor: str) -> str:
+    """Return the position that a cursor of this query stands for.
+
+    Raises:
+        InvalidArgument: the cursor was altered, or belongs to another query.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    except ValueError:
+        raw = b""
+    body = raw[_SEAL:]
+    if not body or not hmac.compare_digest(raw[:_SEAL], _mac(desk, query, body)):
+        raise InvalidArgument(
+            "cursor is not one of this list with these filters",
+            "leave it out to start anew, or repeat the first call's filters",
+        )
+    return body.decode()
+
+
+async def listed(
+    desk: Desk,
+    name: str,
+    query: Mapping[str, Any],
+    limit: int,
+    cursor: str | None,
+    fetch: Callable[[Slice], Awaitable[Page[R]]],
+    *,
+    counted: bool = False,
+    shape: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda rows: rows,
+) -> dict[str, Any]:
+    """Return a part of a list as the contract has it: the rows under `name`, `next_cursor`, and `total` (null where
+    it is not known) where it is `counted`.
+
+    `query` is what the cursor is bound to: the tool and its filters. Fewer rows come where they would be too large.
+    """
+    position = unseal(desk, query, cursor) if cursor else None
+    while True:
+        page = await fetch(Slice(limit=limit, position=position))
+        rows = shape([item.shown() for item in page.items])
+        result: dict[str, Any] = {name: rows, "next_cursor": seal(desk, query, page.next) if page.next else None}
+        if counted:
+            result["total"] = page.total
+        if fits(result) or limit == 1:
+            return result
+        limit = max(1, min(limit, len(rows)) * 2 // 3)
+
+
+def _mac(desk: Desk, query: Mapping[str, Any], body: bytes) -> bytes:
+    bound = json.dumps([desk.connection, query], sort_keys=True, default=str, ensure_ascii=False).encode()
+    return hashlib.blake2b(
+        body,
+        key=sealing_key(desk.settings.data_dir),
+        digest_size=_SEAL,
+        salt=hashlib.blake2b(bound, digest_size=16).digest(),
+    ).digest()

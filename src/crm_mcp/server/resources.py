@@ -1,0 +1,193 @@
+"""What a client may read by address, as compact markdown; and the completion of `{lead}`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote
+
+import mcp_types as types
+
+from crm_mcp.actions.desk import Desk, shown
+from crm_mcp.backends.base import FindsLeads, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
+from crm_mcp.errors import NotFound
+from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
+from crm_mcp.server.show import text_of
+
+MARKDOWN = "text/markdown"
+MOST = 100_000
+"""Characters of a resource: far more than a tool's result, because the user chose to attach it."""
+
+Reader = Callable[..., Awaitable[str]]
+
+
+async def lead_page(desk: Desk, lead: str) -> str:
+    """One lead: fields, open deals."""
+    found = await desk.lead(lead)
+    fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
+    return f"# {found.label}\n\n{fields}\n"
+
+
+async def activity_page(desk: Desk, lead: str) -> str:
+    """What happened with a lead, newest first, texts whole."""
+    found = await desk.lead(lead)
+    crm = desk.crm(ReadsActivity)
+    lines = [f"# Activity of {found.label} ({found.id})", ""]
+    position: str | None = None
+    size = 0
+    while size < MOST:
+        page = await crm.list_activity(found.id, crm.activity_kinds, None, Slice(limit=100, position=position))
+        entries = [_entry(item) for item in page.items]
+        lines += entries
+        size += sum(len(entry) for entry in entries)
+        position = page.next
+        if position is None:
+            return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", "Older entries are left out; list_activity has them."])
+
+
+async def deal_page(desk: Desk, deal: str) -> str:
+    """One deal."""
+    found = await desk.crm(ReadsDeals).get_deal(deal)
+    fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
+    return f"# Deal {found.name or found.id}\n\n{fields}\n"
+
+
+async def action_page(desk: Desk, action_id: str) -> str:
+    """One action: who, what, when, outcome."""
+    row = await desk.store.get(action_id)
+    if row is None:
+        raise NotFound(f'there is no action "{action_id}"', "see list_actions")
+    fields = {
+        **shown(row),
+        "tool": row.tool,
+        "effect": row.effect,
+        "caller": row.caller,
+        "approved_by": row.approved_by,
+        "at": rfc3339(row.created_at),
+    }
+    return (
+        "# Action\n\n"
+        + "\n".join(f"- {name}: {_value(value)}" for name, value in fields.items() if value is not None)
+        + "\n"
+    )
+
+
+async def pipeline_page(desk: Desk) -> str:
+    """Deals and leads by stage."""
+    crm = desk.crm(SumsPipeline)
+    parts = ["# Pipeline"]
+    for of in ("deals", "leads"):
+        pipeline = await crm.pipeline(of, "stage")
+        rows = "\n".join(f"| {each.name} | {each.count} | {each.value or 0:,.0f} |" for each in pipeline.groups)
+        parts.append(
+            f"## {of.capitalize()} by stage ({pipeline.total})\n\n| stage | count | open value |\n|---|---|---|\n{rows}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+async def sequences_page(desk: Desk) -> str:
+    """Sequences with their steps, and the steps that are due."""
+    crm = desk.crm(RunsSequences)
+    parts = ["# Sequences"]
+    for each in await crm.sequences():
+        steps = "\n".join(
+            f"{step.position}. after {step.after_days} days, {step.channel}: {step.subject or step.body[:80]}"
+            for step in each.steps
+        )
+        parts.append(f"## {each.name} ({each.id}), {each.active} enrolled\n\n{steps}")
+    due = await crm.due_steps()
+    listed_due = "\n".join(
+        f"- {rfc3339(step.due_at)} {step.lead} ({step.lead_id}): "
+        f"step {step.position} of {step.sequence}, {step.channel}"
+        for step in due
+    )
+    parts.append(f"## Due now ({len(due)})\n\nThese are shown, not sent.\n\n{listed_due or 'none'}")
+    return "\n\n".join(parts) + "\n"
+
+
+async def status_page(desk: Desk) -> str:
+    """The connection, its capabilities and the policy."""
+    from crm_mcp.server.tools.admin import crm_status
+
+    return f"# Status\n\n```\n{text_of(await crm_status.run(desk))}\n```\n"
+
+
+FIXED: tuple[tuple[str, type | None, Reader], ...] = (
+    ("crm://pipeline", SumsPipeline, pipeline_page),
+    ("crm://sequences", RunsSequences, sequences_page),
+    ("crm://status", None, status_page),
+)
+TEMPLATES: tuple[tuple[str, type | None, Reader], ...] = (
+    ("crm://leads/{lead}", FindsLeads, lead_page),
+    ("crm://leads/{lead}/activity", ReadsActivity, activity_page),
+    ("crm://deals/{deal}", ReadsDeals, deal_page),
+    ("crm://actions/{action_id}", None, action_page),
+)
+
+
+def listed(desk: Desk) -> list[types.Resource]:
+    """Return the resources that have a fixed address."""
+    return [
+        types.Resource(uri=uri, name=uri.removeprefix("crm://"), description=reader.__doc__, mime_type=MARKDOWN)
+        for uri, needs, reader in FIXED
+        if needs is None or isinstance(desk.backend, needs)
+    ]
+
+
+def templates(desk: Desk) -> list[types.ResourceTemplate]:
+    """Return the templates."""
+    return [
+        types.ResourceTemplate(
+            uri_template=uri, name=re.sub(r"crm://|[{}]", "", uri), description=reader.__doc__, mime_type=MARKDOWN
+        )
+        for uri, needs, reader in TEMPLATES
+        if needs is None or isinstance(desk.backend, needs)
+    ]
+
+
+async def read(desk: Desk, uri: str) -> str:
+    """Return a resource's text.
+
+    Raises:
+        NotFound: there is no such resource, or the record it names does not exist.
+    """
+    for address, _, reader in FIXED:
+        if uri == address:
+            return await reader(desk)
+    for template, _, reader in TEMPLATES:
+        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template))
+        if found := re.fullmatch(pattern, uri):
+            return await reader(desk, unquote(next(iter(found.groupdict().values()))))
+    raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
+
+
+async def complete(desk: Desk, argument: str, value: str) -> list[str]:
+    """Return what `{lead}` may be completed to: the ids of the leads that match what was typed."""
+    if argument != "lead" or not isinstance(desk.backend, FindsLeads):
+        return []
+    exact = re.fullmatch(r"\w+", value) is not None and any(c.isdigit() for c in value)
+    if exact:
+        try:
+            return [(await desk.backend.get_lead(value)).id]
+        except NotFound:
+            pass
+    wanted = LeadFilter(query=value.strip() or None)
+    return [each.email or each.id for each in (await desk.backend.search_leads(wanted, Slice(limit=20))).items]
+
+
+def _entry(item: Activity) -> str:
+    about = ", ".join(str(each) for each in (item.channel, item.direction, item.outcome) if each)
+    done = "" if item.completed is None else (" (done)" if item.completed else " (open)")
+    at = rfc3339(item.at) if item.at else "without a date"
+    text = "\n".join(f"  {line}" for line in (item.text or "").splitlines())
+    return f"- {at} {item.kind} {item.id}{f' ({about})' if about else ''}{done}\n{text}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_value(each)}" for name, each in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return str(value).replace("\n", "\n  ")

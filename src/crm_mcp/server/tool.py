@@ -1,0 +1,221 @@
+"""A tool is declared once: schema, annotations, effect, guard, record and documentation follow from the function.
+
+    @tool(Effect.OUTWARD, needs=SendsSms, ask=ask_send_sms)
+    async def send_sms(desk: Desk, lead: LeadKey, message: Sms) -> Done:
+        \"\"\"Send one SMS ...\"\"\"
+
+`needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
+and destructive tools must have one. The toolset is the name of the file that the tool stands in. Parameters named
+`desk` and `client` are given by the server and not part of the schema.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from crm_mcp.actions.approval import Client
+from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions.policy import Effect
+from crm_mcp.backends.base import Backend
+from crm_mcp.errors import InvalidArgument, choices
+
+GIVEN = ("desk", "client")
+UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
+"""Left out of schemas: a model does not count characters, and an error says the limit."""
+Function = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool, as it was declared."""
+
+    name: str
+    toolset: str
+    effect: Effect
+    needs: tuple[type, ...]
+    run: Function
+    ask: Function | None
+    always: bool
+    """It belongs to every toolset."""
+    direct: bool
+    """It takes its own road and returns an action result (`confirm_action`)."""
+    idempotent: bool
+    may_confirm: bool
+    """It is confirmed sometimes, even where the policy allows its effect."""
+
+    @cached_property
+    def description(self) -> str:
+        """What a model reads about it."""
+        return inspect.cleandoc(self.run.__doc__ or "")
+
+    @cached_property
+    def arguments(self) -> type[BaseModel]:
+        """The model that its arguments are checked by; built on the first use, because start-up counts."""
+        hints = typing.get_type_hints(self.run, include_extras=True)
+        fields: dict[str, Any] = {}
+        for name, parameter in inspect.signature(self.run).parameters.items():
+            if name in GIVEN:
+                continue
+            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+            fields[name] = (hints[name], default)
+        return create_model(self.name, __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+
+    @cached_property
+    def schema(self) -> dict[str, Any]:
+        """Its input schema: flat, closed, without titles or references."""
+        raw = self.arguments.model_json_schema()
+        plain = _compact(raw, raw.get("$defs", {}))
+        return {"type": "object", "properties": {}, **plain, "additionalProperties": False}
+
+    @cached_property
+    def annotations(self) -> dict[str, bool]:
+        """All four hints of the protocol."""
+        reads = self.effect is Effect.READ
+        return {
+            "readOnlyHint": reads,
+            "destructiveHint": self.effect is Effect.DESTRUCTIVE,
+            "idempotentHint": reads or self.idempotent,
+            "openWorldHint": self.effect is Effect.OUTWARD or self.direct,
+        }
+
+    def served_by(self, backend: Backend) -> bool:
+        """Whether the CRM can do what it needs."""
+        return all(isinstance(backend, each) for each in self.needs)
+
+    def check(self, arguments: Mapping[str, Any]) -> BaseModel:
+        """Check arguments.
+
+        Raises:
+            InvalidArgument: one is unknown, missing or not what it must be; all of them are named.
+        """
+        try:
+            return self.arguments.model_validate(dict(arguments))
+        except ValidationError as error:
+            raise self._refusal(error) from None
+
+    def given(self, checked: BaseModel, desk: Desk, client: Client) -> dict[str, Any]:
+        """Return what the function is called with."""
+        values: dict[str, Any] = {name: getattr(checked, name) for name in type(checked).model_fields}
+        for name in GIVEN:
+            if name in inspect.signature(self.run).parameters:
+                values[name] = {"desk": desk, "client": client}[name]
+        return values
+
+    def job(self, desk: Desk, arguments: Mapping[str, Any], client: Client) -> Job:
+        """Return the call as the desk takes it."""
+        checked = self.check(arguments)
+        values = self.given(checked, desk, client)
+        ask = self.ask
+        return Job(
+            tool=self.name,
+            effect=self.effect,
+            arguments=checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
+            run=lambda: self.run(**values),
+            ask=(lambda: ask(**values)) if ask else None,
+            dry_run=bool(values.get("dry_run")),
+        )
+
+    def _refusal(self, error: ValidationError) -> InvalidArgument:
+        valid = list(self.arguments.model_fields)
+        wrong: list[str] = []
+        for each in error.errors(include_url=False):
+            where = ".".join(str(part) for part in each["loc"])
+            if each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
+                return InvalidArgument(f'{self.name} has no parameter "{where[:60]}"', choices(where[:60], valid))
+            if each["type"] == "missing":
+                wrong.append(f"{where} is missing")
+            elif each["type"] == "literal_error":
+                expected = [
+                    word.strip("' ")
+                    for word in str(each.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
+                ]
+                wrong.append(f'{where} is "{str(each["input"])[:60]}"; {choices(str(each["input"])[:60], expected)}')
+            else:
+                wrong.append(f"{where}: {_words(each['msg'])}")
+        return InvalidArgument("; ".join(dict.fromkeys(wrong)))
+
+
+def tool(
+    effect: Effect,
+    *,
+    needs: type | tuple[type, ...] = (),
+    ask: Function | None = None,
+    always: bool = False,
+    direct: bool = False,
+    idempotent: bool = False,
+    may_confirm: bool = False,
+) -> Callable[[Function], Tool]:
+    """Declare a tool; see the module.
+
+    Raises:
+        TypeError: an outward or destructive tool has no `ask`, or the function has no docstring.
+    """
+
+    def declare(function: Function) -> Tool:
+        if effect in (Effect.OUTWARD, Effect.DESTRUCTIVE) and ask is None and not direct:
+            raise TypeError(f"{function.__name__} is {effect.value} and must say with ask= what a person is shown")
+        if not function.__doc__:
+            raise TypeError(f"{function.__name__} has no description")
+        return Tool(
+            name=function.__name__,
+            toolset=function.__module__.rpartition(".")[2],
+            effect=effect,
+            needs=needs if isinstance(needs, tuple) else (needs,),
+            run=function,
+            ask=ask,
+            always=always,
+            direct=direct,
+            idempotent=idempotent,
+            may_confirm=may_confirm,
+        )
+
+    return declare
+
+
+def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return a schema without what a model does not need: titles, references, nulls that mean absence."""
+    if isinstance(schema, list):
+        return [_compact(each, definitions) for each in cast("list[Any]", schema)]
+    if not isinstance(schema, dict):
+        return schema
+    source = cast("dict[str, Any]", schema)
+    if "$ref" in source:
+        return _compact(
+            definitions[source["$ref"].rpartition("/")[2]] | {k: v for k, v in source.items() if k != "$ref"},
+            definitions,
+        )
+    if "anyOf" in source:
+        variants = [each for each in source["anyOf"] if each != {"type": "null"}]
+        rest = {name: value for name, value in source.items() if name != "anyOf"}
+        if len(variants) == 1:
+            return _compact({**variants[0], **rest}, definitions)
+        types = [each.get("type") for each in variants if len(each) == 1]
+        source = {**rest, "type": types} if len(types) == len(variants) else {**rest, "anyOf": variants}
+    compact: dict[str, Any] = {}
+    for name, value in source.items():
+        if (
+            name in UNSHOWN
+            or (name == "additionalProperties" and isinstance(value, dict))
+            or (name == "default" and value in (None, [], ()))
+        ):
+            continue
+        if name == "title" and isinstance(value, str):
+            continue
+        if name == "properties":
+            inner = cast("dict[str, Any]", value)
+            compact[name] = {each: _compact(inner[each], definitions) for each in inner}
+        else:
+            compact[name] = _compact(value, definitions)
+    return compact
+
+
+def _words(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

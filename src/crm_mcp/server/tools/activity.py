@@ -1,0 +1,128 @@
+"""The toolset `activity`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from crm_mcp.actions.approval import Done
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.policy import Effect
+from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCalls
+from crm_mcp.errors import InvalidArgument, Unsupported
+from crm_mcp.model import ActivityKind, Direction, Line, NoteDraft, NoteKind, Text, now, rfc3339
+from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
+from crm_mcp.server.listing import listed, seal, unseal
+from crm_mcp.server.show import shorten_rows
+from crm_mcp.server.tool import tool
+
+CHANGED = ("lead", "note", "task", "deal", "message", "sequence")
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes))
+async def log_note(
+    desk: Desk,
+    lead: LeadKey,
+    content: Text,
+    kind: NoteKind = "note",
+    outcome: Annotated[Line | None, Field(description="of a call, as interested, no answer")] = None,
+    occurred_at: Annotated[When | None, Field(description="default now")] = None,
+    duration_seconds: Annotated[int | None, Field(ge=0, le=86_400)] = None,
+    direction: Direction | None = None,
+) -> Done:
+    """Write down what was said or done: a note, or a call, e-mail or meeting that took place. Nothing is sent."""
+    found = await desk.lead(lead)
+    if occurred_at and occurred_at > now():
+        raise InvalidArgument("occurred_at is in the future", "for something to be done, use create_task")
+    draft = NoteDraft(
+        content=content,
+        kind=kind,
+        outcome=outcome,
+        occurred_at=occurred_at,
+        duration_seconds=duration_seconds,
+        direction=direction,
+    )
+    note = await desk.crm(LogsNotes).log_note(found.id, draft)
+    return Done(
+        f"logged a {kind} for {found.label} ({found.id})",
+        {"note": note.shown()},
+        found.id,
+        (("note", note.id), ("lead", found.id)),
+    )
+
+
+@tool(Effect.READ, needs=(FindsLeads, ReadsActivity))
+async def list_activity(
+    desk: Desk,
+    lead: LeadKey,
+    kinds: list[ActivityKind] | None = None,
+    since: When | None = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> dict[str, Any]:
+    """List what happened with a lead, newest first: notes, calls, messages, tasks.
+
+    Long texts are cut. A call's transcript is in get_call.
+    """
+    crm = desk.crm(ReadsActivity)
+    found = await desk.lead(lead)
+    wanted = tuple(kinds or crm.activity_kinds)
+    for kind in wanted:
+        if kind not in crm.activity_kinds:
+            raise Unsupported(f"{desk.backend.vendor} has no {kind}s", f"it has {', '.join(crm.activity_kinds)}")
+    query = {"list_activity": found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
+    rest = f"read crm://leads/{found.id}/activity"
+    return await listed(
+        desk,
+        "items",
+        query,
+        limit,
+        cursor,
+        lambda part: crm.list_activity(found.id, wanted, since, part),
+        shape=lambda rows: shorten_rows(rows, ("text",), rest),
+    )
+
+
+@tool(Effect.READ)
+async def list_changes(
+    desk: Desk,
+    since: When | None = None,
+    kinds: Annotated[list[str] | None, Field(description="of lead, note, task, deal, message, sequence")] = None,
+    limit: Limit = 20,
+    cursor: Annotated[str | None, Field(description="next_cursor of the call before", max_length=2000)] = None,
+) -> dict[str, Any]:
+    """List what was changed through this server, oldest first.
+
+    To follow changes, keep next_cursor (always given) and call again with it. Without since and cursor it starts now.
+    """
+    for kind in kinds or ():
+        if kind not in CHANGED:
+            raise InvalidArgument(f'kinds has "{kind}"', f"valid: {', '.join(CHANGED)}")
+    query = {"list_changes": sorted(kinds or ()), "since": since and rfc3339(since)}
+    after = unseal(desk, {"list_changes": sorted(kinds or ())}, cursor) if cursor else None
+    rows, position, more = await desk.store.changes(since=since, kinds=tuple(kinds or ()), after=after, limit=limit)
+    changes = [
+        {
+            "at": rfc3339(row.finished_at or row.created_at),
+            "kind": kind,
+            "id": record,
+            "action_id": row.id,
+            "tool": row.tool,
+            "status": row.status,
+            "summary": row.summary,
+        }
+        for row in rows
+        for kind, record in row.touched[:1]
+    ]
+    del query["since"]
+    return {"changes": changes, "next_cursor": seal(desk, query, position), "more": more}
+
+
+@tool(Effect.READ, needs=ReadsCalls)
+async def get_call(desk: Desk, call: Id) -> dict[str, Any]:
+    """Read one call, with recording and transcript where there is one. Its id stands in list_activity."""
+    return {"call": (await desk.crm(ReadsCalls).get_call(call)).shown()}
+
+
+TOOLS = (log_note, list_activity, list_changes, get_call)

@@ -1,0 +1,203 @@
+"""The toolset `deals`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints
+
+from crm_mcp.actions.approval import Done
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.undo import note_of
+from crm_mcp.backends.base import (
+    FindsLeads,
+    ListsOptions,
+    MovesDeals,
+    MovesLeads,
+    ReadsDeals,
+    SumsPipeline,
+    WritesDeals,
+)
+from crm_mcp.errors import Ambiguous, InvalidArgument, NotFound, Unsupported, choices
+from crm_mcp.model import (
+    Deal,
+    DealFields,
+    DealFilter,
+    DealStatus,
+    Grouping,
+    Lead,
+    Line,
+    Option,
+    Slice,
+    StageOwner,
+    fold,
+)
+from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
+from crm_mcp.server.listing import listed
+from crm_mcp.server.tool import tool
+
+Value = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Field(description="as USD")]
+
+
+@tool(Effect.READ, needs=ReadsDeals)
+async def list_deals(
+    desk: Desk,
+    stage: Line | None = None,
+    lead: LeadKey | None = None,
+    status: DealStatus | None = None,
+    owner: Line | None = None,
+    closes_before: When | None = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> dict[str, Any]:
+    """List deals, newest first. For counts and sums use get_pipeline."""
+    crm = desk.crm(ReadsDeals)
+    wanted = DealFilter(
+        stage=(await desk.stage(stage, "deals")).id if stage else None,
+        lead=(await desk.lead(lead)).id if lead else None,
+        status=status,
+        owner=owner,
+        closes_before=closes_before,
+    )
+    given = wanted.shown()
+    for name in given:
+        if name not in crm.deal_filters:
+            raise Unsupported(
+                f"{desk.backend.vendor} can't filter deals by {name}",
+                f"it can by {', '.join(sorted(crm.deal_filters))}",
+            )
+    return await listed(
+        desk, "deals", {"list_deals": given}, limit, cursor, lambda part: crm.list_deals(wanted, part), counted=True
+    )
+
+
+@tool(Effect.READ, needs=SumsPipeline)
+async def get_pipeline(desk: Desk, of: StageOwner = "deals", group_by: Grouping = "stage") -> dict[str, Any]:
+    """Count and sum all deals or leads by group, in one call. value sums open deals."""
+    answer = (await desk.crm(SumsPipeline).pipeline(of, group_by)).shown()
+    return answer if answer["partial"] else {name: answer[name] for name in ("groups", "total")}
+
+
+@tool(Effect.WRITE, needs=WritesDeals)
+async def create_deal(
+    desk: Desk,
+    name: Line,
+    lead: LeadKey | None = None,
+    value: Value | None = None,
+    stage: Annotated[Line | None, Field(description="default the first")] = None,
+    currency: Currency | None = None,
+    closes_at: When | None = None,
+) -> Done:
+    """Create a deal, usually for a lead."""
+    of = await desk.lead(lead) if lead else None
+    at = (await desk.stage(stage, "deals")).id if stage else None
+    fields = DealFields(name=name, value=value, currency=currency, closes_at=closes_at)
+    deal = await desk.crm(WritesDeals).create_deal(of.id if of else None, fields, at)
+    touched = (("deal", deal.id), *((("lead", of.id),) if of else ()))
+    return Done(f'created the deal "{name}" ({deal.id})', {"deal": deal.shown()}, deal.lead_id, touched)
+
+
+@tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), idempotent=True)
+async def update_deal(
+    desk: Desk,
+    deal: Id,
+    name: Line | None = None,
+    value: Value | None = None,
+    status: DealStatus | None = None,
+    closes_at: When | None = None,
+) -> Done:
+    """Change a deal. Its stage is changed by move_stage. Can be undone."""
+    fields = DealFields(name=name, value=value, status=status, closes_at=closes_at)
+    if not fields.shown():
+        raise InvalidArgument("nothing to change is given", "give name, value, status or closes_at")
+    before = await desk.crm(ReadsDeals).get_deal(deal)
+    after = await desk.crm(WritesDeals).update_deal(deal, fields)
+    return Done(
+        f'changed the deal "{after.name}" ({after.id})',
+        {"deal": after.shown()},
+        after.lead_id,
+        (("deal", after.id),),
+        note_of("deal", before, after, ("name", "value", "status", "closes_at", "stage")),
+    )
+
+
+@tool(Effect.WRITE, needs=ListsOptions, idempotent=True)
+async def move_stage(desk: Desk, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
+    """Move a lead or a deal to a stage, as "Negotiation".
+
+    Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone.
+    """
+    if (lead is None) == (deal is None):
+        raise InvalidArgument("give either lead or deal", "lead may stand for its only open deal")
+    if deal:
+        if not isinstance(desk.backend, MovesDeals):
+            raise Unsupported(f"in {desk.backend.vendor} stages sit on leads", "give lead")
+        target = await _stage(desk, stage)
+        if target.of == "leads":
+            names = [each.name for each in await desk.stages("deals")]
+            raise InvalidArgument(f'"{target.name}" is a stage of leads', choices(stage, names))
+        return await _move_deal(desk, await desk.crm(ReadsDeals).get_deal(deal), target)
+    assert lead is not None
+    found = await desk.lead(lead)
+    target = await _stage(desk, stage)
+    if target.of == "leads":
+        return await _move_lead(desk, found, target)
+    return await _move_deal(desk, await _only_open_deal(desk, found), target)
+
+
+async def _stage(desk: Desk, name: str) -> Option:
+    movable: set[StageOwner] = set()
+    if isinstance(desk.backend, MovesLeads):
+        movable.add("leads")
+    if isinstance(desk.backend, MovesDeals):
+        movable.add("deals")
+    if not movable:
+        raise Unsupported(f"{desk.backend.vendor} has no stages that can be moved")
+    return await desk.stage(name, None if len(movable) == 2 else movable.pop())
+
+
+async def _only_open_deal(desk: Desk, lead: Lead) -> Deal:
+    page = await desk.crm(ReadsDeals).list_deals(DealFilter(lead=lead.id, status="open"), Slice(limit=20))
+    if not page.items:
+        raise NotFound(f"{lead.label} ({lead.id}) has no open deal", "create one with create_deal")
+    first, *others = page.items
+    if others:
+        listed_deals = ", ".join(f"{each.id} {each.name} ({each.stage})" for each in page.items)
+        raise Ambiguous(f"{lead.label} has {len(page.items)} open deals: {listed_deals}", "give deal")
+    return first
+
+
+async def _move_deal(desk: Desk, before: Deal, target: Option) -> Done:
+    after = await desk.crm(MovesDeals).move_deal(before.id, target.id)
+    touched = (("deal", after.id), *((("lead", after.lead_id),) if after.lead_id else ()))
+    return _moved("deal", before, after, f'"{after.name}"', after.lead_id, touched)
+
+
+async def _move_lead(desk: Desk, before: Lead, target: Option) -> Done:
+    if not isinstance(desk.backend, FindsLeads):
+        raise Unsupported("leads can't be read")
+    after = await desk.crm(MovesLeads).move_lead(before.id, target.id)
+    return _moved("lead", before, after, after.label, after.id, (("lead", after.id),))
+
+
+def _moved(
+    kind: str,
+    before: Lead | Deal,
+    after: Lead | Deal,
+    label: str,
+    lead: str | None,
+    touched: tuple[tuple[str, str], ...],
+) -> Done:
+    unchanged = fold(before.stage or "") == fold(after.stage or "")
+    summary = (
+        f"{label} ({after.id}) is in {after.stage}"
+        if unchanged
+        else f"moved {label} ({after.id}) from {before.stage} to {after.stage}"
+    )
+    fields = {"moved": kind, "id": after.id, "from_stage": before.stage, "to_stage": after.stage}
+    return Done(summary, fields, lead, touched, note_of(f"{kind}_stage", before, after, ("stage",)))
+
+
+TOOLS = (list_deals, get_pipeline, create_deal, update_deal, move_stage)

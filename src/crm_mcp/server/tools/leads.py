@@ -1,0 +1,254 @@
+"""The toolset `leads`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from crm_mcp.actions.approval import Done
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.undo import note_of
+from crm_mcp.backends.base import (
+    FindsLeads,
+    KeepsTasks,
+    LogsNotes,
+    ReadsCalls,
+    ReadsDeals,
+    ReadsMessages,
+    TagsLeads,
+    WritesLeads,
+)
+from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
+from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, phone_number
+from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
+from crm_mcp.server.listing import listed
+from crm_mcp.server.show import shorten_rows
+from crm_mcp.server.tool import tool
+
+Included = Literal["notes", "tasks", "deals", "messages", "calls"]
+WRITTEN = (
+    "name",
+    "first_name",
+    "last_name",
+    "email",
+    "phone",
+    "company",
+    "title",
+    "status",
+    "owner",
+    "tags",
+    "custom_fields",
+)
+
+
+@tool(Effect.READ, needs=FindsLeads)
+async def search_leads(
+    desk: Desk,
+    query: Annotated[
+        str | None, Field(description="words, parts of words, e-mail, phone or its last digits", max_length=200)
+    ] = None,
+    status: Line | None = None,
+    stage: Line | None = None,
+    tag: Line | None = None,
+    owner: Line | None = None,
+    list: Line | None = None,
+    created_after: When | None = None,
+    not_contacted_since: Annotated[When | None, Field(description="last contact before this, or never")] = None,
+    sort: Annotated[str | None, Field(description="as -last_contacted_at; default -created_at", max_length=40)] = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> dict[str, Any]:
+    """Find leads by words and filters; all given ones must match. Newest first.
+
+    For one lead whose id, e-mail or phone you know, use get_lead. To count by stage or owner, use get_pipeline.
+    """
+    crm = desk.crm(FindsLeads)
+    wanted = LeadFilter(
+        query=query,
+        status=status,
+        stage=stage,
+        tag=tag,
+        owner=owner,
+        list=list,
+        created_after=created_after,
+        not_contacted_since=not_contacted_since,
+        sort=sort,
+    )
+    given = wanted.shown()
+    for name in given:
+        if name != "sort" and name not in crm.lead_filters:
+            raise Unsupported(
+                f"{desk.backend.vendor} can't filter leads by {name}",
+                f"it can by {', '.join(sorted(crm.lead_filters))}",
+            )
+    if sort and sort not in crm.lead_sorts:
+        raise InvalidArgument(f'sort is "{sort}"', choices(sort, crm.lead_sorts))
+    return await listed(
+        desk, "leads", {"search_leads": given}, limit, cursor, lambda part: crm.search_leads(wanted, part), counted=True
+    )
+
+
+@tool(Effect.READ, needs=FindsLeads)
+async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = None) -> dict[str, Any]:
+    """Read one lead, and on request its newest notes, tasks, deals, messages or calls.
+
+    For everything that happened in order of time, use list_activity.
+    """
+    found = await desk.lead(lead)
+    result: dict[str, Any] = {"lead": found.shown()}
+    part = Slice(limit=10)
+    for name in dict.fromkeys(include or ()):
+        match name:
+            case "notes":
+                page = await desk.crm(LogsNotes).list_notes(found.id, part)
+            case "tasks":
+                page = await desk.crm(KeepsTasks).list_tasks(found.id, None, None, part)
+            case "deals":
+                page = await desk.crm(ReadsDeals).list_deals(DealFilter(lead=found.id), part)
+            case "messages":
+                page = await desk.crm(ReadsMessages).list_messages(found.id, part)
+            case "calls":
+                page = await desk.crm(ReadsCalls).list_calls(found.id, part)
+        rows = [{k: v for k, v in item.shown().items() if k != "lead_id"} for item in page.items]
+        result[name] = shorten_rows(rows, ("content", "body"), f"read crm://leads/{found.id}/activity")
+    return result
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads))
+async def create_lead(
+    desk: Desk,
+    name: Line | None = None,
+    first_name: Line | None = None,
+    last_name: Line | None = None,
+    email: Email | None = None,
+    phone: Phone | None = None,
+    company: Line | None = None,
+    title: Line | None = None,
+    status: Line | None = None,
+    tags: Tags | None = None,
+    list: Line | None = None,
+    custom_fields: CustomFields | None = None,
+    if_exists: Annotated[IfExists, Field(description="a lead with this e-mail or phone")] = "error",
+) -> Done:
+    """Create one lead. Search first; for many at once use import_leads."""
+    draft = LeadDraft(
+        name=name,
+        first_name=first_name,
+        last_name=last_name,
+        email=email,
+        phone=_number(desk, phone),
+        company=company,
+        title=title,
+        status=status,
+        tags=tuple(tags) if tags else None,
+        list=list,
+        custom_fields=custom_fields,
+    )
+    if if_exists != "error" and (known := await _known(desk, draft)):
+        if if_exists == "skip":
+            return Done(
+                f"skipped: {known.label} ({known.id}) exists",
+                {"lead": known.shown(), "outcome": "skipped"},
+                lead=known.id,
+            )
+        change = LeadUpdate(**draft.model_dump(exclude={"list"}, exclude_none=True))
+        done = await _update(desk, known, change)
+        return Done(
+            done.summary, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo
+        )
+    lead = await desk.crm(WritesLeads).create_lead(draft)
+    return Done(
+        f"created {lead.label} ({lead.id})", {"lead": lead.shown(), "outcome": "created"}, lead.id, (("lead", lead.id),)
+    )
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), idempotent=True)
+async def update_lead(
+    desk: Desk,
+    lead: LeadKey,
+    name: Line | None = None,
+    first_name: Line | None = None,
+    last_name: Line | None = None,
+    email: Email | None = None,
+    phone: Phone | None = None,
+    company: Line | None = None,
+    title: Line | None = None,
+    status: Line | None = None,
+    owner: Line | None = None,
+    tags: Annotated[Tags | None, Field(description="replaces all tags; to add some use tag_lead")] = None,
+    custom_fields: CustomFields | None = None,
+    clear: Annotated[list[str] | None, Field(description='fields to empty, as ["title"]')] = None,
+) -> Done:
+    """Change fields of a lead; those left out stay. The stage is changed by move_stage. Can be undone."""
+    found = await desk.lead(lead)
+    change = LeadUpdate(
+        name=name,
+        first_name=first_name,
+        last_name=last_name,
+        email=email,
+        phone=_number(desk, phone),
+        company=company,
+        title=title,
+        status=status,
+        owner=owner,
+        tags=tuple(tags) if tags is not None else None,
+        custom_fields=custom_fields,
+        clear=tuple(clear or ()),
+    )
+    if not change.shown().keys() - {"clear"} and not clear:
+        raise InvalidArgument("nothing to change is given", f"give one of {', '.join(WRITTEN)}, clear")
+    return await _update(desk, found, change)
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), idempotent=True)
+async def tag_lead(desk: Desk, lead: LeadKey, add: Tags | None = None, remove: Tags | None = None) -> Done:
+    """Add tags to a lead or take them off; new tags are created. Can be undone."""
+    if not add and not remove:
+        raise InvalidArgument("nothing to change is given", "give add or remove")
+    before = await desk.lead(lead)
+    after = await desk.crm(TagsLeads).tag_lead(before.id, add or [], remove or [])
+    tags = [*(after.tags or ())]
+    return Done(
+        f"{before.label} ({before.id}) has the tags: {', '.join(tags) or 'none'}",
+        {"lead": before.id, "tags": tags},
+        before.id,
+        (("lead", before.id),),
+        note_of("tags", before, after, ("tags",)),
+    )
+
+
+async def _update(desk: Desk, before: Lead, change: LeadUpdate) -> Done:
+    after = await desk.crm(WritesLeads).update_lead(before.id, change)
+    old, new = before.shown(), after.shown()
+    changed = [name for name in WRITTEN if old.get(name) != new.get(name)]
+    what = ", ".join(f"{name} {old.get(name)!r} to {new.get(name)!r}" for name in changed) or "nothing"
+    return Done(
+        f"changed of {after.label} ({after.id}): {what}",
+        {"lead": new, "changed": changed},
+        after.id,
+        (("lead", after.id),),
+        note_of("lead", before, after, WRITTEN),
+    )
+
+
+async def _known(desk: Desk, draft: LeadDraft) -> Lead | None:
+    """Return the one lead that has the draft's address or number."""
+    crm = desk.crm(FindsLeads)
+    found: dict[str, Lead] = {}
+    if draft.email:
+        found |= {each.id: each for each in await crm.leads_at("email", draft.email)}
+    if draft.phone:
+        found |= {each.id: each for each in await crm.leads_at("sms", draft.phone)}
+    if len(found) > 1:
+        listed_leads = ", ".join(f"{each.id} {each.label}" for each in found.values())
+        raise Conflict(f"e-mail and phone belong to several leads: {listed_leads}", "use update_lead on one of them")
+    return next(iter(found.values()), None)
+
+
+def _number(desk: Desk, phone: str | None) -> str | None:
+    return phone_number(phone, desk.settings.country) if phone else None
+
+
+TOOLS = (search_leads, get_lead, create_lead, update_lead, tag_lead)

@@ -1,0 +1,221 @@
+"""The toolset `outreach`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from crm_mcp.actions.approval import Done, Preview
+from crm_mcp.actions.desk import Desk, contact_key
+from crm_mcp.actions.outreach import choose_mailbox, preview_email, preview_sms
+from crm_mcp.actions.policy import Effect
+from crm_mcp.backends.base import FindsLeads, KeepsBlocklist, RunsSequences, SendsEmail, SendsSms
+from crm_mcp.errors import CrmError, InvalidArgument, NotFound, choices
+from crm_mcp.model import CHANNELS, Channel, Delivery, Lead, Line, Rejected, Sequence, fold
+from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, Sms, Subject
+from crm_mcp.server.tool import tool
+
+Mailbox = Annotated[
+    str | None, Field(description="id or address; may be left out where there is one or a default", max_length=320)
+]
+
+
+async def ask_send_email(
+    desk: Desk, lead: str, subject: str, body: str, mailbox: str | None, reply_to: str | None
+) -> Preview:
+    """Read the lead and the mailbox: what the person confirms is who it really goes to."""
+    found = await desk.lead(lead)
+    return await preview_email(desk, found, await choose_mailbox(desk, mailbox), subject, body, reply_to)
+
+
+@tool(Effect.OUTWARD, needs=(FindsLeads, SendsEmail), ask=ask_send_email)
+async def send_email(
+    desk: Desk, lead: LeadKey, subject: Subject, body: Body, mailbox: Mailbox = None, reply_to: Email | None = None
+) -> Done:
+    """Send one plain-text e-mail to a lead, to the address on file. The user is asked first.
+
+    To note an e-mail that was sent elsewhere, use log_note.
+    """
+    found = await desk.lead(lead)
+    chosen = await choose_mailbox(desk, mailbox)
+    delivery = await desk.crm(SendsEmail).send_email(found, chosen, subject, body, reply_to)
+    return _sent(found, delivery, f'e-mail "{subject}" to {found.label} <{found.email}>')
+
+
+async def ask_send_sms(desk: Desk, lead: str, message: str) -> Preview:
+    """Read the lead: what the person confirms is who it really goes to."""
+    return await preview_sms(desk, await desk.lead(lead), message)
+
+
+@tool(Effect.OUTWARD, needs=(FindsLeads, SendsSms), ask=ask_send_sms)
+async def send_sms(desk: Desk, lead: LeadKey, message: Sms) -> Done:
+    """Send one SMS to a lead, to the number on file. The user is asked first."""
+    found = await desk.lead(lead)
+    return _sent(found, await desk.crm(SendsSms).send_sms(found, message), f"SMS to {found.label} at {found.phone}")
+
+
+async def ask_enroll(desk: Desk, sequence: str, leads: list[str], dry_run: bool) -> Preview:
+    """Read the sequence and the leads: who would be enrolled, and who would not and why."""
+    chosen = await find_sequence(desk, sequence)
+    able, unable = await _sort_out(desk, chosen, leads)
+    steps = "; ".join(f"day {step.after_days}: {step.channel}" for step in chosen.steps)
+    sample = ", ".join(f"{lead.label} ({lead.id})" for lead in able[:5]) + (" ..." if len(able) > 5 else "")
+    left_out = "; ".join(f"not {each.item}: {each.reason}" for each in unable[:10])
+    return Preview(
+        summary=f'Enrol {len(able)} in the sequence "{chosen.name}": {sample or "none"}',
+        details="\n".join(line for line in (f"its steps: {steps}", left_out) if line),
+        facts={"sequence": chosen.id, "leads": [[lead.id, lead.label, lead.email, lead.phone] for lead in able]},
+        lead=able[0].id if len(able) == 1 else None,
+        size=max(len(able), 1),
+        blocked=None if able else "none of the leads can be enrolled: " + left_out,
+    )
+
+
+@tool(Effect.OUTWARD, needs=(FindsLeads, RunsSequences), ask=ask_enroll)
+async def enroll_in_sequence(desk: Desk, sequence: Line, leads: Leads, dry_run: bool = False) -> Done:
+    """Enrol leads in a sequence (a series of messages). The user is asked first.
+
+    Sequences are listed by list_options.
+    """
+    chosen = await find_sequence(desk, sequence)
+    able, unable = await _sort_out(desk, chosen, leads)
+    succeeded: list[str] = []
+    for lead in able:
+        if why := await desk.crm(RunsSequences).enroll(chosen.id, lead.id):
+            unable.append(Rejected(item=lead.id, reason=why))
+        else:
+            succeeded.append(lead.id)
+    return _batch(f'enrolled {len(succeeded)} of {len(leads)} leads in "{chosen.name}"', chosen, succeeded, unable)
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, RunsSequences), idempotent=True)
+async def unenroll_from_sequence(desk: Desk, sequence: Line, leads: Leads) -> Done:
+    """Take leads out of a sequence: they get no more of its messages."""
+    chosen = await find_sequence(desk, sequence)
+    succeeded: list[str] = []
+    failed: list[Rejected] = []
+    for key in leads:
+        try:
+            lead = await desk.lead(key)
+            why = await desk.crm(RunsSequences).unenroll(chosen.id, lead.id)
+        except CrmError as error:
+            why, lead = str(error), None
+        if why or lead is None:
+            failed.append(Rejected(item=key, reason=why or "not found"))
+        else:
+            succeeded.append(lead.id)
+    return _batch(f'took {len(succeeded)} of {len(leads)} leads out of "{chosen.name}"', chosen, succeeded, failed)
+
+
+async def ask_set_do_not_contact(
+    desk: Desk, lead: str, blocked: bool, channels: list[Channel] | None, reason: str | None
+) -> Preview:
+    """Blocking is free; lifting it reaches somebody who said no, so only a person may."""
+    found = await desk.lead(lead)
+    on = _channels(channels)
+    what = "Block" if blocked else "Lift the block of"
+    return Preview(
+        summary=f"{what} {found.label} ({found.id}) on {', '.join(on)}" + (f": {reason}" if reason else ""),
+        facts={"name": found.label, "email": found.email, "phone": found.phone},
+        lead=found.id,
+        confirm=not blocked,
+        person_only=not blocked,
+        effect=Effect.WRITE if blocked else Effect.OUTWARD,
+    )
+
+
+@tool(Effect.WRITE, needs=FindsLeads, ask=ask_set_do_not_contact, idempotent=True)
+async def set_do_not_contact(
+    desk: Desk,
+    lead: LeadKey,
+    blocked: bool,
+    channels: Annotated[list[Channel] | None, Field(description="default all")] = None,
+    reason: Line | None = None,
+) -> Done:
+    """Block a lead's addresses, at once and for every lead that has them.
+
+    Lifting it (blocked: false) always asks the user.
+    """
+    found = await desk.lead(lead)
+    on = _channels(channels)
+    addresses: dict[Channel, str] = {
+        channel: contact_key(channel, address) for channel in on if (address := _address(found, channel))
+    }
+    crm = desk.backend
+    if blocked:
+        await desk.store.block(addresses, reason, found.id)
+        if isinstance(crm, KeepsBlocklist):
+            await crm.block(found, on, reason)
+    else:
+        if isinstance(crm, KeepsBlocklist):
+            await crm.unblock(found, on)
+        await desk.store.unblock(addresses)
+    still = (await desk.lead(found.id)).do_not_contact or ()
+    return Done(
+        f"{found.label} ({found.id}) is blocked on: {', '.join(still) or 'nothing'}",
+        {"channels": list(still)},
+        found.id,
+        (("lead", found.id),),
+    )
+
+
+async def find_sequence(desk: Desk, name: str) -> Sequence:
+    """Return the sequence with this id or name; raises NotFound with the valid ones."""
+    sequences = await desk.crm(RunsSequences).sequences()
+    for each in sequences:
+        if each.id == name or fold(each.name) == fold(name):
+            return each
+    raise NotFound(f'there is no sequence "{name}"', choices(name, [each.name for each in sequences]))
+
+
+async def _sort_out(desk: Desk, sequence: Sequence, keys: list[str]) -> tuple[list[Lead], list[Rejected]]:
+    """Tell the leads that can be enrolled from those that can't, and why."""
+    able: dict[str, Lead] = {}
+    unable: list[Rejected] = []
+    channels: list[Channel] = list(dict.fromkeys(step.channel for step in sequence.steps))
+    for key in keys:
+        try:
+            lead = await desk.lead(key)
+        except CrmError as error:
+            unable.append(Rejected(item=key, reason=str(error)))
+            continue
+        why = None
+        for channel in channels:
+            if not _address(lead, channel):
+                why = why or f"no address on file for {channel}"
+            else:
+                why = why or await desk.blocked(lead, channel)
+        if why:
+            unable.append(Rejected(item=lead.id, reason=why))
+        else:
+            able[lead.id] = lead
+    return list(able.values()), unable
+
+
+def _batch(summary: str, sequence: Sequence, succeeded: list[str], failed: list[Rejected]) -> Done:
+    fields: dict[str, Any] = {"succeeded": succeeded, "failed": [each.shown() for each in failed]}
+    touched = (("sequence", sequence.id), *(("lead", each) for each in succeeded))
+    lead = succeeded[0] if len(succeeded) == 1 else None
+    return Done(summary, fields, lead, touched, size=max(len(succeeded), 1))
+
+
+def _sent(lead: Lead, delivery: Delivery, what: str) -> Done:
+    result = delivery.shown()
+    done = f"sent {what}" if delivery.delivered else f"recorded, not delivered: {what}"
+    return Done(done, {"result": result}, lead.id, (("message", delivery.message.id), ("lead", lead.id)))
+
+
+def _address(lead: Lead, channel: Channel) -> str | None:
+    if channel == "email":
+        return lead.email
+    return lead.phone if channel in ("sms", "call") else lead.id
+
+
+def _channels(given: list[Channel] | None) -> tuple[Channel, ...]:
+    if given is not None and not given:
+        raise InvalidArgument("channels is empty", f"leave it out for all, or give some of {', '.join(CHANNELS)}")
+    return tuple(dict.fromkeys(given)) if given else CHANNELS
+
+
+TOOLS = (send_email, send_sms, enroll_in_sequence, unenroll_from_sequence, set_do_not_contact)

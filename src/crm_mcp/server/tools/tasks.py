@@ -1,0 +1,79 @@
+"""The toolset `tasks`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crm_mcp.actions.approval import Done
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.undo import note_of
+from crm_mcp.backends.base import KeepsTasks
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Line, Priority, TaskFields, rfc3339
+from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
+from crm_mcp.server.listing import listed
+from crm_mcp.server.tool import tool
+
+
+@tool(Effect.READ, needs=KeepsTasks)
+async def list_tasks(
+    desk: Desk,
+    lead: LeadKey | None = None,
+    completed: bool | None = None,
+    due_before: When | None = None,
+    limit: Limit = 20,
+    cursor: Cursor | None = None,
+) -> dict[str, Any]:
+    """List to-dos, those due first first; of one lead, or of all."""
+    crm = desk.crm(KeepsTasks)
+    of = (await desk.lead(lead)).id if lead else None
+    query = {"list_tasks": of, "completed": completed, "due_before": due_before and rfc3339(due_before)}
+    return await listed(
+        desk, "tasks", query, limit, cursor, lambda part: crm.list_tasks(of, completed, due_before, part)
+    )
+
+
+@tool(Effect.WRITE, needs=KeepsTasks)
+async def create_task(
+    desk: Desk,
+    title: Line,
+    lead: LeadKey | None = None,
+    due_at: When | None = None,
+    priority: Priority | None = None,
+) -> Done:
+    """Create a to-do, for a lead or for nobody in particular. Nothing is sent when it falls due."""
+    of = await desk.lead(lead) if lead else None
+    fields = TaskFields(title=title, due_at=due_at, priority=priority)
+    task = await desk.crm(KeepsTasks).create_task(of.id if of else None, fields)
+    about = f" for {of.label} ({of.id})" if of else ""
+    touched = (("task", task.id), *((("lead", of.id),) if of else ()))
+    return Done(f'created the task "{title}"{about}', {"task": task.shown()}, task.lead_id, touched)
+
+
+@tool(Effect.WRITE, needs=KeepsTasks, idempotent=True)
+async def update_task(
+    desk: Desk,
+    task: Id,
+    title: Line | None = None,
+    due_at: When | None = None,
+    priority: Priority | None = None,
+    completed: bool | None = None,
+) -> Done:
+    """Change a to-do, or complete it with completed: true. Can be undone."""
+    fields = TaskFields(title=title, due_at=due_at, priority=priority, completed=completed)
+    if not fields.shown():
+        raise InvalidArgument("nothing to change is given", "give title, due_at, priority or completed")
+    crm = desk.crm(KeepsTasks)
+    before = await crm.get_task(task)
+    after = await crm.update_task(task, fields)
+    return Done(
+        f'changed the task "{after.title}" ({after.id})',
+        {"task": after.shown()},
+        after.lead_id,
+        (("task", after.id),),
+        note_of("task", before, after, ("title", "due_at", "priority", "completed")),
+    )
+
+
+TOOLS = (list_tasks, create_task, update_task)
