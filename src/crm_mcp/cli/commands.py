@@ -1,0 +1,207 @@
+"""The commands as the command-line library knows them; what each does stands in a file of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import anyio
+import typer
+from mcp.shared.exceptions import MCPError
+from rich.console import Console
+from rich.table import Table
+
+from crm_mcp.config import Settings, load
+from crm_mcp.errors import CrmError, CrmMcpError
+
+app = typer.Typer(
+    help="The operations of a CRM for AI agents, as an MCP server. Without a command it serves on stdio.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def serve(
+    http: Annotated[
+        str | None, typer.Option("--http", metavar="HOST:PORT", help="over HTTP, on a loopback address")
+    ] = None,
+) -> None:
+    """Serve MCP on stdio, or over HTTP at /mcp."""
+    from crm_mcp.cli.serving import serve_http, serve_stdio
+
+    if http is None:
+        raise typer.Exit(serve_stdio())
+    try:
+        serve_http(_settings(), http)
+    except CrmMcpError as error:
+        _stop(error)
+
+
+@app.command()
+def demo() -> None:
+    """One sales morning on sample data: a real client talks to the real server, and every step is shown."""
+    from crm_mcp.cli.demo import run_demo
+
+    raise typer.Exit(_talk(run_demo, Console()))
+
+
+@app.command()
+def check() -> None:
+    """Try the configured connection and say what was found; exit 1 when it fails."""
+    from crm_mcp.backends import open_backend
+
+    settings = _settings()
+
+    async def look() -> int:
+        connection = settings.connection
+        try:
+            backend = open_backend(settings)
+            account = await backend.check()
+        except CrmMcpError as error:
+            code = error.code if isinstance(error, CrmError) else "settings"
+            print(f"{connection.name} ({connection.vendor}): FAILED\n  {code}: {error}")
+            return 1
+        print(f"{connection.name} ({connection.vendor}): ok\n  {account.found}")
+        print(f"  can: {', '.join(backend.capabilities())}")
+        await backend.aclose()
+        return 0
+
+    raise typer.Exit(anyio.run(look))
+
+
+@app.command()
+def tools(
+    as_json: Annotated[bool, typer.Option("--json", help="the whole list as JSON")] = False,
+    check_documents: Annotated[bool, typer.Option("--check", help="are README and manifest up to date?")] = False,
+    write: Annotated[bool, typer.Option("--write", help="bring README and manifest up to date")] = False,
+) -> None:
+    """List the tools served with the present settings: effect, verdict and size in tokens."""
+    from crm_mcp.cli import documents
+    from crm_mcp.server.app import Application
+
+    try:
+        application = Application(_settings())
+    except CrmMcpError as error:
+        _stop(error)
+    if check_documents or write:
+        raise typer.Exit(documents.settle(Path.cwd(), write=write))
+    listed = documents.listed(application)
+    if as_json:
+        print(json.dumps(listed, ensure_ascii=False, indent=2))
+        return
+    table = Table("tool", "toolset", "effect", "verdict", "tokens", box=None)
+    for each in listed:
+        table.add_row(each["name"], each["toolset"], each["effect"], each["verdict"], str(each["tokens"]))
+    table.add_section()
+    table.add_row(f"{len(listed)} tools", "", "", "", f"about {sum(each['tokens'] for each in listed)}")
+    Console().print(table)
+
+
+@app.command()
+def call(
+    tool: Annotated[str, typer.Argument(help="the tool's name")],
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="key=value", help="its arguments")] = None,
+    given: Annotated[str | None, typer.Option("--json", help="arguments as a JSON object")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="answer yes when a guard asks")] = False,
+    output: Annotated[Literal["text", "json"], typer.Option(help="json: the structured result alone")] = "text",
+) -> None:
+    """Call one tool through a real MCP client and print the result; asks here when a guard asks."""
+    _settings()
+
+    async def ask(question: str) -> bool:
+        if yes:
+            return True
+        return await anyio.to_thread.run_sync(_ask_terminal, question)
+
+    raise typer.Exit(_talk(_call, tool, arguments or [], given, ask, output))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv")],
+    mapped: Annotated[
+        list[str] | None, typer.Option("--map", metavar="column=field", help="may be given again")
+    ] = None,
+    if_exists: Annotated[
+        Literal["skip", "update", "error"], typer.Option(help="a lead that is there already")
+    ] = "skip",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="read and check, write nothing")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask before the first row")] = False,
+) -> None:
+    """Import leads from a CSV. Bad rows go to FILE.rejected.csv; run it again to go on where it stopped."""
+    from crm_mcp.cli.importing import import_file
+
+    ask = None if yes or not sys.stdin.isatty() else _ask_terminal
+    try:
+        totals = anyio.run(import_file, _settings(), file, mapped or [], if_exists, dry_run, ask, Console())
+    except CrmMcpError as error:
+        _stop(error)
+    raise typer.Exit(totals.exit_code)
+
+
+def _talk(work: Callable[..., Awaitable[int]], *arguments: Any) -> int:
+    """Run what talks to a server; where that breaks off, say why in one line."""
+    try:
+        return anyio.run(work, *arguments)
+    except (MCPError, OSError, RuntimeError) as error:
+        stopped: BaseException = error
+    except BaseExceptionGroup as group:
+        stopped = _innermost(group)
+    sys.stderr.write(f"crm-mcp: stopped: {stopped}\n")
+    return 1
+
+
+def _innermost(error: BaseException) -> BaseException:
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())
+    return _innermost(inner[0]) if inner else error
+
+
+async def _call(tool: str, pairs: list[str], given: str | None, ask: Any, output: str) -> int:
+    from crm_mcp.cli.talking import coerced, connected, text_in
+
+    async with connected(ask) as client:
+        schemas = {each.name: each.input_schema for each in (await client.list_tools()).tools}
+        try:
+            arguments: dict[str, Any] = {
+                **(json.loads(given) if given else {}),
+                **coerced(schemas.get(tool, {}), pairs),
+            }
+        except (TypeError, ValueError) as error:
+            sys.stderr.write(f"crm-mcp: the arguments can't be read: {error}\n")
+            return 2
+        if tool not in schemas:
+            from crm_mcp.errors import choices
+
+            sys.stderr.write(f'crm-mcp: there is no tool "{tool}"; {choices(tool, schemas)}\n')
+            return 2
+        result = await client.call_tool(tool, arguments)
+    if output == "json":
+        print(json.dumps(result.structured_content or {"error": text_in(result)}, ensure_ascii=False))
+    else:
+        print(text_in(result))
+    return 1 if result.is_error else 0
+
+
+def _ask_terminal(question: str) -> bool:
+    sys.stderr.write(f"{question}\nGo ahead? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().casefold() in ("y", "yes")
+
+
+def _settings() -> Settings:
+    try:
+        return load()
+    except CrmMcpError as error:
+        _stop(error)
+
+
+def _stop(error: CrmMcpError) -> NoReturn:
+    code = f"{error.code}: " if isinstance(error, CrmError) else ""
+    sys.stderr.write(f"crm-mcp: {code}{error}\n")
+    raise typer.Exit(2 if not isinstance(error, CrmError) else 1)

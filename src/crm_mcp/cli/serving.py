@@ -1,0 +1,79 @@
+"""`crm-mcp serve`: on stdio, or over HTTP on a loopback address."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import sys
+
+import anyio
+
+from crm_mcp.config import Settings, load
+from crm_mcp.errors import SettingsError
+
+
+def serve_stdio() -> int:
+    """Serve on stdin and stdout until stdin closes; returns the exit code. Everything else goes to stderr."""
+    _log_to_stderr()
+    try:
+        settings = load()
+        from crm_mcp.server.app import Application
+
+        application = Application(settings)
+    except SettingsError as error:
+        sys.stderr.write(f"crm-mcp: {error}\n")
+        return 2
+    from mcp.server.stdio import stdio_server
+
+    async def serve() -> None:
+        async with stdio_server() as (incoming, outgoing):
+            options = application.server.create_initialization_options()
+            await application.server.run(incoming, outgoing, options)
+
+    try:
+        anyio.run(serve)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def serve_http(settings: Settings, address: str) -> None:
+    """Serve over streamable HTTP at `/mcp` until it is stopped.
+
+    Raises:
+        SettingsError: the address is malformed, or not loopback.
+    """
+    host, port = _loopback(address)
+    _log_to_stderr()
+    import uvicorn
+
+    from crm_mcp.server.app import Application
+
+    application = Application(settings, "http")
+    served = application.server.streamable_http_app(host=host)
+    shown = f"[{host}]" if ":" in host else host
+    sys.stderr.write(f"crm-mcp: serving on http://{shown}:{port}/mcp\n")
+    uvicorn.run(served, host=host, port=port, log_level="warning", access_log=False)
+
+
+def _loopback(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise SettingsError(f'"{address}" is no address; give HOST:PORT, as 127.0.0.1:8000')
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(
+            f"{host} is not a loopback address; this version has no callers to tell apart, so it serves this machine "
+            "alone: use 127.0.0.1, ::1 or localhost"
+        )
+    return host, int(port)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
