@@ -21,7 +21,7 @@ from crm_mcp.errors import SettingsError, Unreachable, choices
 
 PREFIX = "CRM_MCP_"
 RESERVED = "CRM_MCP_TEST_"
-TOOLSETS = ("leads", "activity", "tasks", "deals", "outreach", "bulk", "admin", "vendor")
+TOOLSETS = ("leads", "activity", "tasks", "deals", "outreach", "bulk", "admin")
 
 Verdict = Literal["allow", "confirm", "deny"]
 Fallback = Literal["token", "deny"]
@@ -122,10 +122,15 @@ def load() -> Settings:
     return Settings(
         connection=_connection(env, file),
         policy=file.policy,
-        data_dir=(env.data_dir or _user_folder("data")).expanduser().absolute(),
+        data_dir=_expanded(env.data_dir or _user_folder("data")).absolute(),
         toolsets=_toolsets(env.toolsets),
         **env.model_dump(exclude={"vendor", "api_key", "config", "data_dir", "toolsets"}),
     )
+
+
+def variables() -> list[str]:
+    """Return the names of the environment variables that are settings."""
+    return [PREFIX + name.upper() for name in _Environment.model_fields]
 
 
 @functools.lru_cache(maxsize=8)
@@ -181,14 +186,14 @@ def _user_folder(kind: Literal["data", "config"]) -> Path:
 
 
 def _refuse_unknown(environment: Iterable[str]) -> None:
-    valid = [PREFIX + name.upper() for name in _Environment.model_fields]
+    valid = variables()
     for name in environment:
         if name.startswith(PREFIX) and not name.startswith(RESERVED) and name not in valid:
             raise SettingsError(f"{name} is no setting; {choices(name, valid)}")
 
 
 def _read_file(named: Path | None) -> _File:
-    path = named.expanduser() if named else _user_folder("config") / "config.toml"
+    path = _expanded(named) if named else _user_folder("config") / "config.toml"
     try:
         return _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -229,10 +234,17 @@ def _read_key(reference: str) -> str:
         raise SettingsError(f"api_key names the variable {rest}, which is not set")
     if kind == "file" and rest:
         try:
-            return Path(rest).expanduser().read_text(encoding="utf-8").strip()
+            return _expanded(Path(rest)).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"api_key names a file that can't be read: {type(error).__name__}") from None
     raise SettingsError('api_key is given as "env:NAME" or "file:PATH", so that no key stands in the file')
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingsError(f"{path} is in the home directory of a user that there isn't") from None
 
 
 def _toolsets(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -245,9 +257,12 @@ def _toolsets(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
 
 
 def _explain(error: ValidationError, owner: type[BaseModel], name: Callable[[str], str]) -> str:
-    """Say what is wrong with the first bad setting, without its value, which may be a key."""
-    first = error.errors(include_input=False, include_url=False)[0]
+    """Say what is wrong with the first bad setting, without its value, which may be a key, where it is free text."""
+    first = error.errors(include_url=False)[0]
     where = name(".".join(str(part) for part in first["loc"]))
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        valid = re.findall("'([^']*)'", first.get("ctx", {})["expected"])
+        return f'{where}: "{first["input"]}" is none of its values; {choices(first["input"], valid)}'
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg'].removeprefix('Value error, ').lower()}"
     for part in first["loc"][:-1]:

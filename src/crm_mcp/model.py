@@ -200,12 +200,12 @@ class LeadFields(Record):
     owner: Line | None = None
     tags: tuple[Line, ...] | None = None
     custom_fields: dict[Line, CustomValue] | None = None
+    list: Line | None = None
+    """A list to add the lead to."""
 
 
 class LeadDraft(LeadFields):
     """A lead to be created."""
-
-    list: Line | None = None
 
 
 class LeadUpdate(LeadFields):

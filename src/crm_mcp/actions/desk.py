@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from crm_mcp.actions.approval import GOOD_FOR, Client, Done, Preview, Question, digest, named, plain
+from crm_mcp.actions.approval import GOOD_FOR, Client, Done, Preview, Question, digest, named, plain, quoted
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends.base import Backend, FindsLeads, ListsOptions
 from crm_mcp.config import Settings
@@ -208,13 +208,15 @@ class Desk:
                 "summary is not the action's own, word for word", "show the user the summary and give it back unchanged"
             )
         job = self._jobs(self, row.tool, row.arguments, client)
+        if self.settings.dry_run:
+            return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
         return await self._redeem(row, job, await self._preview(job, whole=True), "token")
 
     async def _preview(self, job: Job, *, whole: bool) -> Preview:
         if job.ask:
             return await job.ask()
-        listed = ", ".join(f"{name}={value}" for name, value in job.arguments.items())
-        summary = plain(f"{job.tool}: {listed}")
+        listed = ", ".join(f"{name}={quoted(str(value))}" for name, value in job.arguments.items())
+        summary = f"{job.tool}: {listed}"
         key = job.arguments.get("lead")
         if not whole or not key:
             return Preview(summary)
@@ -326,7 +328,8 @@ class Desk:
             wrote = "it is not known whether anything was written" if error.wrote is None else "a part was written"
         else:
             wrote = "nothing was written"
-        return shown(await self.store.settle(row.id, "failed", reason=f"{error}; {wrote}", error=error.code))
+        reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
+        return shown(await self.store.settle(row.id, "failed", reason=reason, error=error.code))
 
 
 def contact_key(channel: Channel, address: str) -> str:

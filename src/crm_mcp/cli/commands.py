@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
 import anyio
 import typer
@@ -16,6 +16,9 @@ from rich.table import Table
 
 from crm_mcp.config import Settings, load
 from crm_mcp.errors import CrmError, CrmMcpError
+
+if TYPE_CHECKING:
+    from crm_mcp.server.app import Application
 
 app = typer.Typer(
     help="The operations of a CRM for AI agents, as an MCP server. Without a command it serves on stdio.",
@@ -54,22 +57,19 @@ def demo() -> None:
 @app.command()
 def check() -> None:
     """Try the configured connection and say what was found; exit 1 when it fails."""
-    from crm_mcp.backends import open_backend
-
-    settings = _settings()
+    application = _application()
 
     async def look() -> int:
-        connection = settings.connection
+        connection, backend = application.settings.connection, application.desk.backend
         try:
-            backend = open_backend(settings)
             account = await backend.check()
-        except CrmMcpError as error:
-            code = error.code if isinstance(error, CrmError) else "settings"
-            print(f"{connection.name} ({connection.vendor}): FAILED\n  {code}: {error}")
+        except CrmError as error:
+            print(f"{connection.name} ({connection.vendor}): FAILED\n  {error.code}: {error}")
             return 1
+        finally:
+            await application.aclose()
         print(f"{connection.name} ({connection.vendor}): ok\n  {account.found}")
         print(f"  can: {', '.join(backend.capabilities())}")
-        await backend.aclose()
         return 0
 
     raise typer.Exit(anyio.run(look))
@@ -83,12 +83,8 @@ def tools(
 ) -> None:
     """List the tools served with the present settings: effect, verdict and size in tokens."""
     from crm_mcp.cli import documents
-    from crm_mcp.server.app import Application
 
-    try:
-        application = Application(_settings())
-    except CrmMcpError as error:
-        _stop(error)
+    application = _application()
     if check_documents or write:
         raise typer.Exit(documents.settle(Path.cwd(), write=write))
     listed = documents.listed(application)
@@ -112,7 +108,7 @@ def call(
     output: Annotated[Literal["text", "json"], typer.Option(help="json: the structured result alone")] = "text",
 ) -> None:
     """Call one tool through a real MCP client and print the result; asks here when a guard asks."""
-    _settings()
+    _application()  # what is wrong with the settings is said here, not by a server that does not start
 
     async def ask(question: str) -> bool:
         if yes:
@@ -139,7 +135,7 @@ def import_(
 
     ask = None if yes or not sys.stdin.isatty() else _ask_terminal
     try:
-        totals = anyio.run(import_file, _settings(), file, mapped or [], if_exists, dry_run, ask, Console())
+        totals = anyio.run(import_file, _application().settings, file, mapped or [], if_exists, dry_run, ask, Console())
     except CrmMcpError as error:
         _stop(error)
     raise typer.Exit(totals.exit_code)
@@ -169,10 +165,10 @@ async def _call(tool: str, pairs: list[str], given: str | None, ask: Any, output
         schemas = {each.name: each.input_schema for each in (await client.list_tools()).tools}
         try:
             arguments: dict[str, Any] = {
-                **(json.loads(given) if given else {}),
+                **_object(given or "{}"),
                 **coerced(schemas.get(tool, {}), pairs),
             }
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             sys.stderr.write(f"crm-mcp: the arguments can't be read: {error}\n")
             return 2
         if tool not in schemas:
@@ -188,6 +184,16 @@ async def _call(tool: str, pairs: list[str], given: str | None, ask: Any, output
     return 1 if result.is_error else 0
 
 
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--json is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError("--json is no JSON object")  # noqa: TRY004 - as every other mistake in the arguments
+    return cast("dict[str, Any]", found)
+
+
 def _ask_terminal(question: str) -> bool:
     sys.stderr.write(f"{question}\nGo ahead? [y/N] ")
     sys.stderr.flush()
@@ -197,6 +203,16 @@ def _ask_terminal(question: str) -> bool:
 def _settings() -> Settings:
     try:
         return load()
+    except CrmMcpError as error:
+        _stop(error)
+
+
+def _application() -> Application:
+    """Return the application, which refuses what the settings get wrong; it opens nothing by itself."""
+    from crm_mcp.server.app import Application
+
+    try:
+        return Application(_settings())
     except CrmMcpError as error:
         _stop(error)
 

@@ -5,6 +5,7 @@ A real MCP client talks to the real server, and every step is shown.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import textwrap
 import time
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from crm_mcp.cli.talking import connected, text_in
+from crm_mcp.config import variables
 from crm_mcp.model import now, rfc3339
 
 WIDTH = 80
@@ -76,11 +78,10 @@ async def run_demo(console: Console) -> int:
     story = _Story(console)
     with tempfile.TemporaryDirectory(prefix="crm-mcp-demo-") as folder:
         changes = {
-            "CRM_MCP_VENDOR": "local",
+            **dict.fromkeys(variables(), ""),  # whatever is set here: the demo is the same for everyone
             "CRM_MCP_DATA_DIR": folder,
             "CRM_MCP_SAMPLE": "true",
-            "CRM_MCP_CONFIG": "",
-            "CRM_MCP_SMTP_URL": "",
+            "CRM_MCP_CONFIG": os.devnull,
         }
         async with connected(story.asked, changes) as client:
             listed = (await client.list_tools()).tools

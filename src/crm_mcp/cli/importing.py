@@ -25,7 +25,7 @@ from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.config import Settings, operating_system_user
 from crm_mcp.errors import CrmError, Forbidden, Unsupported
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
-from crm_mcp.store import Action, NewAction, open_store
+from crm_mcp.store import Action, NewAction, Store, open_store
 
 Sink = Callable[[Sequence[ImportRow]], Awaitable[tuple[ImportOutcome, ...]]]
 """Writes one batch, all of it or nothing, and says what became of each row."""
@@ -107,38 +107,66 @@ async def import_file(
         digest="",
         summary=f"import {path.name}",
     )
-    begun: list[Action] = []
-    counts = {"created": 0, "updated": 0, "skipped": 0, "failed": 0}
-
-    async def sink(batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
-        if not begun:
-            begun.append(await store.begin(new, "cli"))
-        outcomes = await backend.import_leads(batch, if_exists)
-        for each in outcomes:
-            counts[each.outcome] += 1
-        return outcomes
-
+    recorded = _Recorded(store, new, lambda batch: backend.import_leads(batch, if_exists))
+    failure: CrmError | None = None
     try:
         return await run_import(
             path,
             mappings,
             if_exists,
-            sink=sink,
+            sink=recorded.take,
             batch=backend.import_size,
             country=settings.country,
             console=console,
             ask=ask,
             dry_run=dry_run or settings.dry_run,
         )
+    except CrmError as error:
+        failure = error
+        raise
     finally:
-        for row in begun:
-            said = ", ".join(f"{count} {name}" for name, count in counts.items())
-            written = counts["created"] + counts["updated"]
-            await store.settle(
-                row.id, "done", summary=f"imported {path.name}: {said}", result=dict(counts), size=written
-            )
+        await recorded.end(failure)
         await backend.aclose()
         await store.aclose()
+
+
+class _Recorded:
+    """Writes batches as one action of the store: begun before the first row is written, ended with the counts."""
+
+    def __init__(self, store: Store, new: NewAction, write: Sink) -> None:
+        self._store = store
+        self._new = new
+        self._write = write
+        self._action: Action | None = None
+        self._counts = {"created": 0, "updated": 0, "skipped": 0, "failed": 0}
+        self._first: str | None = None
+
+    async def take(self, batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
+        """Write one batch."""
+        if self._action is None:
+            self._action = await self._store.begin(self._new, "cli")
+        outcomes = await self._write(batch)
+        for each in outcomes:
+            self._counts[each.outcome] += 1
+            if each.outcome in ("created", "updated"):
+                self._first = self._first or each.id
+        return outcomes
+
+    async def end(self, failure: CrmError | None) -> None:
+        """Record how it ended, if it has begun."""
+        if self._action is None:
+            return
+        said = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        await self._store.settle(
+            self._action.id,
+            "failed" if failure else "done",
+            summary=f"{self._new.summary}: {said}",
+            reason=str(failure) if failure else None,
+            error=failure.code if failure else None,
+            result=dict(self._counts),
+            touched=(("lead", self._first),) if self._first else (),
+            size=self._counts["created"] + self._counts["updated"],
+        )
 
 
 async def run_import(

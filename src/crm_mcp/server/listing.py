@@ -61,15 +61,23 @@ async def listed(
     `query` is what the cursor is bound to: the tool and its filters. Fewer rows come where they would be too large.
     """
     position = unseal(desk, query, cursor) if cursor else None
-    while True:
-        page = await fetch(Slice(limit=limit, position=position))
+
+    async def build(most: int) -> dict[str, Any]:
+        page = await fetch(Slice(limit=most, position=position))
         rows = shape([item.shown() for item in page.items])
         result: dict[str, Any] = {name: rows, "next_cursor": seal(desk, query, page.next) if page.next else None}
-        if counted:
-            result["total"] = page.total
-        if fits(result) or limit == 1:
+        return result | {"total": page.total} if counted else result
+
+    return await fitted(limit, build)
+
+
+async def fitted(limit: int, build: Callable[[int], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """Return what `build` makes of as many rows, up to `limit`, as a result has room for."""
+    while True:
+        result = await build(limit)
+        if limit == 1 or fits(result):
             return result
-        limit = max(1, min(limit, len(rows)) * 2 // 3)
+        limit = max(1, limit * 2 // 3)
 
 
 def _mac(desk: Desk, query: Mapping[str, Any], body: bytes) -> bytes:

@@ -48,11 +48,21 @@ def shorten_rows(rows: list[dict[str, Any]], fields: tuple[str, ...], rest: str)
 
 
 def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
-    """Return a result that fits: its longest texts are cut, each with a marker that says how to get the rest."""
+    """Return a result that fits: its longest texts are cut, each with a marker that says how to get the rest.
+
+    Where that is not enough the longest list is cut, and `<its name>_left_out` says by how many.
+    """
     while not fits(structured):
         place = _longest(structured)
         if place is None:
-            return structured
+            lists = {name: cast("list[Any]", value) for name, value in structured.items() if isinstance(value, list)}
+            name = max(lists, key=lambda each: len(lists[each]), default="")
+            if not name or len(lists[name]) == 1:
+                return structured
+            kept = lists[name][: len(lists[name]) * 2 // 3]
+            left_out = structured.get(f"{name}_left_out", 0) + len(lists[name]) - len(kept)
+            structured = {**structured, name: kept, f"{name}_left_out": left_out}
+            continue
         owner, key = place
         text = owner[key].partition("... [")[0] if owner[key].endswith("]") else owner[key]
         owner[key] = f"{text[: max(len(text) * 2 // 3, 100)]}... [cut: {rest}]"

@@ -119,8 +119,6 @@ class _Import:
             self.by_email.pop(before["email_key"], None)
         if draft.phone and before["phone"] != draft.phone:
             self.by_phone.pop(before["phone"], None)
-        if draft.list:
-            labels.put_labels(self.db, n, "list", [draft.list], self.known)
         origin = row.key if row.key and row.key not in self.by_key else None
         self.db.execute(
             "UPDATE leads SET updated_at = max(?, updated_at), origin = COALESCE(origin, ?) WHERE n = ?",

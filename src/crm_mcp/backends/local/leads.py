@@ -292,6 +292,8 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
     if change.tags is not None or "tags" in cleared:
         labels.take_labels(db, n, "tag", None)
         labels.put_labels(db, n, "tag", tags, known)
+    if change.list:
+        labels.put_labels(db, n, "list", [change.list], known)
     if any(fields[name] != row[name] for name in PLAIN):
         index_lead(db, n)
 

@@ -13,7 +13,7 @@ from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCal
 from crm_mcp.errors import InvalidArgument, Unsupported
 from crm_mcp.model import ActivityKind, Direction, Line, NoteDraft, NoteKind, Text, now, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
-from crm_mcp.server.listing import listed, seal, unseal
+from crm_mcp.server.listing import fitted, listed, seal, unseal
 from crm_mcp.server.show import shorten_rows
 from crm_mcp.server.tool import tool
 
@@ -99,24 +99,27 @@ async def list_changes(
     for kind in kinds or ():
         if kind not in CHANGED:
             raise InvalidArgument(f'kinds has "{kind}"', f"valid: {', '.join(CHANGED)}")
-    query = {"list_changes": sorted(kinds or ()), "since": since and rfc3339(since)}
-    after = unseal(desk, {"list_changes": sorted(kinds or ())}, cursor) if cursor else None
-    rows, position, more = await desk.store.changes(since=since, kinds=tuple(kinds or ()), after=after, limit=limit)
-    changes = [
-        {
-            "at": rfc3339(row.finished_at or row.created_at),
-            "kind": kind,
-            "id": record,
-            "action_id": row.id,
-            "tool": row.tool,
-            "status": row.status,
-            "summary": row.summary,
-        }
-        for row in rows
-        for kind, record in row.touched[:1]
-    ]
-    del query["since"]
-    return {"changes": changes, "next_cursor": seal(desk, query, position), "more": more}
+    query = {"list_changes": sorted(kinds or ())}
+    after = unseal(desk, query, cursor) if cursor else None
+
+    async def build(most: int) -> dict[str, Any]:
+        rows, position, more = await desk.store.changes(since=since, kinds=tuple(kinds or ()), after=after, limit=most)
+        changes = [
+            {
+                "at": rfc3339(row.finished_at or row.created_at),
+                "kind": kind,
+                "id": record,
+                "action_id": row.id,
+                "tool": row.tool,
+                "status": row.status,
+                "summary": row.summary,
+            }
+            for row in rows
+            for kind, record in [each for each in row.touched if not kinds or each[0] in kinds][:1]
+        ]
+        return {"changes": changes, "next_cursor": seal(desk, query, position), "more": more}
+
+    return await fitted(limit, build)
 
 
 @tool(Effect.READ, needs=ReadsCalls)

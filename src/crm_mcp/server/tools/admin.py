@@ -15,8 +15,7 @@ from crm_mcp.backends.base import DeletesRecords, FindsLeads, KeepsTasks, ListsO
 from crm_mcp.errors import CrmError, Unsupported
 from crm_mcp.model import OptionKind, RecordKind, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit
-from crm_mcp.server.listing import seal, unseal
-from crm_mcp.server.show import fits
+from crm_mcp.server.listing import fitted, seal, unseal
 from crm_mcp.server.tool import tool
 
 ActionStatus = Literal[
@@ -94,8 +93,9 @@ async def list_actions(
     query = {"list_actions": of, "status": status}
     after = unseal(desk, query, cursor) if cursor else None
     stored = "proposed" if status == "confirmation_required" else status
-    while True:
-        rows, following = await desk.store.list_actions(caller=None, status=stored, lead=of, after=after, limit=limit)
+
+    async def build(most: int) -> dict[str, Any]:
+        rows, following = await desk.store.list_actions(caller=None, status=stored, lead=of, after=after, limit=most)
         actions = [
             {
                 **{
@@ -111,13 +111,9 @@ async def list_actions(
             }
             for row in rows
         ]
-        result: dict[str, Any] = {
-            "actions": actions,
-            "next_cursor": seal(desk, query, following) if following else None,
-        }
-        if fits(result) or limit == 1:
-            return result
-        limit = max(1, len(rows) * 2 // 3)
+        return {"actions": actions, "next_cursor": seal(desk, query, following) if following else None}
+
+    return await fitted(limit, build)
 
 
 @tool(Effect.READ, needs=ListsOptions, always=True)

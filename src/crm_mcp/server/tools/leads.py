@@ -153,7 +153,7 @@ async def create_lead(
                 {"lead": known.shown(), "outcome": "skipped"},
                 lead=known.id,
             )
-        change = LeadUpdate(**draft.model_dump(exclude={"list"}, exclude_none=True))
+        change = LeadUpdate(**draft.model_dump(exclude_none=True))
         done = await _update(desk, known, change)
         return Done(
             done.summary, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo

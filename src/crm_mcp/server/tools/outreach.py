@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from crm_mcp.actions.approval import Done, Preview
+from crm_mcp.actions.approval import Client, Done, Preview
 from crm_mcp.actions.desk import Desk, contact_key
 from crm_mcp.actions.outreach import choose_mailbox, preview_email, preview_sms
 from crm_mcp.actions.policy import Effect
@@ -109,7 +109,7 @@ async def unenroll_from_sequence(desk: Desk, sequence: Line, leads: Leads) -> Do
 
 
 async def ask_set_do_not_contact(
-    desk: Desk, lead: str, blocked: bool, channels: list[Channel] | None, reason: str | None
+    desk: Desk, client: Client, lead: str, blocked: bool, channels: list[Channel] | None, reason: str | None
 ) -> Preview:
     """Blocking is free; lifting it reaches somebody who said no, so only a person may."""
     found = await desk.lead(lead)
@@ -128,6 +128,7 @@ async def ask_set_do_not_contact(
 @tool(Effect.WRITE, needs=FindsLeads, ask=ask_set_do_not_contact, idempotent=True)
 async def set_do_not_contact(
     desk: Desk,
+    client: Client,
     lead: LeadKey,
     blocked: bool,
     channels: Annotated[list[Channel] | None, Field(description="default all")] = None,
@@ -139,22 +140,20 @@ async def set_do_not_contact(
     """
     found = await desk.lead(lead)
     on = _channels(channels)
-    addresses: dict[Channel, str] = {
-        channel: contact_key(channel, address) for channel in on if (address := _address(found, channel))
-    }
     crm = desk.backend
     if blocked:
-        await desk.store.block(addresses, reason, found.id)
+        await desk.store.block(_keys(found, on), reason, client.caller)
         if isinstance(crm, KeepsBlocklist):
             await crm.block(found, on, reason)
     else:
         if isinstance(crm, KeepsBlocklist):
             await crm.unblock(found, on)
-        await desk.store.unblock(addresses)
-    still = (await desk.lead(found.id)).do_not_contact or ()
+        await desk.store.unblock(_keys(found, on))
+    own = await desk.store.blocked(_keys(found, CHANNELS))
+    still = sorted({*own, *((await desk.lead(found.id)).do_not_contact or ())})
     return Done(
         f"{found.label} ({found.id}) is blocked on: {', '.join(still) or 'nothing'}",
-        {"channels": list(still)},
+        {"channels": still},
         found.id,
         (("lead", found.id),),
     )
@@ -209,7 +208,12 @@ def _sent(lead: Lead, delivery: Delivery, what: str) -> Done:
 def _address(lead: Lead, channel: Channel) -> str | None:
     if channel == "email":
         return lead.email
-    return lead.phone if channel in ("sms", "call") else lead.id
+    return lead.phone if channel in ("sms", "call") else None
+
+
+def _keys(lead: Lead, channels: tuple[Channel, ...]) -> dict[Channel, str]:
+    """Return the lead's addresses on these channels, as do-not-contact keeps them."""
+    return {channel: contact_key(channel, address) for channel in channels if (address := _address(lead, channel))}
 
 
 def _channels(given: list[Channel] | None) -> tuple[Channel, ...]:
