@@ -44,13 +44,18 @@ class Defaults(_Closed):
     mailbox: str | None = None
 
 
-class Connection(_Closed):
-    """One CRM."""
+class _Entry(_Closed):
+    """What stands under `[connections.NAME]`."""
 
-    name: str = "local"
     vendor: str = "local"
     api_key: SecretStr | None = None
     defaults: Defaults = Defaults()
+
+
+class Connection(_Entry):
+    """One CRM."""
+
+    name: str = "local"
 
 
 class PolicySettings(_Closed):
@@ -213,7 +218,7 @@ def _connection(env: _Environment, file: _File) -> Connection:
     name, given = next(iter(named.items()))
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name):
         raise SettingsError(f'"{name}" is no connection name; use up to 32 of a-z, 0-9, - and _')
-    wanted = {**given, "name": name}
+    wanted = dict(given)
     if env.vendor:
         wanted["vendor"] = env.vendor
     if env.api_key:
@@ -221,9 +226,9 @@ def _connection(env: _Environment, file: _File) -> Connection:
     elif isinstance(key := given.get("api_key"), str):
         wanted["api_key"] = _read_key(key)
     try:
-        return Connection.model_validate(wanted)
+        return Connection(name=name, **dict(_Entry.model_validate(wanted)))
     except ValidationError as error:
-        raise SettingsError(_explain(error, Connection, lambda where: f"connections.{name}.{where}")) from None
+        raise SettingsError(_explain(error, _Entry, lambda where: f"connections.{name}.{where}")) from None
 
 
 def _read_key(reference: str) -> str:
@@ -268,5 +273,4 @@ def _explain(error: ValidationError, owner: type[BaseModel], name: Callable[[str
     for part in first["loc"][:-1]:
         inner = owner.model_fields[str(part)].annotation
         owner = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else owner
-    valid = [field for field in owner.model_fields if field != "name"]
-    return f"{where} is no setting; {choices(str(first['loc'][-1]), valid)}"
+    return f"{where} is no setting; {choices(str(first['loc'][-1]), owner.model_fields)}"

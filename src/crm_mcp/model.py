@@ -58,7 +58,10 @@ def _no_control(text: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _LINE_BREAK.sub(" ", _no_control(text)).strip()
+    line = _LINE_BREAK.sub(" ", _no_control(text)).strip()
+    if not line:
+        raise ValueError("is empty")
+    return line
 
 
 Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]

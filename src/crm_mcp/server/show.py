@@ -7,6 +7,7 @@ quoted as a JSON string, so that no text from a record can look like another cel
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
@@ -14,7 +15,11 @@ MOST = 17_500
 """Characters that a result may have in its larger form: below 6,000 tokens at three characters a token."""
 ROW_TEXT = 600
 """Characters of a long text within a list."""
+LONG = 200
+"""Characters of a text that is worth cutting."""
 _SEPARATORS = ("|", "; ", ", ")
+_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What breaks a line in some eyes and is not escaped in JSON."""
 
 
 def text_of(structured: Mapping[str, Any]) -> str:
@@ -48,31 +53,33 @@ def shorten_rows(rows: list[dict[str, Any]], fields: tuple[str, ...], rest: str)
 
 
 def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
-    """Return a result that fits: its longest texts are cut, each with a marker that says how to get the rest.
+    """Return a result that fits.
 
-    Where that is not enough the longest list is cut, and `<its name>_left_out` says by how many.
+    Its longest texts are cut, each with a marker that says how to get the rest; where that is not enough, its longest
+    lists, and `left_out` says of how many items.
     """
+    marker = f"... [cut: {rest}]"
+    left_out: dict[str, int] = {}
     while not fits(structured):
-        place = _longest(structured)
-        if place is None:
-            lists = {name: cast("list[Any]", value) for name, value in structured.items() if isinstance(value, list)}
-            name = max(lists, key=lambda each: len(lists[each]), default="")
-            if not name or len(lists[name]) == 1:
-                return structured
-            kept = lists[name][: len(lists[name]) * 2 // 3]
-            left_out = structured.get(f"{name}_left_out", 0) + len(lists[name]) - len(kept)
-            structured = {**structured, name: kept, f"{name}_left_out": left_out}
-            continue
-        owner, key = place
-        text = owner[key].partition("... [")[0] if owner[key].endswith("]") else owner[key]
-        owner[key] = f"{text[: max(len(text) * 2 // 3, 100)]}... [cut: {rest}]"
+        if place := _longest(structured, str, LONG + len(marker)):
+            owner, key = place
+            text = owner[key].removesuffix(marker)
+            owner[key] = text[: len(text) * 2 // 3] + marker
+        elif place := _longest(structured, (list, dict), 1):
+            owner, key = place
+            several = owner[key]
+            kept = len(several) * 2 // 3
+            owner[key] = several[:kept] if isinstance(several, list) else dict([*several.items()][:kept])
+            left_out[str(key)] = left_out.get(str(key), 0) + len(several) - kept
+            structured["left_out"] = left_out
+        else:
+            return structured
     return structured
 
 
-def _longest(value: Any) -> tuple[Any, Any] | None:
-    """Return where the longest string over 200 characters stands: its owner and key."""
+def _longest(value: Any, kind: type | tuple[type, ...], most: int) -> tuple[Any, Any] | None:
+    """Return where the longest string, list or dictionary of more than `most` stands: its owner and key."""
     best: tuple[Any, Any] | None = None
-    most = 200
     stack: list[Any] = [value]
     while stack:
         owner = stack.pop()
@@ -81,8 +88,8 @@ def _longest(value: Any) -> tuple[Any, Any] | None:
             each: Any = cast("Any", owner)[key]
             if isinstance(each, dict | list):
                 stack.append(each)
-            elif isinstance(each, str) and len(each) > most:
-                best, most = (cast("Any", owner), key), len(each)
+            if isinstance(each, kind) and len(cast("Any", each)) > most:
+                best, most = (cast("Any", owner), key), len(cast("Any", each))
     return best
 
 
@@ -107,7 +114,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return "; ".join(f"{name}={_cell(each)}" for name, each in cast("dict[str, Any]", value).items())
+        pairs = cast("dict[str, Any]", value).items()
+        return "; ".join(f"{_quoted(name, (*_SEPARATORS, '='))}={_cell(each)}" for name, each in pairs) or "none"
     if isinstance(value, list):
         return ", ".join(_cell(each) for each in cast("list[Any]", value)) or "none"
     return _quoted(str(value), _SEPARATORS)
@@ -116,5 +124,5 @@ def _cell(value: Any) -> str:
 def _quoted(text: str, separators: tuple[str, ...]) -> str:
     unsafe = text.startswith('"') or text != text.strip() or not text or any(ord(c) < 32 for c in text)
     if unsafe or len(text.splitlines()) > 1 or any(mark in text for mark in separators):
-        return json.dumps(text, ensure_ascii=False)
+        return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
     return text

@@ -29,6 +29,8 @@ from crm_mcp.errors import InvalidArgument, choices
 GIVEN = ("desk", "client")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
 """Left out of schemas: a model does not count characters, and an error says the limit."""
+MOST_FAULTS = 10
+"""Faults of one call that are told at once."""
 Function = Callable[..., Awaitable[Any]]
 
 
@@ -139,7 +141,9 @@ class Tool:
                 wrong.append(f'{where} is "{str(each["input"])[:60]}"; {choices(str(each["input"])[:60], expected)}')
             else:
                 wrong.append(f"{where}: {_words(each['msg'])}")
-        return InvalidArgument("; ".join(dict.fromkeys(wrong)))
+        distinct = [*dict.fromkeys(wrong)]
+        more = f"; and {len(distinct) - MOST_FAULTS} more" if len(distinct) > MOST_FAULTS else ""
+        return InvalidArgument("; ".join(distinct[:MOST_FAULTS]) + more)
 
 
 def tool(

@@ -18,17 +18,13 @@ from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft
 R = TypeVar("R")
 
 _LONGEST_CALL = 10 * 24 * 3600
-_EXCERPT = 500
 """How much of a transcript the list of all activity shows."""
 
 # Each kind by its moment, and in the columns of `Activity`: rank, number, moment, text, channel, direction, outcome,
 # completed.
 _ACTIVITY: dict[ActivityKind, tuple[str, str]] = {
     "note": ("occurred_at", "0, n, occurred_at, content, kind, direction, outcome, NULL FROM notes"),
-    "call": (
-        "started_at",
-        f"1, n, started_at, substr(transcript, 1, {_EXCERPT}), 'call', direction, outcome, NULL FROM calls",
-    ),
+    "call": ("started_at", "1, n, started_at, transcript, 'call', direction, outcome, NULL FROM calls"),
     "message": (
         "sent_at",
         "2, n, sent_at, COALESCE(subject || char(10), '') || body, channel, direction, status, NULL FROM messages",

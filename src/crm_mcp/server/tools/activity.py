@@ -72,7 +72,15 @@ async def list_activity(
         if kind not in crm.activity_kinds:
             raise Unsupported(f"{desk.backend.vendor} has no {kind}s", f"it has {', '.join(crm.activity_kinds)}")
     query = {"list_activity": found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
-    rest = f"read crm://leads/{found.id}/activity"
+
+    def shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        whole = f"read crm://leads/{found.id}/activity"
+        return [
+            each
+            for row in rows
+            for each in shorten_rows([row], ("text",), f"get_call {row['id']}" if row["kind"] == "call" else whole)
+        ]
+
     return await listed(
         desk,
         "items",
@@ -80,7 +88,7 @@ async def list_activity(
         limit,
         cursor,
         lambda part: crm.list_activity(found.id, wanted, since, part),
-        shape=lambda rows: shorten_rows(rows, ("text",), rest),
+        shape=shape,
     )
 
 
