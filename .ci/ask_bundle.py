@@ -1,6 +1,8 @@
-"""Start the server of an unpacked bundle as its manifest says, and list its tools."""
+"""Start the server of an unpacked bundle as a host would, and compare what it serves with its manifest."""
 
 import json
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -9,29 +11,31 @@ import anyio
 from mcp import Client, StdioServerParameters
 
 
-async def main(folder: Path) -> None:
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    config = manifest["server"]["mcp_config"]
-    values = {name: str(entry.get("default", "")) for name, entry in manifest["user_config"].items()}
-
-    def filled(text: str) -> str:
-        for name, value in values.items():
-            text = text.replace(f"${{user_config.{name}}}", value.lower() if value in ("True", "False") else value)
-        return text.replace("${__dirname}", str(folder))
-
+def main() -> None:
+    manifest, config = (json.loads(Path(name).read_text(encoding="utf-8")) for name in sys.argv[1:3])
     with tempfile.TemporaryDirectory() as data:
-        server = StdioServerParameters(
-            command=config["command"],
-            args=[filled(each) for each in config["args"]],
-            env={**{name: filled(value) for name, value in config["env"].items()}, "CRM_MCP_DATA_DIR": data},
-        )
+        settings = Path(data, "config.toml")
+        settings.touch()
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("CRM_MCP_")}
+        env = {**outside, **config["env"], "CRM_MCP_DATA_DIR": data, "CRM_MCP_CONFIG": str(settings)}
+        # The first start fetches the dependencies: apart from the rest, so that a failure ends with uv's own words.
+        command = [config["command"], *config["args"]]
+        if subprocess.run([*command, "check"], env=env, check=False, timeout=300).returncode:
+            sys.exit("the server in the bundle does not start")
+        anyio.run(ask, manifest, StdioServerParameters(command=command[0], args=command[1:], env=env))
+
+
+async def ask(manifest: dict[str, list[dict[str, str]]], server: StdioServerParameters) -> None:
+    with anyio.fail_after(60):
         async with Client(server) as client:
-            names = {each.name for each in (await client.list_tools()).tools}
-            status = await client.call_tool("crm_status", {})
-    wanted = {each["name"] for each in manifest["tools"]}
-    if names != wanted or status.is_error:
-        sys.exit(f"the bundle serves {sorted(names)}, its manifest lists {sorted(wanted)}")
-    sys.stdout.write(f"bundle: {len(names)} tools served from the packed files\n")
+            served = {
+                "tools": {each.name for each in (await client.list_tools()).tools},
+                "prompts": {each.name for each in (await client.list_prompts()).prompts},
+            }
+    for kind, names in served.items():
+        if differing := names ^ {each["name"] for each in manifest[kind]}:
+            sys.exit(f"{kind} that only the bundle or only its manifest has: {', '.join(sorted(differing))}")
+    sys.stdout.write(f"bundle: {len(served['tools'])} tools served from the packed files\n")
 
 
-anyio.run(main, Path(sys.argv[1]))
+main()

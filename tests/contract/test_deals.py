@@ -122,7 +122,7 @@ async def test_pages_of_deals_hold_each_once(crm: Crm):
         await crm.list_deals(DealFilter(), Slice(position="[true]"))
 
 
-async def test_the_pipeline_counts_all_and_sums_what_is_open(crm: Crm):
+async def test_the_pipeline_counts_and_sums_deals_and_of_leads_what_is_open(crm: Crm):
     by_name = await stages(crm)
     jane = await crm.create_lead(LeadDraft(name="Jane", owner="Tom", tags=("a", "b")))
     given: list[tuple[str, float, DealStatus | None]] = [("Proposal", 10, None), ("Proposal", 5, None)]
@@ -138,7 +138,7 @@ async def test_the_pipeline_counts_all_and_sums_what_is_open(crm: Crm):
     assert {each.name: (each.count, each.value) for each in by_stage.groups if each.count} == {
         "Discovery": (1, 0),
         "Proposal": (2, 15),
-        "Closed Won": (1, 0),
+        "Closed Won": (1, 100),
     }
     assert by_stage.total == 4
     assert [(each.name, each.count, each.value) for each in leads.groups] == [("a", 1, 15), ("b", 1, 15)]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from crm_mcp.actions.policy import Effect
 from crm_mcp.model import RecordKind
@@ -127,6 +127,19 @@ def quoted(text: str) -> str:
     if len(one_line) <= SUMMARY_TEXT:
         return f'"{one_line}"'
     return f'"{one_line[:200]}" ... ({len(text)} characters in all)'
+
+
+def said(value: Any) -> str:
+    """Return a value as a person reads it in a summary."""
+    if value is None or value == [] or value == {}:
+        return "nothing"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(said(each) for each in cast("list[Any]", value))
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {said(each)}" for name, each in cast("dict[str, Any]", value).items())
+    return f'"{plain(value)}"' if isinstance(value, str) else str(value)
 
 
 def named(kind: RecordKind, record: str, label: str) -> str:

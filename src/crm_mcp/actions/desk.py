@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from crm_mcp.actions.approval import GOOD_FOR, Client, Done, Preview, Question, digest, named, plain, quoted
+from crm_mcp.actions.approval import GOOD_FOR, Client, Done, Preview, Question, digest, named, plain, quoted, said
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends.base import Backend, FindsLeads, ListsOptions
 from crm_mcp.config import Settings
@@ -34,8 +34,8 @@ from crm_mcp.store import Action, NewAction, Status, Store
 C = TypeVar("C")
 
 DECLINED = (
-    "the person said no, or this client declines by itself without showing the question; in that case the user can "
-    "approve such an action by running it in a terminal with `crm-mcp call`"
+    "the person said no or closed the question, or this client declines by itself without showing it; in that case the "
+    "user can approve such an action by running it in a terminal with `crm-mcp call`"
 )
 NOTHING_WRITTEN = frozenset(
     {
@@ -340,7 +340,7 @@ def contact_key(channel: Channel, address: str) -> str:
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return what differs between the values shown and those found now, in words; empty where nothing does."""
     changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    return ", ".join(f"{name} was {then.get(name)!r} and is {now.get(name)!r}" for name in changed)
+    return ", ".join(f"{name} was {said(then.get(name))} and is {said(now.get(name))}" for name in changed)
 
 
 def shown(row: Action) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from crm_mcp.actions.approval import Done, Preview, named
+from crm_mcp.actions.approval import Done, Preview, named, said
 from crm_mcp.actions.desk import Desk
 from crm_mcp.backends.base import KeepsTasks, MovesDeals, MovesLeads, ReadsDeals, TagsLeads, WritesDeals, WritesLeads
 from crm_mcp.errors import Conflict, NotFound, Unsupported
@@ -38,6 +38,14 @@ def note_of(
     }
 
 
+def told(kept: Values | None) -> str:
+    """Return what an action changed, in words, from what it keeps for its undo."""
+    if kept is None:
+        return "nothing was different"
+    before, after = kept["before"], kept["after"]
+    return ", ".join(f"{name} from {said(before[name])} to {said(after[name])}" for name in after)
+
+
 async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
     """Say what would be put back.
 
@@ -56,13 +64,13 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
     way, record, current = await _look(desk, row)
     after, before = row.undo["after"], row.undo["before"]
     moved = [
-        f"{name} is {current.get(name)!r}, it was {after[name]!r} after the action"
+        f"{name} is {said(current.get(name))}, it was {said(after[name])} after the action"
         for name in after
         if current.get(name) != after[name]
     ]
     if moved:
         raise Conflict("the record has changed since: " + ", ".join(moved), "nothing was undone; change it by hand")
-    back = ", ".join(f"{name} back to {before[name]!r}" for name in before)
+    back = ", ".join(f"{name} back to {said(before[name])}" for name in before)
     label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
     return Preview(f"Undo {row.tool} of {label}: {back}", facts={"current": current, "back": before}, lead=row.lead)
 

@@ -247,7 +247,10 @@ class SumsPipeline(Capability):
 
     @abstractmethod
     async def pipeline(self, of: StageOwner, by: Grouping) -> Pipeline:
-        """Group all deals or leads; stages come in their own order."""
+        """Group all deals or leads; stages come in their own order.
+
+        `value` sums the deals of the group; of leads, their open deals.
+        """
 
 
 class ListsOptions(Capability):

@@ -147,7 +147,7 @@ class Application:
         return self._answer(answer)
 
     def _answer(self, answer: dict[str, Any]) -> types.CallToolResult:
-        structured = capped({"crm": self.desk.connection, **answer}, "see the lead's crm://leads/{lead}/activity")
+        structured = capped({"crm": self.desk.connection, **answer}, rest_of(answer))
         if answer.get("status") == "failed":
             return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
         return types.CallToolResult(
@@ -192,6 +192,14 @@ def described(tool: Tool) -> types.Tool:
         input_schema=tool.schema,
         annotations=types.ToolAnnotations.model_validate(tool.annotations),
     )
+
+
+def rest_of(answer: dict[str, Any]) -> str:
+    """Return where the rest of an answer is found when it has to be cut."""
+    if action := answer.get("action_id"):
+        return f"read crm://actions/{action}"
+    lead = answer.get("lead", {}).get("id") or answer.get("call", {}).get("lead_id")
+    return f"read crm://leads/{lead} or crm://leads/{lead}/activity" if lead else "too long to be shown"
 
 
 def failed(line: str, structured: dict[str, Any] | None = None) -> types.CallToolResult:

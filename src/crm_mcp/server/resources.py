@@ -12,7 +12,7 @@ import mcp_types as types
 from crm_mcp.actions.desk import Desk, shown
 from crm_mcp.backends.base import FindsLeads, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
 from crm_mcp.errors import NotFound
-from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
+from crm_mcp.model import Activity, DealFilter, LeadFilter, Slice, rfc3339
 from crm_mcp.server.show import text_of
 
 MARKDOWN = "text/markdown"
@@ -26,7 +26,16 @@ async def lead_page(desk: Desk, lead: str) -> str:
     """One lead: fields, open deals."""
     found = await desk.lead(lead)
     fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
-    return f"# {found.label}\n\n{fields}\n"
+    page = f"# {found.label}\n\n{fields}\n"
+    if not isinstance(desk.backend, ReadsDeals):
+        return page
+    deals = await desk.backend.list_deals(DealFilter(lead=found.id, status="open"), Slice(limit=20))
+    listed_deals = "\n".join(
+        f"- {each.name} ({each.id}): {each.stage}"
+        + (f", {each.value:,.0f} {each.currency or ''}" if each.value else "")
+        for each in deals.items
+    )
+    return f"{page}\n## Open deals\n\n{listed_deals or 'none'}\n"
 
 
 async def activity_page(desk: Desk, lead: str) -> str:
@@ -114,24 +123,24 @@ async def status_page(desk: Desk) -> str:
     return f"# Status\n\n```\n{text_of(await crm_status.run(desk))}\n```\n"
 
 
-FIXED: tuple[tuple[str, type | None, Reader], ...] = (
-    ("crm://pipeline", SumsPipeline, pipeline_page),
-    ("crm://sequences", RunsSequences, sequences_page),
-    ("crm://status", None, status_page),
+FIXED: tuple[tuple[str, str, type | None, Reader], ...] = (
+    ("crm://pipeline", "Pipeline", SumsPipeline, pipeline_page),
+    ("crm://sequences", "Sequences", RunsSequences, sequences_page),
+    ("crm://status", "Status", None, status_page),
 )
-TEMPLATES: tuple[tuple[str, type | None, Reader], ...] = (
-    ("crm://leads/{lead}", FindsLeads, lead_page),
-    ("crm://leads/{lead}/activity", ReadsActivity, activity_page),
-    ("crm://deals/{deal}", ReadsDeals, deal_page),
-    ("crm://actions/{action_id}", None, action_page),
+TEMPLATES: tuple[tuple[str, str, type | None, Reader], ...] = (
+    ("crm://leads/{lead}", "Lead", FindsLeads, lead_page),
+    ("crm://leads/{lead}/activity", "Activity of a lead", ReadsActivity, activity_page),
+    ("crm://deals/{deal}", "Deal", ReadsDeals, deal_page),
+    ("crm://actions/{action_id}", "Action", None, action_page),
 )
 
 
 def listed(desk: Desk) -> list[types.Resource]:
     """Return the resources that have a fixed address."""
     return [
-        types.Resource(uri=uri, name=uri.removeprefix("crm://"), description=reader.__doc__, mime_type=MARKDOWN)
-        for uri, needs, reader in FIXED
+        types.Resource(uri=uri, name=name, description=reader.__doc__, mime_type=MARKDOWN)
+        for uri, name, needs, reader in FIXED
         if needs is None or isinstance(desk.backend, needs)
     ]
 
@@ -139,10 +148,8 @@ def listed(desk: Desk) -> list[types.Resource]:
 def templates(desk: Desk) -> list[types.ResourceTemplate]:
     """Return the templates."""
     return [
-        types.ResourceTemplate(
-            uri_template=uri, name=re.sub(r"crm://|[{}]", "", uri), description=reader.__doc__, mime_type=MARKDOWN
-        )
-        for uri, needs, reader in TEMPLATES
+        types.ResourceTemplate(uri_template=uri, name=name, description=reader.__doc__, mime_type=MARKDOWN)
+        for uri, name, needs, reader in TEMPLATES
         if needs is None or isinstance(desk.backend, needs)
     ]
 
@@ -153,10 +160,10 @@ async def read(desk: Desk, uri: str) -> str:
     Raises:
         NotFound: there is no such resource, or the record it names does not exist.
     """
-    for address, _, reader in FIXED:
+    for address, _, _, reader in FIXED:
         if uri == address:
             return await reader(desk)
-    for template, _, reader in TEMPLATES:
+    for template, _, _, reader in TEMPLATES:
         pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template))
         if found := re.fullmatch(pattern, uri):
             return await reader(desk, unquote(next(iter(found.groupdict().values()))))
@@ -186,6 +193,8 @@ def _entry(item: Activity) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(str(each) for each in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, dict):

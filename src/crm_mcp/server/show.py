@@ -67,9 +67,9 @@ def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
             owner[key] = text[: len(text) * 2 // 3] + marker
         elif place := _longest(structured, (list, dict), 1):
             owner, key = place
-            several = owner[key]
+            several = cast("dict[str, Any] | list[Any]", owner[key])
             kept = len(several) * 2 // 3
-            owner[key] = several[:kept] if isinstance(several, list) else dict([*several.items()][:kept])
+            owner[key] = dict([*several.items()][:kept]) if isinstance(several, dict) else several[:kept]
             left_out[str(key)] = left_out.get(str(key), 0) + len(several) - kept
             structured["left_out"] = left_out
         else:

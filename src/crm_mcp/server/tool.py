@@ -24,7 +24,7 @@ from crm_mcp.actions.approval import Client
 from crm_mcp.actions.desk import Desk, Job
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import Backend
-from crm_mcp.errors import InvalidArgument, choices
+from crm_mcp.server.refusal import refused
 
 GIVEN = ("desk", "client")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
@@ -100,7 +100,7 @@ class Tool:
         try:
             return self.arguments.model_validate(dict(arguments))
         except ValidationError as error:
-            raise self._refusal(error) from None
+            raise refused(self.name, error, self.arguments.model_fields) from None
 
     def given(self, checked: BaseModel, desk: Desk, client: Client) -> dict[str, Any]:
         """Return what the function is called with."""
@@ -123,27 +123,6 @@ class Tool:
             ask=(lambda: ask(**values)) if ask else None,
             dry_run=bool(values.get("dry_run")),
         )
-
-    def _refusal(self, error: ValidationError) -> InvalidArgument:
-        valid = list(self.arguments.model_fields)
-        wrong: list[str] = []
-        for each in error.errors(include_url=False):
-            where = ".".join(str(part) for part in each["loc"])
-            if each["type"] == "extra_forbidden" and len(each["loc"]) == 1:
-                return InvalidArgument(f'{self.name} has no parameter "{where[:60]}"', choices(where[:60], valid))
-            if each["type"] == "missing":
-                wrong.append(f"{where} is missing")
-            elif each["type"] == "literal_error":
-                expected = [
-                    word.strip("' ")
-                    for word in str(each.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
-                ]
-                wrong.append(f'{where} is "{str(each["input"])[:60]}"; {choices(str(each["input"])[:60], expected)}')
-            else:
-                wrong.append(f"{where}: {_words(each['msg'])}")
-        distinct = [*dict.fromkeys(wrong)]
-        more = f"; and {len(distinct) - MOST_FAULTS} more" if len(distinct) > MOST_FAULTS else ""
-        return InvalidArgument("; ".join(distinct[:MOST_FAULTS]) + more)
 
 
 def tool(
@@ -218,8 +197,3 @@ def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:
         else:
             compact[name] = _compact(value, definitions)
     return compact
-
-
-def _words(message: str) -> str:
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]

@@ -251,3 +251,11 @@ async def test_totals_are_exact_up_to_ten_thousand(tmp_path: Path, rows: int):
 
     assert everyone.total == janes.total == (rows if rows == 10_000 else None)
     assert everyone.items[0].id == janes.items[0].id == f"L{rows}"
+
+
+async def test_the_zeros_of_last_digits_are_digits_too(crm: Local):
+    zeros = await crm.create_lead(LeadDraft(name="Jane", phone="+14155550002"))
+    await crm.create_lead(LeadDraft(name="Bob", phone="+14155552671"))
+
+    assert await ids(crm, query="0002") == [zeros.id]
+    assert await ids(crm, query="0014155550002") == [zeros.id]

@@ -53,7 +53,7 @@ class LocalDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline):
         return await self._file.write(lambda db: _move(db, deal, stage))
 
     async def pipeline(self, of: StageOwner, by: Grouping) -> Pipeline:
-        """Group all deals or leads. `value` is the sum over open deals, whatever their currencies.
+        """Group all deals or leads. `value` sums the group's deals (of leads: their open ones), in whatever currency.
 
         Months are those in which leads were created and deals close. A lead counts in each of its tags, but once in
         `total`.
@@ -202,8 +202,8 @@ _NAMES: dict[tuple[StageOwner, Grouping], str] = {
     ("leads", "month"): "strftime('%Y-%m', x.created_at / 1000, 'unixepoch')",
     ("deals", "month"): "strftime('%Y-%m', x.closes_at / 1000, 'unixepoch')",
 }
-_OPEN_VALUE: dict[StageOwner, str] = {
-    "deals": "CASE WHEN x.status = 'open' THEN x.value END",
+_VALUE: dict[StageOwner, str] = {
+    "deals": "x.value",
     "leads": "(SELECT sum(d.value) FROM deals d WHERE d.lead = x.n AND d.status = 'open')",
 }
 
@@ -212,7 +212,7 @@ def _pipeline(db: sqlite3.Connection, of: StageOwner, by: Grouping) -> Pipeline:
     total = db.execute(f"SELECT count(*) FROM {of}").fetchone()[0]
     name, joined = _grouping(of, by)
     found = db.execute(
-        f"SELECT {name} AS name, count(*) AS count, TOTAL({_OPEN_VALUE[of]}) AS value FROM {of} x {joined} GROUP BY 1"
+        f"SELECT {name} AS name, count(*) AS count, TOTAL({_VALUE[of]}) AS value FROM {of} x {joined} GROUP BY 1"
     ).fetchall()
     by_name = {row["name"]: Group(name=row["name"] or NONE, count=row["count"], value=row["value"]) for row in found}
     if by == "stage":

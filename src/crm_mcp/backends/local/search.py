@@ -235,12 +235,17 @@ def _by_text(
     if conditions:
         sql, values = _where(conditions, led=False)
         few = [row[0] for row in db.execute(f"{_AMONG} AND {sql}", (json.dumps(few), *values))]
+    return _ordered(db, few, order, place, limit)
+
+
+def _ordered(db: sqlite3.Connection, all_found: list[int], order: Order, place: Place, limit: int) -> Found:
+    """Return the page of row numbers that are known already."""
     if order.column == "n":
-        rest = sorted(n for n in few if place is None or (n < place[0] if order.down else n > place[0]))
-        return rest[::-1][:limit] if order.down else rest[:limit], len(few)
+        rest = sorted(n for n in all_found if place is None or (n < place[0] if order.down else n > place[0]))
+        return rest[::-1][:limit] if order.down else rest[:limit], len(all_found)
     after, key = order.after(place)
-    found = db.execute(f"{_AMONG} AND {after} {order.by(sign='+')} LIMIT ?", (json.dumps(few), *key, limit))
-    return [row[0] for row in found], len(few)
+    page = db.execute(f"{_AMONG} AND {after} {order.by(sign='+')} LIMIT ?", (json.dumps(all_found), *key, limit))
+    return [row[0] for row in page], len(all_found)
 
 
 def _few(db: sqlite3.Connection, text: Seq[Term], conditions: Seq[Condition]) -> list[int] | None:
@@ -282,10 +287,13 @@ def _by_broad_text(
     sql, values = _where(conditions, led=False)
     joined = "lead_words f CROSS JOIN leads l ON l.n = f.rowid"
     counted = joined if conditions else "lead_words f"
-    count = db.execute(
-        f"SELECT count(*) FROM (SELECT 1 FROM {counted} WHERE f.lead_words MATCH ? AND {sql} LIMIT {COUNTED + 1})",
-        (query, *values),
-    ).fetchone()[0]
+    # What is counted is kept: matching and testing the filters is what takes the time, and it is not done twice.
+    matches = db.execute(
+        f"SELECT f.rowid FROM {counted} WHERE f.lead_words MATCH ? AND {sql} LIMIT {COUNTED + 1}", (query, *values)
+    )
+    known = [row[0] for row in matches]
+    if len(known) <= COUNTED:
+        return _ordered(db, known, order, place, limit)
     if order.column == "n":
         after, key = order.after(place, "f.rowid")
         walk = f"SELECT f.rowid FROM {counted} WHERE f.lead_words MATCH ? AND {sql} AND {after} {order.by('f.rowid')}"
@@ -293,8 +301,6 @@ def _by_broad_text(
         after, key = order.after(place)
         among = "l.n IN (SELECT rowid FROM lead_words WHERE lead_words MATCH ?)"
         where = f"FROM leads l INDEXED BY {_INDEXES[order.column]} WHERE {among}"
-        if count <= COUNTED:
-            where = f"FROM {joined} WHERE f.lead_words MATCH ?"
         walk = f"SELECT l.n {where} AND {sql} AND {after} {order.by()}"
-    found = db.execute(f"{walk} LIMIT ?", (query, *values, *key, limit))
-    return [row[0] for row in found], _total(count)
+    page = db.execute(f"{walk} LIMIT ?", (query, *values, *key, limit))
+    return [row[0] for row in page], None

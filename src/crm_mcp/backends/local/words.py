@@ -22,6 +22,9 @@ NOTES = 20_000
 INDEXED_PREFIX = 5
 """The longest prefix that the index answers without merging, see `prefix` in the schema."""
 
+LEAST_WITH_PREFIX = 5
+"""How many digits a number has at least that is written with a prefix of zeros."""
+
 _WORD = re.compile(r"[^\W_]+")
 _NUMBER = re.compile(r"(?<!\w)\d[\d\s().\-/]{2,}\d(?!\w)")
 _TRUNK = re.compile(r"\(0\)")
@@ -65,8 +68,11 @@ def terms(query: str) -> list[Term] | None:
     for run in _NUMBER.finditer(query):
         found.extend(((word,),) for word in tokens(query[start : run.start()]))
         words = tuple(tokens(run[0]))
-        # Zeros in front are a trunk or an international prefix, which E.164 does not have.
-        digits = _NOT_DIGIT.sub("", _TRUNK.sub("", run[0])).lstrip("0")
+        # Zeros in front are a trunk or an international prefix, which E.164 does not have; of the last few digits of
+        # a number they are a part.
+        digits = _NOT_DIGIT.sub("", _TRUNK.sub("", run[0]))
+        if len(digits.lstrip("0")) >= LEAST_WITH_PREFIX:
+            digits = digits.lstrip("0")
         found.append((words, (digits,)) if digits and (digits,) != words else (words,))
         start = run.end()
     found.extend(((word,),) for word in tokens(query[start:]))

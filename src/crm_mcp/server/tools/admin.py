@@ -41,7 +41,7 @@ async def ask_delete_record(desk: Desk, kind: RecordKind, id: str) -> Preview:
         )
     label, lead, facts = await _look(desk, kind, id)
     along = {name: count for name, count in (await crm.goes_with(kind, id)).items() if count}
-    with_it = ", ".join(f"{count} {name}" for name, count in along.items())
+    with_it = ", ".join(f"{count} {name if count > 1 else name.removesuffix('s')}" for name, count in along.items())
     return Preview(
         summary=f"Delete {named(kind, id, label)}" + (f" and with it {with_it}" if with_it else ""),
         details="can't be undone",
@@ -118,7 +118,10 @@ async def list_actions(
 
 @tool(Effect.READ, needs=ListsOptions, always=True)
 async def list_options(desk: Desk, kind: OptionKind) -> dict[str, Any]:
-    """List the valid values of a field, with their ids."""
+    """List the values of a field, with their ids.
+
+    New statuses, tags, owners, lists and custom fields come into being when they are written.
+    """
     crm = desk.crm(ListsOptions)
     if kind not in crm.option_kinds:
         raise Unsupported(f"{desk.backend.vendor} has no {kind}", f"it has {', '.join(crm.option_kinds)}")

@@ -15,6 +15,7 @@ from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import IfExists, ImportRow, LeadDraft, Rejected, email_address, now, phone_number
+from crm_mcp.server.refusal import refused
 from crm_mcp.server.tool import tool
 
 MOST_ROWS = 1000
@@ -94,8 +95,14 @@ def _read(
     """Return the rows that can be imported, each with what it is called, and those that can't."""
     if (leads is None) == (csv is None):
         raise InvalidArgument("give either leads or csv", "csv is text with a header line")
-    if csv is None:
-        return _read_items(desk, leads or [])
+    good, bad = _read_items(desk, leads or []) if csv is None else _read_csv(desk, csv)
+    if not good:
+        why = "; ".join(f"{each.item}: {each.reason}" for each in bad[:3])
+        raise InvalidArgument("there is nothing to import" + (f": {why}" if why else ""), "give at least one good row")
+    return good, bad
+
+
+def _read_csv(desk: Desk, csv: str) -> tuple[list[tuple[str, ImportRow]], list[Rejected]]:
     good: list[tuple[str, ImportRow]] = []
     bad: list[Rejected] = []
     table = read_csv(csv)
@@ -126,10 +133,7 @@ def _read_items(desk: Desk, leads: list[dict[str, Any]]) -> tuple[list[tuple[str
                 }
             )
         except ValidationError as error:
-            faults = (
-                f"{'.'.join(map(str, each['loc']))}: {each['msg'].lower()}" for each in error.errors(include_url=False)
-            )
-            bad.append(Rejected(item=f"item {number}", reason="; ".join(faults)))
+            bad.append(Rejected(item=f"item {number}", reason=str(refused("a lead", error, LeadDraft.model_fields))))
         except CrmError as error:
             bad.append(Rejected(item=f"item {number}", reason=str(error)))
         else:

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from crm_mcp.actions.approval import Done
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.undo import note_of
+from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import (
     FindsLeads,
     ListsOptions,
@@ -38,7 +38,7 @@ from crm_mcp.server.listing import listed
 from crm_mcp.server.tool import tool
 
 Value = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
-Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$"), Field(description="as USD")]
+Currency = Annotated[str, StringConstraints(to_upper=True, pattern="^[A-Za-z]{3}$"), Field(description="as USD")]
 
 
 @tool(Effect.READ, needs=ReadsDeals)
@@ -75,7 +75,7 @@ async def list_deals(
 
 @tool(Effect.READ, needs=SumsPipeline)
 async def get_pipeline(desk: Desk, of: StageOwner = "deals", group_by: Grouping = "stage") -> dict[str, Any]:
-    """Count and sum all deals or leads by group, in one call. value sums open deals."""
+    """Count all deals or leads by group and sum their value, in one call. Of leads, value sums their open deals."""
     answer = (await desk.crm(SumsPipeline).pipeline(of, group_by)).shown()
     return answer if answer["partial"] else {name: answer[name] for name in ("groups", "total")}
 
@@ -114,12 +114,13 @@ async def update_deal(
         raise InvalidArgument("nothing to change is given", "give name, value, status or closes_at")
     before = await desk.crm(ReadsDeals).get_deal(deal)
     after = await desk.crm(WritesDeals).update_deal(deal, fields)
+    kept = note_of("deal", before, after, ("name", "value", "status", "closes_at", "stage"))
     return Done(
-        f'changed the deal "{after.name}" ({after.id})',
+        f'changed the deal "{after.name}" ({after.id}): {told(kept)}',
         {"deal": after.shown()},
         after.lead_id,
         (("deal", after.id),),
-        note_of("deal", before, after, ("name", "value", "status", "closes_at", "stage")),
+        kept,
     )
 
 

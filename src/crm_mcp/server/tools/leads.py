@@ -9,7 +9,7 @@ from pydantic import Field
 from crm_mcp.actions.approval import Done
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.undo import note_of
+from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import (
     FindsLeads,
     KeepsTasks,
@@ -221,15 +221,13 @@ async def tag_lead(desk: Desk, lead: LeadKey, add: Tags | None = None, remove: T
 
 async def _update(desk: Desk, before: Lead, change: LeadUpdate) -> Done:
     after = await desk.crm(WritesLeads).update_lead(before.id, change)
-    old, new = before.shown(), after.shown()
-    changed = [name for name in WRITTEN if old.get(name) != new.get(name)]
-    what = ", ".join(f"{name} {old.get(name)!r} to {new.get(name)!r}" for name in changed) or "nothing"
+    kept = note_of("lead", before, after, WRITTEN)
     return Done(
-        f"changed of {after.label} ({after.id}): {what}",
-        {"lead": new, "changed": changed},
+        f"changed {after.label} ({after.id}): {told(kept)}",
+        {"lead": after.shown(), "changed": list(kept["after"]) if kept else []},
         after.id,
         (("lead", after.id),),
-        note_of("lead", before, after, WRITTEN),
+        kept,
     )
 
 

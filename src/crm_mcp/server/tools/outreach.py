@@ -63,7 +63,8 @@ async def ask_enroll(desk: Desk, sequence: str, leads: list[str], dry_run: bool)
     sample = ", ".join(f"{lead.label} ({lead.id})" for lead in able[:5]) + (" ..." if len(able) > 5 else "")
     left_out = "; ".join(f"not {each.item}: {each.reason}" for each in unable[:10])
     return Preview(
-        summary=f'Enrol {len(able)} in the sequence "{chosen.name}": {sample or "none"}',
+        summary=f'Enrol {len(able)} in the sequence "{chosen.name}": {sample or "none"}'
+        + (f"; {len(unable)} left out" if unable else ""),
         details="\n".join(line for line in (f"its steps: {steps}", left_out) if line),
         facts={"sequence": chosen.id, "leads": [[lead.id, lead.label, lead.email, lead.phone] for lead in able]},
         lead=able[0].id if len(able) == 1 else None,

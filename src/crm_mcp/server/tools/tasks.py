@@ -7,7 +7,7 @@ from typing import Any
 from crm_mcp.actions.approval import Done
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.undo import note_of
+from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import KeepsTasks
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Line, Priority, TaskFields, rfc3339
@@ -25,7 +25,7 @@ async def list_tasks(
     limit: Limit = 20,
     cursor: Cursor | None = None,
 ) -> dict[str, Any]:
-    """List to-dos, those due first first; of one lead, or of all."""
+    """List to-dos of one lead or of all, those due first first; completed: false leaves out what is done."""
     crm = desk.crm(KeepsTasks)
     of = (await desk.lead(lead)).id if lead else None
     query = {"list_tasks": of, "completed": completed, "due_before": due_before and rfc3339(due_before)}
@@ -67,12 +67,13 @@ async def update_task(
     crm = desk.crm(KeepsTasks)
     before = await crm.get_task(task)
     after = await crm.update_task(task, fields)
+    kept = note_of("task", before, after, ("title", "due_at", "priority", "completed"))
     return Done(
-        f'changed the task "{after.title}" ({after.id})',
+        f'changed the task "{after.title}" ({after.id}): {told(kept)}',
         {"task": after.shown()},
         after.lead_id,
         (("task", after.id),),
-        note_of("task", before, after, ("title", "due_at", "priority", "completed")),
+        kept,
     )
 
 

@@ -1,0 +1,1 @@
+"""What the program costs, each figure beside a baseline of the same run; see README.md."""
