@@ -123,6 +123,7 @@ def load() -> Settings:
         env = _Environment()
     except ValidationError as error:
         raise SettingsError(_explain(error, _Environment, lambda where: f"{PREFIX}{where.upper()}")) from None
+    _check_country(env.country)
     file = _read_file(env.config)
     return Settings(
         connection=_connection(env, file),
@@ -193,8 +194,20 @@ def _user_folder(kind: Literal["data", "config"]) -> Path:
 def _refuse_unknown(environment: Iterable[str]) -> None:
     valid = variables()
     for name in environment:
-        if name.startswith(PREFIX) and not name.startswith(RESERVED) and name not in valid:
+        # In whatever case: settings are read without regard to it, so a misspelt one would go unnoticed.
+        folded = name.upper()
+        if folded.startswith(PREFIX) and not folded.startswith(RESERVED) and name not in valid:
             raise SettingsError(f"{name} is no setting; {choices(name, valid)}")
+
+
+def _check_country(code: str | None) -> None:
+    if code is None:
+        return
+    # Loaded by those alone who set it; the numbers of that country need it anyway.
+    from phonenumbers import SUPPORTED_REGIONS
+
+    if code not in SUPPORTED_REGIONS:
+        raise SettingsError(f'{PREFIX}COUNTRY: "{code}" is no country; {choices(code, sorted(SUPPORTED_REGIONS))}')
 
 
 def _read_file(named: Path | None) -> _File:
@@ -255,6 +268,8 @@ def _expanded(path: Path) -> Path:
 def _toolsets(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
     if given is None:
         return None
+    if not given:
+        raise SettingsError(f"{PREFIX}TOOLSETS names no toolset; {choices('', (*TOOLSETS, 'all'))}")
     for name in given:
         if name not in (*TOOLSETS, "all"):
             raise SettingsError(f'{PREFIX}TOOLSETS: "{name}" is no toolset; {choices(name, (*TOOLSETS, "all"))}')

@@ -15,7 +15,7 @@ import pytest
 
 from crm_mcp.store import FILE_NAME, Action, NewAction, Store
 
-WORKER = Path(__file__).with_name("store_worker.py")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -41,7 +41,8 @@ class Worker:
 
     def __init__(self, command: str, folder: Path, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(WORKER), command, str(folder), *arguments],
+            [sys.executable, "-W", "error", "-m", "tests.store.store_worker", command, str(folder), *arguments],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

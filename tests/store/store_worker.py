@@ -10,11 +10,12 @@ from pathlib import Path
 import alembic.command
 import anyio
 import anyio.to_thread
-from conftest import asked
 
 import crm_mcp.store.actions
 import crm_mcp.store.contacts
 from crm_mcp.store import Store
+
+from .conftest import asked
 
 assert alembic.command
 assert crm_mcp.store.actions

@@ -10,10 +10,11 @@ from typing import Any
 
 import anyio
 import pytest
-from conftest import Clock, Start, asked
 
 from crm_mcp.errors import Conflict, NotFound
 from crm_mcp.store import FILE_NAME, Action, Store
+
+from .conftest import Clock, Start, asked
 
 TTL = timedelta(minutes=10)
 

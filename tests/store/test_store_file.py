@@ -17,7 +17,6 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from conftest import Start, asked
 from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
@@ -25,6 +24,8 @@ from crm_mcp.errors import Unreachable
 from crm_mcp.store import FILE_NAME, Store, open_store
 from crm_mcp.store.database import MIGRATIONS, Database
 from crm_mcp.store.tables import HEAD, metadata
+
+from .conftest import Start, asked
 
 
 def python(code: str, *arguments: str) -> str:

@@ -13,12 +13,13 @@ from typing import Any, get_args
 
 import anyio
 import pytest
-from conftest import Clock, Start, all_pages, asked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.store import FILE_NAME, Action, Status, Store
+
+from .conftest import Clock, Start, all_pages, asked
 
 TTL = timedelta(minutes=10)
 LEADS = (None, "l1", "l2")
