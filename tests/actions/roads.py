@@ -1,0 +1,110 @@
+"""The road of a write on real parts: a desk, a real store, the embedded CRM, and a client in front of a person."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from crm_mcp.actions.approval import Answer, Client, Done, Preview, Question
+from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions.outreach import preview_sms
+from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.backends.base import SendsSms
+from crm_mcp.backends.local import Local
+from crm_mcp.config import PolicySettings, Settings
+from crm_mcp.model import Lead, LeadDraft, LeadUpdate, Slice
+from crm_mcp.store import Action, Store
+
+NUMBER = "+14155550171"
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 3, 20, 10, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, **by: float) -> None:
+        self.moment += timedelta(**by)
+
+
+class Person:
+    """A client whose person gives these answers, one after the other; without any it can't be asked."""
+
+    def __init__(
+        self, *answers: Answer, caller: str = "ann via tests", fallback: Literal["token", "deny"] = "token"
+    ) -> None:
+        self.caller = caller
+        self.fallback: Literal["token", "deny"] = fallback
+        self.answering: str | None = None
+        self.can_be_asked = bool(answers)
+        self.asked: list[Question] = []
+        self.before_the_answer: Callable[[], Awaitable[object]] | None = None
+        self._answers = list(answers)
+
+    async def ask(self, question: Question) -> Answer:
+        self.asked.append(question)
+        if self.before_the_answer:
+            await self.before_the_answer()
+        return self._answers.pop(0)
+
+    async def progress(self, done: int, total: int) -> None:
+        """Nobody wants to know."""
+
+
+class Road:
+    """A desk, its parts, and the one lead that everything here is about."""
+
+    def __init__(self, folder: Path, policy: PolicySettings | None = None, *, dry_run: bool = False) -> None:
+        settings = Settings(data_dir=folder, policy=policy or PolicySettings(), dry_run=dry_run)
+        self.clock = Clock()
+        self.crm = Local(folder)
+        self.store = Store(folder, clock=self.clock)
+        self.desk = Desk(settings, self.crm, self.store, Policy(settings.policy), self._made)
+        self.lead = Lead(id="")
+
+    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Job:
+        assert (desk, tool) == (self.desk, "send_sms")
+        return self.sms(arguments["message"])
+
+    async def open(self) -> Road:
+        self.lead = await self.crm.create_lead(LeadDraft(name="Jane Doe", phone=NUMBER))
+        return self
+
+    async def close(self) -> None:
+        await self.crm.aclose()
+        await self.store.aclose()
+
+    def sms(self, message: str = "On my way") -> Job:
+        """Return the call of a tool that sends an SMS to the lead, as the real one does."""
+
+        async def run() -> Done:
+            found = await self.desk.lead(self.lead.id)
+            sent = await self.desk.crm(SendsSms).send_sms(found, message)
+            return Done("sent", {"result": sent.shown()}, found.id, (("message", sent.message.id),))
+
+        async def ask() -> Preview:
+            return await preview_sms(self.desk, await self.desk.lead(self.lead.id), message)
+
+        return Job("send_sms", Effect.OUTWARD, {"lead": self.lead.id, "message": message}, run, ask)
+
+    def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Job:
+        """Return the call of a tool that writes, with the generic preview."""
+        return Job("log_note", Effect.WRITE, arguments, run, None)
+
+    async def sent(self) -> list[str | None]:
+        page = await self.crm.list_messages(self.lead.id, Slice())
+        return [each.body for each in page.items]
+
+    async def move_number(self, phone: str = "+14155550199") -> None:
+        await self.crm.update_lead(self.lead.id, LeadUpdate(phone=phone))
+
+    async def rows(self) -> list[Action]:
+        """Return all actions, the newest first."""
+        found, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
+        return list(found)

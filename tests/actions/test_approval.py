@@ -1,0 +1,109 @@
+"""What a person is shown, and what the answer is bound to: digests, quotations, SMS segments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crm_mcp.actions.approval import digest, plain, quoted
+from crm_mcp.actions.desk import differences
+from crm_mcp.actions.outreach import segments
+
+GSM = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCÄÖÑÜ§¿abcäöñüà"
+DOUBLE = "^{}\\[~]|€"
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+ARGUMENTS = st.dictionaries(st.text(max_size=4), JSON, max_size=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", (1, "GSM-7")),
+        ("a" * 160, (1, "GSM-7")),
+        ("a" * 161, (2, "GSM-7")),
+        ("a" * 306, (2, "GSM-7")),
+        ("a" * 307, (3, "GSM-7")),
+        ("€" * 80, (1, "GSM-7")),
+        ("€" * 80 + "a", (2, "GSM-7")),
+        ("à" * 160, (1, "GSM-7")),
+        ("á" + "a" * 69, (1, "UCS-2")),
+        ("á" + "a" * 70, (2, "UCS-2")),
+        ("á" * 134, (2, "UCS-2")),
+        ("á" * 135, (3, "UCS-2")),
+        ("😀" * 35, (1, "UCS-2")),
+        ("😀" * 35 + "a", (2, "UCS-2")),
+        ("“quoted”", (1, "UCS-2")),
+    ],
+)
+def test_segments_at_the_borders_of_both_alphabets(text: str, wanted: tuple[int, str]):
+    assert segments(text) == wanted
+
+
+@given(plain_part=st.text(GSM, max_size=400), double=st.text(DOUBLE, max_size=200))
+def test_a_text_of_the_gsm_alphabet_is_counted_in_septets(plain_part: str, double: str):
+    length = len(plain_part) + 2 * len(double)
+
+    count, alphabet = segments(plain_part + double)
+
+    assert alphabet == "GSM-7"
+    assert count == 1 if length <= 160 else (count - 1) * 153 < length <= count * 153
+
+
+@given(st.text(max_size=400), st.sampled_from("áλ😀中“"))
+def test_one_foreign_character_makes_the_whole_text_ucs_2(text: str, foreign: str):
+    length = sum(1 + (ord(each) > 0xFFFF) for each in text + foreign)
+
+    count, alphabet = segments(text + foreign)
+
+    assert alphabet == "UCS-2" or foreign in GSM
+    assert count == 1 if length <= 70 else (count - 1) * 67 < length <= count * 67
+
+
+@given(ARGUMENTS, st.randoms(use_true_random=False))
+def test_a_digest_does_not_depend_on_the_order_of_arguments(arguments: dict[str, Any], random: Any):
+    mixed = list(arguments.items())
+    random.shuffle(mixed)
+
+    assert digest("tool", "crm", dict(mixed)) == digest("tool", "crm", arguments)
+
+
+@given(ARGUMENTS, ARGUMENTS)
+def test_a_digest_depends_on_every_argument(one: dict[str, Any], other: dict[str, Any]):
+    same = repr(sorted(one.items())) == repr(sorted(other.items()))
+
+    if same or one != other:
+        assert (digest("tool", "crm", one) == digest("tool", "crm", other)) == same
+
+
+def test_a_digest_depends_on_tool_and_connection():
+    assert len({digest(tool, crm, {}) for tool in ("a", "b", "ab") for crm in ("a", "b", "")}) == 9
+
+
+def test_a_text_is_quoted_whole_up_to_500_characters_and_else_by_its_start_and_length():
+    assert quoted("Hi\n\n  Jane \t!") == '"Hi Jane !"'
+    assert quoted("x" * 500) == f'"{"x" * 500}"'
+    assert quoted("x" * 200 + "y" * 301) == f'"{"x" * 200}" ... (501 characters in all)'
+
+
+@given(st.text(max_size=600))
+def test_a_quotation_is_one_line_that_survives_normalising(text: str):
+    shown = quoted(text)
+
+    assert plain(shown) == shown
+    assert "\n" not in shown
+
+
+def test_differences_name_each_value_that_is_another():
+    then = {"name": "Jane", "phone": "+1", "gone": 1}
+
+    assert differences(then, dict(then)) == ""
+    assert differences(then, {"name": "Jane", "phone": "+2", "new": 2}).startswith(
+        'phone was "+1" and is "+2", gone was 1'
+    )
