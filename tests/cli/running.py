@@ -1,0 +1,99 @@
+"""The commands as a person runs them: real processes, with a data directory and a home of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from crm_mcp.backends.local import Local
+from crm_mcp.config import PREFIX
+from crm_mcp.model import Lead, LeadDraft, LeadFilter, Slice
+
+LONGEST = 45
+"""Seconds that any command may take."""
+
+
+def environment(folder: Path, **settings: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    own = {"CRM_MCP_DATA_DIR": str(folder / "crm"), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+    return {**plain, **own, "COLUMNS": "120", "PYTHONUNBUFFERED": "1", **settings}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "crm_mcp", *arguments]
+
+
+def run(folder: Path, *arguments: str, answer: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run one command in `folder`; `answer` is what stands on its stdin."""
+    result = subprocess.run(
+        command(*arguments),
+        env=environment(folder, **settings),
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST,
+        cwd=folder,
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def start(folder: Path, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        env=environment(folder, **settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
+
+
+def answer_of(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the one JSON object that stdout must be."""
+    assert result.stdout.count("\n") == 1, result.stdout
+    return json.loads(result.stdout)
+
+
+def leads(folder: Path) -> list[Lead]:
+    """Return the leads of the embedded CRM (of many, the newest 100), the oldest first."""
+
+    async def read() -> list[Lead]:
+        crm = Local(folder / "crm")
+        try:
+            return list((await crm.search_leads(LeadFilter(), Slice(limit=100))).items)[::-1]
+        finally:
+            await crm.aclose()
+
+    return asyncio.run(read())
+
+
+def fill(folder: Path, *names: str) -> None:
+    """Make leads in the embedded CRM, without a command."""
+
+    async def create() -> None:
+        crm = Local(folder / "crm")
+        for name in names:
+            await crm.create_lead(LeadDraft(name=name))
+        await crm.aclose()
+
+    asyncio.run(create())
+
+
+def names(folder: Path) -> list[str | None]:
+    return [each.name for each in leads(folder)]
+
+
+def write_csv(path: Path, rows: Sequence[Sequence[str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return path
