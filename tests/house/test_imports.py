@@ -1,0 +1,107 @@
+"""Imports point left, and what is exclusive stays where it belongs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .sources import ROOMS, served
+
+OUTSIDE_ROOMS = ("", "__main__")
+"""The version stands in the package itself; `python -m crm_mcp` starts the commands."""
+
+EXCLUSIVE = {
+    "mcp": ("server", "cli"),
+    "mcp_types": ("server", "cli"),
+    "sqlalchemy": ("store",),
+    "alembic": ("store",),
+    "sqlite3": ("store", "backends.local"),
+    "httpx": (),
+    "httpx2": (),
+    "platformdirs": ("config",),
+    "keyring": ("config",),
+    "pydantic_settings": ("config",),
+    "rich": ("cli",),
+    "typer": ("cli",),
+    "uvicorn": ("cli",),
+}
+
+LATE = ("sqlalchemy", "alembic", "phonenumbers", "email_validator", "typer", "rich", "platformdirs")
+"""What a server that waits for its first call has not loaded.
+
+sqlite3 is loaded: the rooms of the embedded CRM are made of it; and uvicorn: the SDK loads it with its HTTP transport.
+"""
+
+
+def test_every_file_stands_in_a_room():
+    strays = [each.shown for each in served() if each.room not in ROOMS and each.module not in OUTSIDE_ROOMS]
+
+    assert strays == []
+
+
+def test_imports_point_left_from_room_to_room():
+    wrong = [
+        f"{source.shown}:{line} imports {name}"
+        for source in served()
+        if source.room in ROOMS
+        for line, name in source.imports()
+        if name.startswith("crm_mcp.")
+        and (room := name.split(".")[1]) in ROOMS
+        and ROOMS.index(room) > ROOMS.index(source.room)
+    ]
+
+    assert wrong == []
+
+
+def test_a_backend_never_imports_another():
+    def wing(name: str) -> str:
+        return name.split(".")[1] if name.startswith("backends.") else ""
+
+    wrong = [
+        f"{source.shown}:{line} imports {name}"
+        for source in served()
+        if (own := wing(source.module)) not in ("", "base")
+        for line, name in source.imports()
+        if wing(name.removeprefix("crm_mcp.")) not in ("", "base", own)
+    ]
+
+    assert wrong == []
+
+
+@pytest.mark.parametrize("library", EXCLUSIVE)
+def test_a_library_is_imported_in_its_own_rooms_alone(library: str):
+    wrong = [
+        f"{source.shown}:{line} imports {name}"
+        for source in served()
+        for line, name in source.imports()
+        if name.split(".")[0] == library
+        and not any(f"{source.module}.".startswith(f"{room}.") for room in EXCLUSIVE[library])
+    ]
+
+    assert wrong == []
+
+
+def test_a_server_that_waits_has_not_loaded_what_only_a_call_needs():
+    program = (
+        "import sys; from pathlib import Path; from crm_mcp.config import Settings;"
+        "from crm_mcp.server.app import Application; Application(Settings(data_dir=Path('nowhere')));"
+        f"print([name for name in {LATE} if name in sys.modules])"
+    )
+
+    loaded = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True, timeout=20
+    )
+
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_importing_the_command_loads_neither_the_server_nor_the_command_line_library():
+    program = "import sys, crm_mcp.cli; print([name for name in ('mcp', 'typer', 'pydantic') if name in sys.modules])"
+
+    loaded = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True, timeout=20
+    )
+
+    assert loaded.stdout.strip() == "[]"
