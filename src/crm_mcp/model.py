@@ -30,7 +30,9 @@ OptionKind = Literal[
 IfExists = Literal["error", "update", "skip"]
 Grouping = Literal["stage", "status", "owner", "tag", "month"]
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# C0 and C1 controls, and the marks that turn the direction of what follows: no script needs them, and with them a
+# name can make a question show another address than its own.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LINE_BREAK = re.compile(r"[\r\n\t\u2028\u2029]+")
 
 
@@ -59,7 +61,7 @@ def _no_control(text: str) -> str:
 
 def _one_line(text: str) -> str:
     line = _LINE_BREAK.sub(" ", _no_control(text)).strip()
-    if not line:
+    if all(unicodedata.category(c) == "Cf" or c.isspace() for c in line):
         raise ValueError("is empty")
     return line
 
@@ -123,6 +125,11 @@ def email_address(text: str) -> str:
         return email_validator.validate_email(address, check_deliverability=False).normalized
     except email_validator.EmailNotValidError:
         raise InvalidArgument(f'"{text[:80]}" is no e-mail address', "give one such as jane@example.com") from None
+
+
+def address_key(address: str) -> str:
+    """Return an e-mail address or phone number for comparing: two ways to write one mailbox are one."""
+    return address.strip().casefold()
 
 
 def phone_number(text: str, country: str | None) -> str:

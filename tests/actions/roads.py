@@ -83,8 +83,9 @@ class Road:
     def sms(self, message: str = "On my way") -> Job:
         """Return the call of a tool that sends an SMS to the lead, as the real one does."""
 
-        async def run() -> Done:
-            found = await self.desk.lead(self.lead.id)
+        async def run(shown: Preview) -> Done:
+            found = shown.lead_read
+            assert found is not None
             sent = await self.desk.crm(SendsSms).send_sms(found, message)
             return Done("sent", {"result": sent.shown()}, found.id, (("message", sent.message.id),))
 
@@ -95,7 +96,11 @@ class Road:
 
     def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Job:
         """Return the call of a tool that writes, with the generic preview."""
-        return Job("log_note", Effect.WRITE, arguments, run, None)
+
+        async def given(_: Preview) -> Done:
+            return await run()
+
+        return Job("log_note", Effect.WRITE, arguments, given, None)
 
     async def sent(self) -> list[str | None]:
         page = await self.crm.list_messages(self.lead.id, Slice())

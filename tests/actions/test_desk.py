@@ -21,7 +21,7 @@ async def test_a_yes_sends_what_was_shown_and_is_recorded(road: Road):
     result = await road.desk.act(road.sms(), ann)
 
     (row,) = await road.rows()
-    assert ann.asked[0].text == f'SMS to Jane Doe (L1) at {NUMBER}: "On my way"\n1 segment (GSM-7); can\'t be undone'
+    assert ann.asked[0].text == f'SMS to {NUMBER}, "Jane Doe" (L1): "On my way"\n1 segment (GSM-7); can\'t be undone'
     assert (result["status"], result["action_id"]) == ("done", row.id)
     assert (row.status, row.approved_by, row.caller, row.effect) == ("done", "elicitation", "ann via tests", "outward")
     assert await road.sent() == ["On my way"]

@@ -41,11 +41,28 @@ def test_the_verdict_of_a_tool_wins_for_that_tool_alone(effect: Effect, general:
     assert policy.verdict("send_email", effect) == general
 
 
+TOOLS = {"send_sms": Effect.OUTWARD, "get_lead": Effect.READ}
+
+
 def test_a_rule_for_a_tool_that_does_not_exist_is_refused_with_the_nearest():
     policy = Policy(PolicySettings(tools={"send_smss": "deny"}))
 
     with pytest.raises(SettingsError, match='"send_smss" is no tool; valid: send_sms, get_lead; nearest: "send_sms"'):
-        policy.check(["send_sms", "get_lead"])
+        policy.check(TOOLS)
+
+
+def test_what_only_reads_is_never_confirmed():
+    policy = Policy(PolicySettings(tools={"get_lead": "confirm"}))
+
+    with pytest.raises(SettingsError, match="get_lead only reads"):
+        policy.check(TOOLS)
+
+
+@pytest.mark.parametrize(("own", "other", "expected"), [("allow", "deny", "deny"), ("confirm", "allow", "confirm")])
+def test_the_strictest_verdict_of_all_that_a_call_does_counts(own: Verdict, other: Verdict, expected: Verdict):
+    policy = Policy(PolicySettings(tools={"create_lead": own, "update_lead": other}))
+
+    assert policy.strictest("create_lead", Effect.WRITE, ("update_lead",)) == expected
 
 
 def test_the_status_shows_effects_and_tools():

@@ -31,7 +31,7 @@ async def rename(road: Road, name: str = "Jane Roe", company: str = "Acme") -> s
 async def take_back(road: Road, action_id: str, caller: str = ANN) -> str:
     """Undo as the tool does; returns the status."""
 
-    async def run() -> Done:
+    async def run(_: Preview) -> Done:
         return await undo(road.desk, action_id, caller)
 
     async def ask() -> Preview:

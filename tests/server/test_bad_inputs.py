@@ -220,7 +220,7 @@ def test_a_note_of_the_future_is_refused_with_the_tool_for_it(crm: Talk) -> None
 
 
 @pytest.mark.parametrize(
-    "name", ["🚀🚀 Рокет 🚀", "مريم حداد", "שרה כהן", "李小龍", "x" * 200, "e\u0301", "a\u202eb", "</b>|;,\"'\\"]
+    "name", ["🚀🚀 Рокет 🚀", "مريم حداد", "שרה כהן", "李小龍", "x" * 200, "e\u0301", "a\u200db", "</b>|;,\"'\\"]
 )
 def test_a_name_of_any_script_comes_back_as_it_was_given(crm: Talk, name: str) -> None:
     lead = crm.lead(name=name)
@@ -251,3 +251,14 @@ def test_an_import_says_of_each_bad_row_what_is_wrong_with_it(crm: Talk) -> None
     assert done["created"] == 1
     assert [each["item"] for each in done["failed"]] == ["item 1", "item 2", "item 3", "item 4"]
     assert all(each["reason"] for each in done["failed"])
+
+
+@pytest.mark.parametrize("name", ["Jane\u202e (L1) at +1", "a\u0085b", "a\u009b31m", "\u200b", "x\u2066y"])
+def test_a_name_that_could_turn_a_question_is_refused(crm: Talk, name: str) -> None:
+    assert crm.refused("create_lead", name=name).startswith("invalid_argument: name ")
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+14:00"])
+def test_a_moment_beyond_the_calendar_is_refused(crm: Talk, moment: str) -> None:
+    assert crm.refused("create_task", title="x", due_at=moment) == "invalid_argument: due_at is beyond the calendar"
+    assert crm.refused("list_tasks", due_before=moment).startswith("invalid_argument: ")

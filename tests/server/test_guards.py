@@ -112,9 +112,9 @@ def test_the_question_shows_the_address_and_the_whole_text(crm: Talk) -> None:
     crm.ok("send_email", lead=lead, subject="The quote", body=long)
 
     text, mail = crm.user.asked
-    assert f'SMS to Ada Byron ({lead}) at {found["phone"]}: "Hello €"' in text
+    assert f'SMS to {found["phone"]}, "Ada Byron" ({lead}): "Hello €"' in text
     assert "1 segment (GSM-7)" in text
-    assert f"at {found['email']} from sales@northwind-supply.example" in mail
+    assert f'E-mail to {found["email"]}, "Ada Byron" ({lead}) from sales@northwind-supply.example' in mail
     assert 'subject "The quote"' in mail
     assert long in mail
 

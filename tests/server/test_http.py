@@ -42,12 +42,12 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
+def wait_until_it_listens(process: subprocess.Popen[bytes], host: str, port: int) -> None:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         assert process.poll() is None, "the server has ended"
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
         except OSError:
             time.sleep(0.05)
         else:
@@ -55,19 +55,21 @@ def wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     raise AssertionError("the server does not listen")
 
 
-@pytest.fixture(scope="module")
-def served(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    folder, port = tmp_path_factory.mktemp("http"), free_port()
+@pytest.fixture(scope="module", params=["127.0.0.1", "127.0.0.2"])
+def served(
+    portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Generator[Served]:
+    folder, port, host = tmp_path_factory.mktemp("http"), free_port(), request.param
     with (folder / "stderr").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "crm_mcp", "serve", "--http", f"127.0.0.1:{port}"],
+            [sys.executable, "-m", "crm_mcp", "serve", "--http", f"{host}:{port}"],
             env=environment(folder),
             stdout=subprocess.PIPE,
             stderr=log,
         )
         try:
-            wait_until_it_listens(process, port)
-            yield Served(f"http://127.0.0.1:{port}/mcp", folder, portal)
+            wait_until_it_listens(process, host, port)
+            yield Served(f"http://{host}:{port}/mcp", folder, portal)
         finally:
             process.terminate()
             out, _ = process.communicate(timeout=20)

@@ -108,7 +108,7 @@ def test_a_question_goes_out_within_the_call_and_its_answer_comes_back(tmp_path:
         )
         question = crm.next()
         assert question["method"] == "elicitation/create"
-        assert 'SMS to Jane Whitfield (L181) at +14155550171: "Hi"' in question["params"]["message"]
+        assert 'SMS to +14155550171, "Jane Whitfield" (L181): "Hi"' in question["params"]["message"]
 
         crm.send({"id": question["id"], "result": {"action": "accept", "content": {"confirm": True}}})
 

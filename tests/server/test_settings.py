@@ -145,7 +145,7 @@ def test_the_policy_of_the_settings_file_holds(policy: Talk) -> None:
 
     policy.user.answer = DECLINE
     assert ok("move_stage", lead=JANE, stage="Negotiation")["status"] == "declined"
-    assert "Jane Whitfield" in policy.user.asked[0]
+    assert "Acme Robotics pilot" in policy.user.asked[0]
     assert "Negotiation" in policy.user.asked[0]
     sent = ok("send_email", lead=JANE, subject="Hi", body="Hello")
     assert sent["status"] == "done"
@@ -198,3 +198,20 @@ def test_a_wrong_setting_stops_the_start_and_names_the_right_one(
     assert ended.stdout == ""
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_a_verdict_on_a_tool_holds_for_those_that_do_its_work(tmp_path: Path, start: Start) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('[policy.tools]\nupdate_lead = "deny"\nmove_stage = "confirm"\nconfirm_action = "deny"\n')
+    crm = start("modern", settings={"config": str(file)})
+    lead = crm.lead(name="Ada", email="ada-by-way@example.com")
+
+    upsert = {"email": "ada-by-way@example.com", "title": "CEO", "if_exists": "update"}
+    assert crm.refused("create_lead", **upsert).startswith("forbidden: the policy denies create_lead")
+    assert crm.refused("import_leads", leads=[{"name": "Ada"}], if_exists="update").startswith("forbidden: ")
+    moved = crm.ok("move_stage", lead=lead, stage="Contacted")
+    crm.user.answer = DECLINE
+    assert crm.ok("undo_action", action_id=moved["action_id"])["status"] == "declined"
+    assert crm.read(lead)["lead"]["stage"] == "Contacted"
+    assert "title" not in crm.read(lead)["lead"]
+    assert "confirm_action" not in crm.tools()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -193,3 +194,11 @@ def test_undoing_needs_no_yes_where_the_change_needed_none_and_asks_nobody(crm: 
     crm.ok("undo_action", action_id=action)
 
     assert crm.user.asked == []
+
+
+def test_a_name_where_there_was_none_goes_again(crm: Talk) -> None:
+    lead = crm.ok("create_lead", company=f"Nameless {uuid4()}")["lead"]["id"]
+    named = crm.ok("update_lead", lead=lead, name="Xavier")
+
+    assert crm.ok("undo_action", action_id=named["action_id"])["status"] == "undone"
+    assert "name" not in crm.read(lead)["lead"]

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any, Literal, Protocol, cast
 
 from crm_mcp.actions.policy import Effect
-from crm_mcp.model import RecordKind
+from crm_mcp.model import Lead, RecordKind
 
 GOOD_FOR = timedelta(minutes=10)
 ANSWER_WITHIN = 45.0
@@ -44,6 +44,10 @@ class Preview:
     """Only a person who is asked may approve it: no token."""
     effect: Effect | None = None
     """The effect of this very call, where its arguments decide it."""
+    also: tuple[str, ...] = ()
+    """Other tools whose work this does: the strictest verdict of them all counts."""
+    lead_read: Lead | None = None
+    """The lead as it was read for this: what is done is done to it as it is here."""
 
     @property
     def text(self) -> str:
@@ -123,7 +127,8 @@ def plain(text: str) -> str:
 
 def quoted(text: str) -> str:
     """Return a text for a summary: up to 500 characters whole, else its first 200 and its length."""
-    one_line = plain(text)
+    # Quotation marks inside become apostrophes: what is quoted can't end its own quotation and go on as something else.
+    one_line = plain(text).replace('"', "'")
     if len(one_line) <= SUMMARY_TEXT:
         return f'"{one_line}"'
     return f'"{one_line[:200]}" ... ({len(text)} characters in all)'

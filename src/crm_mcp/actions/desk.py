@@ -12,9 +12,21 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
-from crm_mcp.actions.approval import GOOD_FOR, Client, Done, Preview, Question, digest, named, plain, quoted, said
+from crm_mcp.actions.approval import (
+    GOOD_FOR,
+    SUMMARY_TEXT,
+    Client,
+    Done,
+    Preview,
+    Question,
+    digest,
+    named,
+    plain,
+    quoted,
+    said,
+)
 from crm_mcp.actions.policy import Effect, Policy
-from crm_mcp.backends.base import Backend, FindsLeads, ListsOptions
+from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
 from crm_mcp.config import Settings
 from crm_mcp.errors import (
     Ambiguous,
@@ -59,9 +71,12 @@ class Job:
     effect: Effect
     arguments: Mapping[str, Any]
     """As they were validated, as JSON: exactly these run."""
-    run: Callable[[], Awaitable[Done]]
+    run: Callable[[Preview], Awaitable[Done]]
+    """Does it; is given the preview that was made of it a moment before."""
     ask: Callable[[], Awaitable[Preview]] | None
     """Reads the records and says what would happen; None: the generic preview serves."""
+    always_ask: bool = True
+    """The preview decides something, and is made even where the policy allows the effect."""
     dry_run: bool = False
 
 
@@ -165,7 +180,7 @@ class Desk:
     async def blocked(self, lead: Lead, channel: Channel) -> str | None:
         """Return why this lead must not be contacted on this channel, else None."""
         address = lead.email if channel == "email" else lead.phone
-        reason = (await self.store.blocked({channel: contact_key(channel, address)})).get(channel) if address else None
+        reason = (await self.store.blocked({channel: address})).get(channel) if address else None
         if reason is None and channel not in (lead.do_not_contact or ()):
             return None
         return f"do-not-contact: {lead.label} must not be reached by {channel}" + (f" ({reason})" if reason else "")
@@ -181,8 +196,7 @@ class Desk:
         verdict = self.policy.verdict(job.tool, job.effect)
         dry = job.dry_run or self.settings.dry_run
         preview = await self._preview(job, whole=dry or verdict == "confirm")
-        if preview.effect:
-            verdict = self.policy.verdict(job.tool, preview.effect)
+        verdict = self.policy.strictest(job.tool, preview.effect or job.effect, preview.also)
         if verdict == "deny":
             raise Forbidden(f"the policy denies {job.tool}", "a person can change [policy] in the settings file")
         new = self._new(job, preview, client)
@@ -190,14 +204,15 @@ class Desk:
             return {"status": "dry_run", "summary": preview.summary, "preview": preview.text} | _reason(preview.blocked)
         if preview.blocked:
             return shown(await self.store.note(new, "blocked", preview.blocked))
-        if verdict == "confirm" or preview.confirm:
+        # An answer is heard even where nobody would be asked any more: a no stays a no.
+        if verdict == "confirm" or preview.confirm or client.answering:
             return await self._confirmed(new, preview, job, client)
         return await self._run(await self.store.begin(new, "policy"), job)
 
     async def redeem(self, action_id: str, summary: str, client: Client) -> dict[str, Any]:
         """Run the action that waits for `confirm_action`, if `summary` is its summary word for word."""
         row = await self.store.get(action_id)
-        if row is None or row.caller != client.caller:
+        if row is None or row.caller != client.caller or row.connection != self.connection:
             raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
         if row.status != "proposed":
             return again(row)
@@ -210,18 +225,33 @@ class Desk:
         job = self._jobs(self, row.tool, row.arguments, client)
         if self.settings.dry_run:
             return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
-        return await self._redeem(row, job, await self._preview(job, whole=True), "token")
+        return await self._redeem(row, job, "token")
 
     async def _preview(self, job: Job, *, whole: bool) -> Preview:
-        if job.ask:
+        if job.ask and (whole or job.always_ask):
             return await job.ask()
         listed = ", ".join(f"{name}={quoted(str(value))}" for name, value in job.arguments.items())
         summary = f"{job.tool}: {listed}"
-        key = job.arguments.get("lead")
-        if not whole or not key:
-            return Preview(summary)
-        lead = await self.lead(key)
-        return Preview(f"{summary} [{named('lead', lead.id, lead.label)}]", facts={"lead": lead.shown()}, lead=lead.id)
+        return await self._generic(job, summary) if whole else Preview(summary)
+
+    async def _generic(self, job: Job, summary: str) -> Preview:
+        """Return the preview of a write that has none of its own: its arguments, and the records that they name."""
+        facts: dict[str, Any] = {}
+        lead: str | None = None
+        if key := job.arguments.get("lead"):
+            found = await self.lead(key)
+            lead, facts["lead"] = found.id, found.shown()
+            summary += f" [{named('lead', found.id, found.label)}]"
+        if key := job.arguments.get("deal"):
+            deal = await self.crm(ReadsDeals).get_deal(key)
+            lead, facts["deal"] = deal.lead_id, deal.shown()
+            summary += f" [{named('deal', deal.id, deal.name or deal.id)}]"
+        if key := job.arguments.get("task"):
+            task = await self.crm(KeepsTasks).get_task(key)
+            lead, facts["task"] = task.lead_id, task.shown()
+            summary += f" [{named('task', task.id, task.title or task.id)}]"
+        long = [f"{name}:\n{value}" for name, value in job.arguments.items() if len(plain(str(value))) > SUMMARY_TEXT]
+        return Preview(summary, "\n".join(long), facts, lead)
 
     def _new(self, job: Job, preview: Preview, client: Client) -> NewAction:
         return NewAction(
@@ -253,8 +283,7 @@ class Desk:
             row = await self._propose(new, preview)
         match await client.ask(Question(row.id, row.preview or row.summary)):
             case "yes":
-                fresh = preview if client.answering else await self._preview(job, whole=True)
-                return await self._redeem(row, job, fresh, "elicitation")
+                return await self._redeem(row, job, "elicitation")
             case "silence":
                 return await self._end(row, "expired", "nobody answered in time")
             case _:
@@ -274,12 +303,7 @@ class Desk:
             raise Forbidden("this answer belongs to another call", "make the call again without it")
         return row
 
-    async def _redeem(self, row: Action, job: Job, fresh: Preview, approved_by: str) -> dict[str, Any]:
-        if fresh.blocked:
-            return await self._end(row, "blocked", fresh.blocked)
-        if changed := differences(row.facts, fresh.facts):
-            reason = f"void, because it has changed since it was shown: {changed}; make the call again"
-            return await self._end(row, "expired", reason)
+    async def _redeem(self, row: Action, job: Job, approved_by: str) -> dict[str, Any]:
         claimed = await self.store.claim(row.id, row.caller, approved_by)
         if claimed is None:
             return again(await self.store.get(row.id) or row)
@@ -301,14 +325,22 @@ class Desk:
 
     async def _finish(self, row: Action, job: Job) -> dict[str, Any]:
         try:
-            done = await job.run()
+            # Every rule and every value is looked at once more, after the claim and just before it happens.
+            fresh = await self._preview(job, whole=bool(row.facts))
+            if fresh.blocked:
+                return await self._settled(row, "blocked", reason=fresh.blocked)
+            # What policy allows was shown to nobody, and is done to the record as it is now.
+            if row.approved_by != "policy" and (changed := differences(row.facts, fresh.facts)):
+                reason = f"void, because it has changed since it was shown: {changed}; make the call again"
+                return await self._settled(row, "expired", reason=reason)
+            done = await job.run(fresh)
         except CrmError as error:
             return await self._failed(row, error)
         except Exception as error:
             await self._failed(row, Internal("the program failed", detail=repr(error)))
             raise
-        settled = await self.store.settle(
-            row.id,
+        result = await self._settled(
+            row,
             "done",
             summary=done.summary,
             result=dict(done.fields),
@@ -319,22 +351,32 @@ class Desk:
         )
         if done.undone:
             return {"action_id": done.undone, "status": "undone", "summary": done.summary, "undone_by": row.id}
-        return shown(settled)
+        return result
+
+    async def _settled(self, row: Action, status: Status, **fields: Any) -> dict[str, Any]:
+        """Write down what became of an action. What has happened is told even where it can't be written down."""
+        try:
+            return shown(await self.store.settle(row.id, status, **fields))
+        except CrmError as error:
+            reason = f"{fields['reason']}; " if "reason" in fields else ""
+            happened = row.model_copy(
+                update={
+                    **fields,
+                    "status": status,
+                    "reason": f"{reason}this could not be recorded ({error}): do not repeat it",
+                }
+            )
+            return shown(happened)
 
     async def _failed(self, row: Action, error: CrmError) -> dict[str, Any]:
         if isinstance(error, TimedOut) and error.wrote is None:
-            return shown(await self.store.settle(row.id, "unknown", reason=f"{error}; it may have happened"))
+            return await self._settled(row, "unknown", reason=f"{error}; it may have happened")
         if error.wrote or (error.wrote is None and error.code not in NOTHING_WRITTEN):
             wrote = "it is not known whether anything was written" if error.wrote is None else "a part was written"
         else:
             wrote = "nothing was written"
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
-        return shown(await self.store.settle(row.id, "failed", reason=reason, error=error.code))
-
-
-def contact_key(channel: Channel, address: str) -> str:
-    """Return an address as do-not-contact keeps it: without case, so that one person is one address."""
-    return address.casefold() if channel == "email" else address
+        return await self._settled(row, "failed", reason=reason, error=error.code)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -31,10 +31,11 @@ async def preview_sms(desk: Desk, lead: Lead, message: str) -> Preview:
     count, alphabet = segments(message)
     to = lead.phone or "no number on file"
     return Preview(
-        summary=f"SMS to {lead.label} ({lead.id}) at {to}: {quoted(message)}",
+        summary=f"SMS to {to}, {quoted(lead.label)} ({lead.id}): {quoted(message)}",
         details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone{_whole(message)}",
         facts={"name": lead.label, "phone": lead.phone},
         lead=lead.id,
+        lead_read=lead,
         blocked=await desk.blocked(lead, "sms") if lead.phone else "no address on file: the lead has no phone number",
     )
 
@@ -46,11 +47,12 @@ async def preview_email(
     to = lead.email or "no address on file"
     answers = f", replies to {reply_to}" if reply_to else ""
     return Preview(
-        summary=f"E-mail to {lead.label} ({lead.id}) at {to} from {mailbox.address}{answers}, "
-        f'subject "{subject}": {quoted(body)}',
+        summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {mailbox.address}{answers}, "
+        f"subject {quoted(subject)}: {quoted(body)}",
         details=f"can't be undone{_whole(body)}",
         facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address},
         lead=lead.id,
+        lead_read=lead,
         blocked=await desk.blocked(lead, "email")
         if lead.email
         else "no address on file: the lead has no e-mail address",

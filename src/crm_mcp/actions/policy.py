@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from crm_mcp.config import PolicySettings, Verdict
 from crm_mcp.errors import SettingsError, choices
+
+STRICTNESS: tuple[Verdict, ...] = ("allow", "confirm", "deny")
 
 
 class Effect(StrEnum):
@@ -31,15 +34,22 @@ class Policy:
         }
         self._by_tool = settings.tools
 
-    def check(self, tools: list[str]) -> None:
-        """Raise SettingsError where the policy names a tool that does not exist."""
-        for name in self._by_tool:
+    def check(self, tools: Mapping[str, Effect]) -> None:
+        """Raise SettingsError where the policy names a tool that does not exist, or confirms one that only reads."""
+        for name, verdict in self._by_tool.items():
             if name not in tools:
                 raise SettingsError(f'policy.tools: "{name}" is no tool; {choices(name, tools)}')
+            if verdict == "confirm" and tools[name] is Effect.READ:
+                raise SettingsError(f"policy.tools: {name} only reads, and is never confirmed; valid: allow, deny")
 
     def verdict(self, tool: str, effect: Effect) -> Verdict:
         """Return `allow`, `confirm` or `deny`."""
         return self._by_tool.get(tool) or self._by_effect[effect]
+
+    def strictest(self, tool: str, effect: Effect, also: tuple[str, ...]) -> Verdict:
+        """Return the strictest verdict of a tool and of the others whose work it does."""
+        verdicts: list[Verdict] = [self.verdict(each, effect) for each in (tool, *also)]
+        return max(verdicts, key=STRICTNESS.index)
 
     def shown(self) -> dict[str, str]:
         """Return the verdicts for `crm_status`."""

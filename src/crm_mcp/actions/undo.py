@@ -62,17 +62,16 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
     if not row.undo:
         raise Unsupported(f"{row.tool} can't be undone", "updates, stage moves, tags and task changes can")
     way, record, current = await _look(desk, row)
-    after, before = row.undo["after"], row.undo["before"]
-    moved = [
-        f"{name} is {said(current.get(name))}, it was {said(after[name])} after the action"
-        for name in after
-        if current.get(name) != after[name]
-    ]
-    if moved:
-        raise Conflict("the record has changed since: " + ", ".join(moved), "nothing was undone; change it by hand")
+    _refuse_changed(row, current)
+    before = row.undo["before"]
     back = ", ".join(f"{name} back to {said(before[name])}" for name in before)
     label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
-    return Preview(f"Undo {row.tool} of {label}: {back}", facts={"current": current, "back": before}, lead=row.lead)
+    return Preview(
+        f"Undo {row.tool} of {label}: {back}",
+        facts={"current": current, "back": before},
+        lead=row.lead,
+        also=(row.tool,),
+    )
 
 
 async def undo(desk: Desk, action_id: str, caller: str) -> Done:
@@ -82,13 +81,26 @@ async def undo(desk: Desk, action_id: str, caller: str) -> Done:
         raise Conflict(f"action {action_id} can't be undone any more", "see list_actions")
     put_back = False
     try:
-        way = WAYS[row.undo["verb"]]
+        way, _, current = await _look(desk, row)
+        _refuse_changed(row, current)
         await way.write(desk, row.undo["id"], row.undo["before"])
         put_back = True
     finally:
         if not put_back:
             await desk.store.unmark_undone(action_id)
     return Done(f"undone: {row.summary}", lead=row.lead, touched=row.touched, undone=action_id)
+
+
+def _refuse_changed(row: Action, current: Values) -> None:
+    assert row.undo is not None
+    after = row.undo["after"]
+    moved = [
+        f"{name} is {said(current.get(name))}, it was {said(after[name])} after the action"
+        for name in after
+        if current.get(name) != after[name]
+    ]
+    if moved:
+        raise Conflict("the record has changed since: " + ", ".join(moved), "nothing was undone; change it by hand")
 
 
 class _Way:

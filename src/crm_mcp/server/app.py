@@ -48,8 +48,8 @@ class Application:
             "token" if transport == "stdio" else "deny"
         )
         self.policy = Policy(settings.policy)
+        self.policy.check({each.name: each.effect for each in TOOLS})
         names = [each.name for each in TOOLS]
-        self.policy.check(names)
         for setting, given in (("TOOLS", settings.tools), ("EXCLUDE_TOOLS", settings.exclude_tools)):
             for name in given:
                 if name not in names:
@@ -88,18 +88,23 @@ class Application:
     def _served(self) -> list[Tool]:
         served = [each for each in TOOLS if not each.direct and self._wanted(each)]
         if self.fallback == "token" and any(self._may_confirm(each) for each in served):
-            served += [each for each in TOOLS if each.direct and each.name not in self.settings.exclude_tools]
+            confirming = [each for each in TOOLS if each.direct and self._allowed(each)]
+            # What can't be confirmed is denied: a question that nobody can answer helps nobody.
+            self.fallback = "token" if confirming else "deny"
+            served += confirming
         order = {each.name: place for place, each in enumerate(TOOLS)}
         return sorted(served, key=lambda each: order[each.name])
+
+    def _allowed(self, tool: Tool) -> bool:
+        return tool.name not in self.settings.exclude_tools and self.policy.verdict(tool.name, tool.effect) != "deny"
 
     def _wanted(self, tool: Tool) -> bool:
         chosen = self.settings
         toolsets = chosen.toolsets if chosen.toolsets is not None else (() if chosen.tools else TOOLSETS)
         return (
             (tool.name in chosen.tools or tool.toolset in toolsets or (tool.always and bool(toolsets)))
-            and tool.name not in chosen.exclude_tools
             and (tool.effect is Effect.READ or not chosen.read_only)
-            and self.policy.verdict(tool.name, tool.effect) != "deny"
+            and self._allowed(tool)
             and tool.served_by(self.desk.backend)
         )
 

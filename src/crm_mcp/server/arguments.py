@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
@@ -19,6 +20,13 @@ def _date_or_moment(value: Any) -> Any:
     return value
 
 
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is beyond the calendar") from None
+
+
 def _address(value: str) -> str:
     try:
         return email_address(value)
@@ -32,7 +40,7 @@ LeadKey = Annotated[
     Field(description="id, e-mail or phone"),
 ]
 Id = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-When = Annotated[AwareDatetime, BeforeValidator(_date_or_moment)]
+When = Annotated[AwareDatetime, BeforeValidator(_date_or_moment), AfterValidator(_in_utc)]
 """A moment with its zone; a bare date is its midnight in UTC."""
 Limit = Annotated[int, Field(ge=1, le=100)]
 Cursor = Annotated[str, Field(description="next_cursor of the same list", max_length=2000)]

@@ -6,7 +6,7 @@
 
 `needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
 and destructive tools must have one. The toolset is the name of the file that the tool stands in. Parameters named
-`desk` and `client` are given by the server and not part of the schema.
+`desk`, `client` and `shown` (the preview made just before) are given by the server and not part of the schema.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import Backend
 from crm_mcp.server.refusal import refused
 
-GIVEN = ("desk", "client")
+GIVEN = ("desk", "client", "shown")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
 """Left out of schemas: a model does not count characters, and an error says the limit."""
 MOST_FAULTS = 10
@@ -51,6 +51,8 @@ class Tool:
     idempotent: bool
     may_confirm: bool
     """It is confirmed sometimes, even where the policy allows its effect."""
+    decides: bool
+    """Its `ask` is heard before every call, because the arguments decide; else only where the policy confirms."""
 
     @cached_property
     def description(self) -> str:
@@ -105,10 +107,12 @@ class Tool:
     def given(self, checked: BaseModel, desk: Desk, client: Client) -> dict[str, Any]:
         """Return what the function is called with."""
         values: dict[str, Any] = {name: getattr(checked, name) for name in type(checked).model_fields}
-        for name in GIVEN:
-            if name in inspect.signature(self.run).parameters:
-                values[name] = {"desk": desk, "client": client}[name]
-        return values
+        given = {"desk": desk, "client": client}
+        return values | {name: value for name, value in given.items() if name in self._parameters}
+
+    @cached_property
+    def _parameters(self) -> frozenset[str]:
+        return frozenset(inspect.signature(self.run).parameters)
 
     def job(self, desk: Desk, arguments: Mapping[str, Any], client: Client) -> Job:
         """Return the call as the desk takes it."""
@@ -119,8 +123,9 @@ class Tool:
             tool=self.name,
             effect=self.effect,
             arguments=checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
-            run=lambda: self.run(**values),
+            run=lambda preview: self.run(**values, **({"shown": preview} if "shown" in self._parameters else {})),
             ask=(lambda: ask(**values)) if ask else None,
+            always_ask=self.decides or self.effect is not Effect.WRITE,
             dry_run=bool(values.get("dry_run")),
         )
 
@@ -134,6 +139,7 @@ def tool(
     direct: bool = False,
     idempotent: bool = False,
     may_confirm: bool = False,
+    decides: bool = False,
 ) -> Callable[[Function], Tool]:
     """Declare a tool; see the module.
 
@@ -157,6 +163,7 @@ def tool(
             direct=direct,
             idempotent=idempotent,
             may_confirm=may_confirm,
+            decides=decides,
         )
 
     return declare

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, delete, false, insert, or_, select, update
 
-from crm_mcp.model import Channel
+from crm_mcp.model import Channel, address_key
 from crm_mcp.store.database import Database
 from crm_mcp.store.tables import do_not_contact
 
@@ -27,7 +27,7 @@ class Contacts:
         with self.database.writing() as connection:
             present = {(row.channel, row.address) for row in connection.execute(_listed(addresses))}
             for channel, address in addresses.items():
-                key = _key(address)
+                key = address_key(address)
                 if (channel, key) not in present:
                     row = {"channel": channel, "address": key, "reason": reason, "blocked_by": by}
                     connection.execute(insert(do_not_contact).values(row | {"blocked_at": self._clock()}))
@@ -47,13 +47,8 @@ class Contacts:
         return {channel: found[channel] for channel in addresses if channel in found}
 
 
-def _key(address: str) -> str:
-    # Nobody is reached by other spelling: capitals make no other mailbox or profile.
-    return address.strip().casefold()
-
-
 def _any(addresses: Mapping[Channel, str]) -> ColumnElement[bool]:
-    each = (and_(_c.channel == channel, _c.address == _key(address)) for channel, address in addresses.items())
+    each = (and_(_c.channel == channel, _c.address == address_key(address)) for channel, address in addresses.items())
     return or_(false(), *each)
 
 

@@ -17,7 +17,6 @@ from crm_mcp.backends.local.leads import (
     apply,
     complete,
     custom_json,
-    email_key,
     first_stage,
     insert_values,
     next_number,
@@ -25,7 +24,7 @@ from crm_mcp.backends.local.leads import (
 )
 from crm_mcp.backends.local.words import lead_words
 from crm_mcp.errors import CrmError
-from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, address_key
 
 
 class LocalImports(ImportsLeads):
@@ -148,4 +147,4 @@ class _Import:
 
 
 def _key(email: str | None) -> str | None:
-    return email_key(email) if email else None
+    return address_key(email) if email else None

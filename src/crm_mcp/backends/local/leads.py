@@ -25,6 +25,7 @@ from crm_mcp.model import (
     LeadUpdate,
     Page,
     Slice,
+    address_key,
     email_address,
     phone_number,
 )
@@ -32,7 +33,7 @@ from crm_mcp.model import (
 PLAIN = ("name", "first_name", "last_name", "email", "phone", "company", "title")
 """The fields that are columns of text."""
 CLEARABLE = (
-    *("first_name", "last_name", "email", "phone", "company", "title"),
+    *("name", "first_name", "last_name", "email", "phone", "company", "title"),
     "status",
     "owner",
     "tags",
@@ -89,17 +90,12 @@ class LocalLeads(FindsLeads, WritesLeads, TagsLeads, MovesLeads):
 def _at(db: sqlite3.Connection, channel: Channel, address: str) -> tuple[Lead, ...]:
     if channel == "linkedin":
         return ()
-    column, key = ("email_key", email_key(address)) if channel == "email" else ("phone", address)
+    column, key = ("email_key", address_key(address)) if channel == "email" else ("phone", address)
     found = db.execute(
         f"SELECT {LEAD} FROM leads l WHERE l.{column} = ? ORDER BY l.n LIMIT ?",
         (key.encode("utf-8", "replace").decode(), _MOST_AT_ADDRESS),
     ).fetchall()
     return tuple(read_leads(db, found))
-
-
-def email_key(address: str) -> str:
-    """Return an e-mail address for comparing."""
-    return address.strip().casefold()
 
 
 def complete(fields: dict[str, Any]) -> None:
@@ -161,7 +157,7 @@ def insert_values(
     return (
         n,
         *(fields[name] for name in PLAIN),
-        email_key(email) if email else None,
+        address_key(email) if email else None,
         sort_name(fields),
         status,
         owner,
@@ -201,7 +197,7 @@ def taken(db: sqlite3.Connection, email: str | None, phone: str | None, besides:
     return db.execute(
         "SELECT n, COALESCE(name, company, email, phone) AS label FROM leads"
         " WHERE (email_key = ? OR phone = ?) AND n <> ? ORDER BY n LIMIT 5",
-        (email_key(email) if email else None, phone, besides),
+        (address_key(email) if email else None, phone, besides),
     ).fetchall()
 
 
@@ -281,7 +277,7 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
         " email_key = ?, sort_name = ?, status = ?, owner = ?, custom_fields = ? WHERE n = ?",
         (
             *(fields[name] for name in PLAIN),
-            email_key(fields["email"]) if fields["email"] else None,
+            address_key(fields["email"]) if fields["email"] else None,
             sort_name(fields),
             status,
             owner,

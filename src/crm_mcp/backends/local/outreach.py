@@ -12,11 +12,10 @@ from crm_mcp.backends.base import KeepsBlocklist, SendsEmail, SendsSms
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.activity import contacted, messages
 from crm_mcp.backends.local.database import File
-from crm_mcp.backends.local.leads import email_key
 from crm_mcp.backends.local.sequences import advance
 from crm_mcp.backends.local.smtp import FALLBACK_SENDER, Post, letter, post
 from crm_mcp.errors import Conflict, CrmError, InvalidArgument
-from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, email_address
+from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, address_key, email_address
 
 NO_SMTP = "recorded, not delivered: no SMTP server is set (CRM_MCP_SMTP_URL)"
 NO_GATEWAY = "recorded, not delivered: the embedded CRM has no SMS gateway"
@@ -186,5 +185,5 @@ def _unblock(db: sqlite3.Connection, lead: Lead, channels: Seq[Channel]) -> None
 def _address(lead: Lead, channel: Channel) -> str | None:
     """Return what a channel reaches the lead by, as it is kept in the list."""
     if channel == "email":
-        return email_key(lead.email) if lead.email else None
+        return address_key(lead.email) if lead.email else None
     return lead.phone if channel in ("sms", "call") else None

@@ -74,7 +74,7 @@ async def ask_undo_action(desk: Desk, client: Client, action_id: str) -> Preview
     return await preview_undo(desk, action_id, client.caller)
 
 
-@tool(Effect.WRITE, ask=ask_undo_action)
+@tool(Effect.WRITE, ask=ask_undo_action, decides=True)
 async def undo_action(desk: Desk, client: Client, action_id: Id) -> Done:
     """Take back an update, stage move, tag or task change of your own, unless the record has changed since."""
     return await undo(desk, action_id, client.caller)

@@ -49,10 +49,11 @@ async def ask_import_leads(
         facts={"rows": len(good), "keys": fingerprint([("key", row.key or "") for _, row in good])},
         size=len(good),
         confirm=recent + len(good) >= FREE_AN_HOUR,
+        also=("update_lead",) if if_exists == "update" else (),
     )
 
 
-@tool(Effect.WRITE, needs=ImportsLeads, ask=ask_import_leads, may_confirm=True, idempotent=True)
+@tool(Effect.WRITE, needs=ImportsLeads, ask=ask_import_leads, may_confirm=True, decides=True, idempotent=True)
 async def import_leads(
     desk: Desk,
     client: Client,

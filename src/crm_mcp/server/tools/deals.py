@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from crm_mcp.actions.approval import Done
+from crm_mcp.actions.approval import Done, Preview, quoted
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import (
-    FindsLeads,
     ListsOptions,
     MovesDeals,
     MovesLeads,
@@ -124,28 +123,44 @@ async def update_deal(
     )
 
 
-@tool(Effect.WRITE, needs=ListsOptions, idempotent=True)
+async def ask_move_stage(desk: Desk, stage: str, lead: str | None, deal: str | None) -> Preview:
+    """Find what would be moved, and from where to where."""
+    before, target = await _find_move(desk, stage, lead, deal)
+    kind, label = ("lead", before.label) if isinstance(before, Lead) else ("deal", before.name or before.id)
+    return Preview(
+        f"Move {kind} {quoted(label)} ({before.id}) from {before.stage} to {target.name}",
+        facts={kind: before.shown()},
+        lead=before.id if isinstance(before, Lead) else before.lead_id,
+    )
+
+
+@tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, idempotent=True)
 async def move_stage(desk: Desk, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
     """Move a lead or a deal to a stage, as "Negotiation".
 
     Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone.
     """
-    if (lead is None) == (deal is None):
-        raise InvalidArgument("give either lead or deal", "lead may stand for its only open deal")
-    if deal:
+    before, target = await _find_move(desk, stage, lead, deal)
+    if isinstance(before, Lead):
+        return await _move_lead(desk, before, target)
+    return await _move_deal(desk, before, target)
+
+
+async def _find_move(desk: Desk, stage: str, lead: str | None, deal: str | None) -> tuple[Lead | Deal, Option]:
+    """Return the lead or deal that is meant, and the stage."""
+    if deal and not lead:
         if not isinstance(desk.backend, MovesDeals):
             raise Unsupported(f"in {desk.backend.vendor} stages sit on leads", "give lead")
         target = await _stage(desk, stage)
         if target.of == "leads":
             names = [each.name for each in await desk.stages("deals")]
             raise InvalidArgument(f'"{target.name}" is a stage of leads', choices(stage, names))
-        return await _move_deal(desk, await desk.crm(ReadsDeals).get_deal(deal), target)
-    assert lead is not None
+        return await desk.crm(ReadsDeals).get_deal(deal), target
+    if deal or not lead:
+        raise InvalidArgument("give either lead or deal", "lead may stand for its only open deal")
     found = await desk.lead(lead)
     target = await _stage(desk, stage)
-    if target.of == "leads":
-        return await _move_lead(desk, found, target)
-    return await _move_deal(desk, await _only_open_deal(desk, found), target)
+    return (found if target.of == "leads" else await _only_open_deal(desk, found)), target
 
 
 async def _stage(desk: Desk, name: str) -> Option:
@@ -177,8 +192,6 @@ async def _move_deal(desk: Desk, before: Deal, target: Option) -> Done:
 
 
 async def _move_lead(desk: Desk, before: Lead, target: Option) -> Done:
-    if not isinstance(desk.backend, FindsLeads):
-        raise Unsupported("leads can't be read")
     after = await desk.crm(MovesLeads).move_lead(before.id, target.id)
     return _moved("lead", before, after, after.label, after.id, (("lead", after.id),))
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from crm_mcp.actions.approval import Done
+from crm_mcp.actions.approval import Done, Preview, quoted, said
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
@@ -116,7 +117,21 @@ async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = N
     return result
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads))
+async def ask_create_lead(desk: Desk, if_exists: IfExists, **fields: Any) -> Preview:
+    """Say which lead would come, or which one is there already."""
+    draft = _draft(desk, **fields)
+    known = await _known(desk, draft)
+    named_so = ", ".join(f"{name}: {said(value)}" for name, value in draft.shown().items())
+    if known is None:
+        return Preview(f"Create a lead, {named_so}")
+    if if_exists == "error":
+        raise Conflict(f"{known.label} ({known.id}) has this e-mail or phone", "update that lead, or give if_exists")
+    what = "Update" if if_exists == "update" else "Skip"
+    also = ("update_lead",) if if_exists == "update" else ()
+    return Preview(f"{what} {quoted(known.label)} ({known.id}): {named_so}", facts={"lead": known.shown()}, also=also)
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), ask=ask_create_lead, decides=True)
 async def create_lead(
     desk: Desk,
     name: Line | None = None,
@@ -133,16 +148,17 @@ async def create_lead(
     if_exists: Annotated[IfExists, Field(description="a lead with this e-mail or phone")] = "error",
 ) -> Done:
     """Create one lead. Search first; for many at once use import_leads."""
-    draft = LeadDraft(
+    draft = _draft(
+        desk,
         name=name,
         first_name=first_name,
         last_name=last_name,
         email=email,
-        phone=_number(desk, phone),
+        phone=phone,
         company=company,
         title=title,
         status=status,
-        tags=tuple(tags) if tags else None,
+        tags=tags,
         list=list,
         custom_fields=custom_fields,
     )
@@ -217,6 +233,10 @@ async def tag_lead(desk: Desk, lead: LeadKey, add: Tags | None = None, remove: T
         (("lead", before.id),),
         note_of("tags", before, after, ("tags",)),
     )
+
+
+def _draft(desk: Desk, *, phone: str | None, tags: Sequence[str] | None, **fields: Any) -> LeadDraft:
+    return LeadDraft(phone=_number(desk, phone), tags=tuple(tags) if tags else None, **fields)
 
 
 async def _update(desk: Desk, before: Lead, change: LeadUpdate) -> Done:

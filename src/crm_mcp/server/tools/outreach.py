@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from crm_mcp.actions.approval import Client, Done, Preview
-from crm_mcp.actions.desk import Desk, contact_key
+from crm_mcp.actions.approval import Client, Done, Preview, quoted
+from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outreach import choose_mailbox, preview_email, preview_sms
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, KeepsBlocklist, RunsSequences, SendsEmail, SendsSms
@@ -31,13 +31,19 @@ async def ask_send_email(
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, SendsEmail), ask=ask_send_email)
 async def send_email(
-    desk: Desk, lead: LeadKey, subject: Subject, body: Body, mailbox: Mailbox = None, reply_to: Email | None = None
+    desk: Desk,
+    shown: Preview,
+    lead: LeadKey,
+    subject: Subject,
+    body: Body,
+    mailbox: Mailbox = None,
+    reply_to: Email | None = None,
 ) -> Done:
     """Send one plain-text e-mail to a lead, to the address on file. The user is asked first.
 
     To note an e-mail that was sent elsewhere, use log_note.
     """
-    found = await desk.lead(lead)
+    found = shown.lead_read or await desk.lead(lead)
     chosen = await choose_mailbox(desk, mailbox)
     delivery = await desk.crm(SendsEmail).send_email(found, chosen, subject, body, reply_to)
     return _sent(found, delivery, f'e-mail "{subject}" to {found.label} <{found.email}>')
@@ -49,9 +55,9 @@ async def ask_send_sms(desk: Desk, lead: str, message: str) -> Preview:
 
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, SendsSms), ask=ask_send_sms)
-async def send_sms(desk: Desk, lead: LeadKey, message: Sms) -> Done:
+async def send_sms(desk: Desk, shown: Preview, lead: LeadKey, message: Sms) -> Done:
     """Send one SMS to a lead, to the number on file. The user is asked first."""
-    found = await desk.lead(lead)
+    found = shown.lead_read or await desk.lead(lead)
     return _sent(found, await desk.crm(SendsSms).send_sms(found, message), f"SMS to {found.label} at {found.phone}")
 
 
@@ -59,17 +65,26 @@ async def ask_enroll(desk: Desk, sequence: str, leads: list[str], dry_run: bool)
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
     chosen = await find_sequence(desk, sequence)
     able, unable = await _sort_out(desk, chosen, leads)
-    steps = "; ".join(f"day {step.after_days}: {step.channel}" for step in chosen.steps)
+    steps = [
+        f"step {step.position}, {step.channel}, {step.after_days} days on: {step.subject or ''} {quoted(step.body)}"
+        for step in chosen.steps
+    ]
+    people = [
+        f"{lead.label} ({lead.id}): {', '.join(each for each in (lead.email, lead.phone) if each)}" for lead in able
+    ]
     sample = ", ".join(f"{lead.label} ({lead.id})" for lead in able[:5]) + (" ..." if len(able) > 5 else "")
-    left_out = "; ".join(f"not {each.item}: {each.reason}" for each in unable[:10])
+    left_out = [f"not {each.item}: {each.reason}" for each in unable]
     return Preview(
         summary=f'Enrol {len(able)} in the sequence "{chosen.name}": {sample or "none"}'
         + (f"; {len(unable)} left out" if unable else ""),
-        details="\n".join(line for line in (f"its steps: {steps}", left_out) if line),
-        facts={"sequence": chosen.id, "leads": [[lead.id, lead.label, lead.email, lead.phone] for lead in able]},
+        details="\n".join([*people, *left_out, *steps]),
+        facts={
+            "sequence": chosen.shown()["steps"],
+            "leads": [[lead.id, lead.label, lead.email, lead.phone] for lead in able],
+        },
         lead=able[0].id if len(able) == 1 else None,
         size=max(len(able), 1),
-        blocked=None if able else "none of the leads can be enrolled: " + left_out,
+        blocked=None if able else "none of the leads can be enrolled: " + "; ".join(left_out[:10]),
     )
 
 
@@ -83,7 +98,11 @@ async def enroll_in_sequence(desk: Desk, sequence: Line, leads: Leads, dry_run: 
     able, unable = await _sort_out(desk, chosen, leads)
     succeeded: list[str] = []
     for lead in able:
-        if why := await desk.crm(RunsSequences).enroll(chosen.id, lead.id):
+        try:
+            why = await desk.crm(RunsSequences).enroll(chosen.id, lead.id)
+        except CrmError as error:
+            why = str(error)
+        if why:
             unable.append(Rejected(item=lead.id, reason=why))
         else:
             succeeded.append(lead.id)
@@ -126,7 +145,7 @@ async def ask_set_do_not_contact(
     )
 
 
-@tool(Effect.WRITE, needs=FindsLeads, ask=ask_set_do_not_contact, idempotent=True)
+@tool(Effect.WRITE, needs=FindsLeads, ask=ask_set_do_not_contact, decides=True, idempotent=True)
 async def set_do_not_contact(
     desk: Desk,
     client: Client,
@@ -213,8 +232,8 @@ def _address(lead: Lead, channel: Channel) -> str | None:
 
 
 def _keys(lead: Lead, channels: tuple[Channel, ...]) -> dict[Channel, str]:
-    """Return the lead's addresses on these channels, as do-not-contact keeps them."""
-    return {channel: contact_key(channel, address) for channel in channels if (address := _address(lead, channel))}
+    """Return the lead's addresses on these channels."""
+    return {channel: address for channel in channels if (address := _address(lead, channel))}
 
 
 def _channels(given: list[Channel] | None) -> tuple[Channel, ...]:

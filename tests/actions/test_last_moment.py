@@ -1,0 +1,87 @@
+"""What changes, or fails, between a person's yes and the deed, and after it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crm_mcp.config import PolicySettings
+from crm_mcp.errors import Unreachable
+from crm_mcp.store import Action, Status, Store
+
+from .roads import NUMBER, Person, Road
+
+
+class Late(Store):
+    """A store whose claim takes its time: something happens before it comes back."""
+
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def claim(self, action_id: str, caller: str, approved_by: str) -> Action | None:
+        claimed = await super().claim(action_id, caller, approved_by)
+        await self.meanwhile()
+        return claimed
+
+
+class Full(Store):
+    """A store whose disk is full when it comes to writing down what has happened."""
+
+    async def settle(self, action_id: str, status: Status, **fields: Any) -> Action:
+        raise Unreachable("the state file does not fit on the disk any more", "free some space", wrote=False)
+
+
+def late(road: Road, folder: Path, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    store = Late(folder, clock=road.clock)
+    store.meanwhile = meanwhile
+    road.desk.store = store
+
+
+async def test_a_number_that_changes_after_the_claim_gets_nothing(road: Road, tmp_path: Path):
+    late(road, tmp_path, road.move_number)
+
+    result = await road.desk.act(road.sms(), Person("yes"))
+
+    assert result["status"] == "expired"
+    assert NUMBER in result["reason"]
+    assert "+14155550199" in result["reason"]
+    assert await road.sent() == []
+
+
+async def test_a_block_that_comes_after_the_claim_holds(road: Road, tmp_path: Path):
+    late(road, tmp_path, lambda: road.store.block({"sms": NUMBER}, "STOP", "somebody"))
+
+    result = await road.desk.act(road.sms(), Person("yes"))
+
+    assert (result["status"], "STOP" in result["reason"]) == ("blocked", True)
+    assert await road.sent() == []
+
+
+async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: Road, tmp_path: Path):
+    road.desk.store = Full(tmp_path, clock=road.clock)
+
+    result = await road.desk.act(road.sms(), Person("yes"))
+
+    assert result["status"] == "done"
+    assert "could not be recorded" in result["reason"]
+    assert "do not repeat it" in result["reason"]
+    assert await road.sent() == ["On my way"]
+
+
+@pytest.mark.parametrize("outward", ["allow", "confirm"])
+async def test_a_no_is_heard_whatever_the_policy_says_by_then(tmp_path: Path, outward: str):
+    road = await Road(tmp_path).open()
+    question = (await road.desk.act(road.sms(), Person()))["action_id"]
+    later = Road(tmp_path, PolicySettings.model_validate({"outward": outward}))
+    later.lead = road.lead
+    ann = Person("no")
+    ann.answering = question
+
+    result = await later.desk.act(later.sms(), ann)
+
+    assert (result["status"], result["action_id"]) == ("declined", question)
+    assert await later.sent() == []
+    await road.close()
+    await later.close()
