@@ -42,7 +42,7 @@ def test_the_demo_shows_the_main_job_whatever_is_set_here(tmp_path: Path):
     assert "\x1b" not in result.stdout
     for told in (
         "Before anything goes out, the server asks its user:",
-        "? SMS to Jane Whitfield",
+        "? SMS to +14155550171, ",
         "> yes",
         "undo_action",
     ):

@@ -46,12 +46,22 @@ def serve_http(settings: Settings, address: str) -> None:
     host, port = _loopback(address)
     _log_to_stderr()
     import uvicorn
+    from mcp.server.transport_security import TransportSecuritySettings
 
     from crm_mcp.server.app import Application
 
     application = Application(settings, "http")
-    served = application.server.streamable_http_app(host=host)
     shown = f"[{host}]" if ":" in host else host
+    # Said here for every loopback address: the SDK arms these checks by itself for the commonest three only.
+    names = sorted({shown, "127.0.0.1", "localhost", "[::1]"})
+    served = application.server.streamable_http_app(
+        host=host,
+        transport_security=TransportSecuritySettings(
+            enable_dns_rebinding_protection=True,
+            allowed_hosts=[f"{name}:*" for name in names],
+            allowed_origins=[f"http://{name}:*" for name in names],
+        ),
+    )
     sys.stderr.write(f"crm-mcp: serving on http://{shown}:{port}/mcp\n")
     uvicorn.run(served, host=host, port=port, log_level="warning", access_log=False)
 
@@ -59,7 +69,7 @@ def serve_http(settings: Settings, address: str) -> None:
 def _loopback(address: str) -> tuple[str, int]:
     host, colon, port = address.rpartition(":")
     host = host.strip("[]")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise SettingsError(f'"{address}" is no address; give HOST:PORT, as 127.0.0.1:8000')
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
