@@ -64,16 +64,8 @@ class File:
             if self._db is None:
                 self._db = self._open()
             db = self._db
-            db.execute(begin)
-            try:
-                result = work(db)
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    with suppress(sqlite3.Error):
-                        db.execute("ROLLBACK")
-                raise
-            return result
+            with _transaction(db, begin):
+                return work(db)
 
     def _close(self) -> None:
         if self._db is not None:
@@ -103,8 +95,7 @@ class File:
 
     def _bring_up(self, db: sqlite3.Connection) -> None:
         """Migrate and prepare; another process that does the same waits here, and finds it done."""
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(db, "BEGIN IMMEDIATE"):
             self._refuse_others(db)
             for version in range(_version(db), len(MIGRATIONS)):
                 for statement in _statements(MIGRATIONS[version]):
@@ -113,12 +104,6 @@ class File:
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             if self._needed(db):
                 self._prepare(db)
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                with suppress(sqlite3.Error):
-                    db.execute("ROLLBACK")
-            raise
 
     def _refuse_others(self, db: sqlite3.Connection) -> None:
         version = _version(db)
@@ -135,6 +120,20 @@ class File:
                 "move it away, or set CRM_MCP_DATA_DIR to another folder",
                 wrote=False,
             )
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, begin: str) -> Generator[None]:
+    """Commit what is done inside, or, when it raises, none of it."""
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+        raise
 
 
 def _version(db: sqlite3.Connection) -> int:
