@@ -6,7 +6,7 @@ down is decided here, once, for all tools.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -40,10 +40,11 @@ from crm_mcp.errors import (
     Unsupported,
     choices,
 )
-from crm_mcp.model import Channel, Lead, Option, StageOwner, email_address, fold, phone_number, rfc3339
+from crm_mcp.model import Channel, Lead, Option, Sequence, StageOwner, email_address, fold, phone_number, rfc3339
 from crm_mcp.store import Action, NewAction, Status, Store
 
 C = TypeVar("C")
+N = TypeVar("N", Option, Sequence)
 
 DECLINED = (
     "the person said no or closed the question, or this client declines by itself without showing it; in that case the "
@@ -163,19 +164,9 @@ class Desk:
     async def stage(self, name: str, of: StageOwner | None = None) -> Option:
         """Return the stage with this id or name; case and accents do not matter."""
         stages = await self.stages(of)
-        for each in stages:
-            if each.id == name or fold(each.name) == fold(name):
-                return each
+        if found := meant(stages, name):
+            return found
         raise InvalidArgument(f'there is no stage "{name}"', choices(name, [each.name for each in stages]))
-
-    async def option(self, kind: Any, name: str) -> Option:
-        """Return the option with this id or name; raises NotFound with the valid ones."""
-        options = await self.crm(ListsOptions).list_options(kind)
-        for each in options:
-            if each.id == name or fold(each.name) == fold(name):
-                return each
-        singular = kind.removesuffix("es") if kind == "mailboxes" else kind.removesuffix("s")
-        raise NotFound(f'there is no {singular} "{name}"', choices(name, [each.name for each in options]))
 
     async def blocked(self, lead: Lead, channel: Channel) -> str | None:
         """Return why this lead must not be contacted on this channel, else None."""
@@ -207,7 +198,9 @@ class Desk:
         # An answer is heard even where nobody would be asked any more: a no stays a no.
         if verdict == "confirm" or preview.confirm or client.answering:
             return await self._confirmed(new, preview, job, client)
-        return await self._run(await self.store.begin(new, "policy"), job)
+        # What goes out is looked at once more; a write needs no second look at what was read a moment ago.
+        seen = preview if new.effect == Effect.WRITE else None
+        return await self._run(await self.store.begin(new, "policy"), job, seen)
 
     async def redeem(self, action_id: str, summary: str, client: Client) -> dict[str, Any]:
         """Run the action that waits for `confirm_action`, if `summary` is its summary word for word."""
@@ -316,17 +309,17 @@ class Desk:
         except Conflict:
             return again(await self.store.get(row.id) or row)
 
-    async def _run(self, row: Action, job: Job) -> dict[str, Any]:
+    async def _run(self, row: Action, job: Job, seen: Preview | None = None) -> dict[str, Any]:
         # Whoever called may leave; what was begun is finished and written down all the same.
         outcome: list[dict[str, Any]] = []
         with anyio.CancelScope(shield=True):
-            outcome.append(await self._finish(row, job))
+            outcome.append(await self._finish(row, job, seen))
         return outcome[0]
 
-    async def _finish(self, row: Action, job: Job) -> dict[str, Any]:
+    async def _finish(self, row: Action, job: Job, seen: Preview | None) -> dict[str, Any]:
         try:
             # Every rule and every value is looked at once more, after the claim and just before it happens.
-            fresh = await self._preview(job, whole=bool(row.facts))
+            fresh = seen or await self._preview(job, whole=bool(row.facts))
             if fresh.blocked:
                 return await self._settled(row, "blocked", reason=fresh.blocked)
             # What policy allows was shown to nobody, and is done to the record as it is now.
@@ -377,6 +370,12 @@ class Desk:
             wrote = "nothing was written"
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
         return await self._settled(row, "failed", reason=reason, error=error.code)
+
+
+def meant(named_things: Iterable[N], name: str) -> N | None:
+    """Return the one with this id or name; case and accents do not matter."""
+    wanted = fold(name)
+    return next((each for each in named_things if each.id == name or fold(each.name) == wanted), None)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from crm_mcp.actions.approval import Client, Done, Preview, quoted
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.desk import Desk, meant
 from crm_mcp.actions.outreach import choose_mailbox, preview_email, preview_sms
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, KeepsBlocklist, RunsSequences, SendsEmail, SendsSms
 from crm_mcp.errors import CrmError, InvalidArgument, NotFound, choices
-from crm_mcp.model import CHANNELS, Channel, Delivery, Lead, Line, Rejected, Sequence, fold
+from crm_mcp.model import CHANNELS, Channel, Delivery, Lead, Line, Rejected, Sequence
 from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, Sms, Subject
 from crm_mcp.server.tool import tool
 
@@ -182,9 +182,8 @@ async def set_do_not_contact(
 async def find_sequence(desk: Desk, name: str) -> Sequence:
     """Return the sequence with this id or name; raises NotFound with the valid ones."""
     sequences = await desk.crm(RunsSequences).sequences()
-    for each in sequences:
-        if each.id == name or fold(each.name) == fold(name):
-            return each
+    if found := meant(sequences, name):
+        return found
     raise NotFound(f'there is no sequence "{name}"', choices(name, [each.name for each in sequences]))
 
 
