@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from crm_mcp.config import PREFIX
+from crm_mcp.config import PREFIX, load
+from crm_mcp.errors import SettingsError
+from crm_mcp.server.app import Application
 
 Write = Callable[[str], Path]
 
@@ -38,3 +40,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         return path
 
     return write
+
+
+def refusal() -> str:
+    """Return the one line that the start stops with."""
+    with pytest.raises(SettingsError) as stopped:
+        Application(load())
+    text = str(stopped.value)
+    assert "\n" not in text
+    return text

@@ -10,18 +10,10 @@ from pydantic import SecretStr
 from crm_mcp.backends import open_backend
 from crm_mcp.config import TOOLSETS, Settings, load, variables
 from crm_mcp.errors import SettingsError
-from crm_mcp.server.app import Application
+
+from .conftest import refusal
 
 KEY = "sk-canary-4711"
-
-
-def refusal() -> str:
-    """Return the one line that the start stops with."""
-    with pytest.raises(SettingsError) as stopped:
-        Application(load())
-    text = str(stopped.value)
-    assert "\n" not in text
-    return text
 
 
 def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(home: Path):

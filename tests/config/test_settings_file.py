@@ -10,8 +10,9 @@ from pydantic import SecretStr
 
 from crm_mcp.actions.policy import Effect
 from crm_mcp.config import load
-from crm_mcp.errors import SettingsError
 from crm_mcp.server.app import Application
+
+from .conftest import refusal
 
 Write = Callable[[str], Path]
 KEY = "sk-canary-4711"
@@ -27,14 +28,6 @@ outward = "deny"
 [policy.tools]
 move_stage = "confirm"
 """
-
-
-def refusal() -> str:
-    with pytest.raises(SettingsError) as stopped:
-        Application(load())
-    text = str(stopped.value)
-    assert "\n" not in text
-    return text
 
 
 def test_a_file_names_the_connection_its_defaults_and_the_policy(write: Write):
