@@ -16,6 +16,7 @@ What a vendor said stays in `detail`, which is for the log and never reaches a c
             Conflict         conflict: the record changed, or exists already
             Unsupported      unsupported: this CRM can't; others or another tool can
             VendorError      vendor_error: the CRM failed
+                OutcomeUnknown   vendor_error: a write left, and whether it was done is not known
             Unreachable      unreachable: the CRM, or the file it lives in, can't be reached
             TimedOut         timeout: no answer in time
             Internal         internal: a fault of this program
@@ -42,6 +43,10 @@ class CrmError(CrmMcpError):
     """
 
     code: ClassVar[str] = "internal"
+    status: int | None = None
+    """The HTTP status that the CRM refused with, where it did."""
+    told: object = None
+    """The JSON that the CRM refused with, for the backend alone: it says which rows of a batch were at fault."""
 
     def __init__(self, what: str, fix: str = "", *, detail: str = "", wrote: bool | None = None) -> None:
         self.what = what
@@ -113,6 +118,10 @@ class VendorError(CrmError):
     """The CRM failed, or answered something that makes no sense."""
 
     code = "vendor_error"
+
+
+class OutcomeUnknown(VendorError):
+    """A write left for the CRM, and what came back, if anything, does not say whether it was done."""
 
 
 class Unreachable(CrmError):

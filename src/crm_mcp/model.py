@@ -71,8 +71,6 @@ Line = Annotated[str, StringConstraints(max_length=200, min_length=1), AfterVali
 """A name: one line of at most 200 characters; control characters are refused, line breaks become spaces."""
 Text = Annotated[str, StringConstraints(max_length=20_000, min_length=1), AfterValidator(_no_control)]
 """A note: up to 20,000 characters, without control characters but line breaks and tabs."""
-
-
 CustomValue = (
     Annotated[str, StringConstraints(max_length=20_000), AfterValidator(_no_control)]
     | int
@@ -187,13 +185,23 @@ class Lead(Record):
     last_contacted_at: Moment | None = None
     do_not_contact: tuple[Channel, ...] | None = None
     """The channels that are blocked; None where none is."""
-    custom_fields: dict[str, CustomValue] | None = None
+    custom_fields: dict[str, str | int | float | bool | None] | None = None
+    """As the CRM has them, whatever is in them; what is written is checked, see `LeadFields`."""
     url: str | None = None
 
     @property
     def label(self) -> str:
         """What a person calls this lead: the name, else the company, an address or the id."""
         return self.name or self.company or self.email or self.phone or self.id
+
+    def address(self, channel: Channel) -> str | None:
+        """Where this lead is reached on a channel: an address, a number, or a LinkedIn profile."""
+        if channel == "email":
+            return self.email
+        if channel == "linkedin":
+            profile = (self.custom_fields or {}).get("linkedin")
+            return profile if isinstance(profile, str) and profile else None
+        return self.phone
 
 
 class LeadFields(Record):
@@ -363,6 +371,14 @@ class Mailbox(Record):
     default: bool = False
 
 
+class Sender(Record):
+    """A profile that LinkedIn messages can be sent from."""
+
+    id: str
+    name: str
+    default: bool = False
+
+
 class Option(Record):
     """One valid value of a field: a stage, tag, sequence, mailbox ..."""
 
@@ -394,12 +410,11 @@ class DueStep(Record):
 
 
 class Sequence(Record):
-    """A series of messages that leads are enrolled in."""
+    """A series of messages that leads are enrolled in; `active` is how many are now."""
 
     id: str
     name: str
     active: int = 0
-    """How many leads are enrolled now."""
     steps: tuple[SequenceStep, ...] = ()
 
 
@@ -428,23 +443,32 @@ class Delivery(Record):
 
 
 class Account(Record):
-    """What `crm-mcp check` found behind a connection."""
+    """What is behind a connection: `found` is one line for people, `plan` the key's plan or scope as far as seen."""
 
     user: str | None = None
     found: str
-    """One line for people: what is there."""
+    plan: str | None = None
+
+
+class Budget(Record):
+    """How many calls a limit has left now; `resets_in` seconds from now it has all of them again."""
+
+    name: str
+    limit: int
+    remaining: int
+    resets_in: int
 
 
 T = TypeVar("T")
 
 
 class Page(Record, Generic[T]):
-    """A part of a list: `next` is the backend's own position of what follows, None at the end."""
+    """A part of a list: `next` is the backend's own position of what follows, None at the end; `total` is how many
+    there are in all, where the backend counts them."""
 
     items: tuple[T, ...] = ()
     next: str | None = None
     total: int | None = None
-    """How many there are in all, where the backend counts them."""
 
 
 class Slice(Record):

@@ -12,14 +12,17 @@ position: a number, an offset, a key, whatever it needs, as text.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from crm_mcp.model import (
     Account,
     Activity,
     ActivityKind,
+    Budget,
     Call,
     Channel,
     Deal,
@@ -44,6 +47,7 @@ from crm_mcp.model import (
     Page,
     Pipeline,
     RecordKind,
+    Sender,
     Sequence,
     Slice,
     StageOwner,
@@ -51,11 +55,34 @@ from crm_mcp.model import (
     TaskFields,
 )
 
+if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
+    from crm_mcp.backends.catalog import Catalog, Operation
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a vendor takes: documented, or chosen with care where nothing is."""
+
+    per_minute: int
+    per_day: int | None = None
+    plans: tuple[tuple[int, int], ...] = ()
+    """Limits a minute and a day that belong together: the first, once seen, tells the second."""
+    bulk_per_minute: int | None = None
+    """Calls to bulk endpoints, which count as calls as well."""
+    page: int = 100
+    """Rows that one page of a list may have."""
+    batch: int = 1
+    """Records that one bulk call takes."""
+
 
 class Backend(ABC):
     """One CRM behind one connection. Construction does no I/O; the first verb connects."""
 
     vendor: ClassVar[str]
+
+    async def budget(self) -> tuple[Budget, ...]:
+        """Say how many calls are left; empty where there is no limit."""
+        return ()
 
     @abstractmethod
     async def check(self) -> Account:
@@ -106,6 +133,14 @@ class WritesLeads(Capability):
     @abstractmethod
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
         """Change one; returns it as it is now."""
+
+
+class UpsertsLeads(Capability):
+    """Creates a lead or updates the one that is there, in one step that nothing can come between."""
+
+    @abstractmethod
+    async def upsert_lead(self, draft: LeadDraft) -> tuple[Lead, bool]:
+        """Create or update; returns the lead as it is now, and whether it is new."""
 
 
 class TagsLeads(Capability):
@@ -257,6 +292,8 @@ class ListsOptions(Capability):
     """Lists the valid values of fields."""
 
     option_kinds: ClassVar[tuple[OptionKind, ...]]
+    open_kinds: ClassVar[frozenset[OptionKind]] = frozenset()
+    """The kinds of which it can't list every valid value: another one is passed on, and the CRM judges it."""
 
     @abstractmethod
     async def list_options(self, kind: OptionKind) -> tuple[Option, ...]:
@@ -283,20 +320,48 @@ class SendsSms(Capability):
         """Send a text to the lead's number, once."""
 
 
+class SendsLinkedIn(Capability):
+    """Sends LinkedIn messages."""
+
+    @abstractmethod
+    async def senders(self) -> tuple[Sender, ...]:
+        """List the profiles that can send."""
+
+    @abstractmethod
+    async def send_linkedin_message(self, lead: Lead, sender: Sender, text: str) -> Delivery:
+        """Send a text to the lead's profile, once."""
+
+
+class StartsCalls(Capability):
+    """Rings people."""
+
+    @abstractmethod
+    async def start_call(self, lead: Lead) -> Call:
+        """Ring the lead's number from the account's own, once."""
+
+
 class RunsSequences(Capability):
     """Enrols leads in sequences."""
 
     @abstractmethod
     async def sequences(self) -> tuple[Sequence, ...]:
-        """List the sequences with their steps."""
+        """List the sequences, with their steps where the CRM tells them."""
+
+    @abstractmethod
+    async def enroll(self, sequence: str, lead: str) -> str | None:
+        """Enrol a lead; returns why it was not done (enrolled already), else None."""
+
+
+class PlansSteps(Capability):
+    """Knows which steps of its sequences are due."""
 
     @abstractmethod
     async def due_steps(self) -> tuple[DueStep, ...]:
         """Return the steps that are due now, the earliest first, at most 100."""
 
-    @abstractmethod
-    async def enroll(self, sequence: str, lead: str) -> str | None:
-        """Enrol a lead; returns why it was not done (enrolled already), else None."""
+
+class EndsSequences(Capability):
+    """Takes leads out of sequences."""
 
     @abstractmethod
     async def unenroll(self, sequence: str, lead: str) -> str | None:
@@ -327,3 +392,24 @@ class DeletesRecords(Capability):
     @abstractmethod
     async def delete(self, kind: RecordKind, record: str) -> None:
         """Delete a record and what goes with it."""
+
+
+class GivesMetrics(Capability):
+    """Counts what outreach achieved."""
+
+    @abstractmethod
+    async def metrics(self, since: datetime | None, until: datetime | None) -> dict[str, float]:
+        """Return the counts of a period, by name; without limits the last 30 days."""
+
+
+class HasOperations(Capability):
+    """Has operations beyond the tools, each described in its catalogue."""
+
+    @property
+    @abstractmethod
+    def catalog(self) -> Catalog:
+        """Every documented operation."""
+
+    @abstractmethod
+    async def operate(self, operation: Operation, arguments: Mapping[str, Any]) -> Any:
+        """Carry out an operation with arguments that its catalogue entry has validated; returns the JSON answer."""

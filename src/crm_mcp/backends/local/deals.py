@@ -92,7 +92,7 @@ def _list(db: sqlite3.Connection, wanted: DealFilter, part: Slice) -> Page[Deal]
     if wanted.stage:
         where.append("d.stage = ?")
         values.append(labels.stage_by_name(db, "deals", wanted.stage))
-    if wanted.lead:
+    if wanted.lead is not None:
         where.append("d.lead = ?")
         values.append(rows.existing(db, "lead", wanted.lead))
     if wanted.status:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from crm_mcp.backends.base import RunsSequences
+from crm_mcp.backends.base import EndsSequences, PlansSteps, RunsSequences
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.model import Channel, DueStep, Sequence, SequenceStep
@@ -25,7 +25,7 @@ _NEXT = """SELECT e.n, e.lead, e.sequence, q.name, s.position, s.channel,
     WHERE e.ended_at IS NULL"""
 
 
-class LocalSequences(RunsSequences):
+class LocalSequences(RunsSequences, EndsSequences, PlansSteps):
     """Sequences in the file. A step is done when a message on its channel goes to the lead while it is due."""
 
     _file: File
