@@ -1,0 +1,131 @@
+"""What a vendor's answer says, in words of ours: its JSON, the meaning of its status, and the fields that it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from crm_mcp.errors import (
+    Conflict,
+    CrmError,
+    Forbidden,
+    InvalidArgument,
+    NotFound,
+    PaymentRequired,
+    TimedOut,
+    Unauthorized,
+    Unsupported,
+    VendorError,
+)
+
+MEANING: dict[int, tuple[type[CrmError], str, str]] = {
+    400: (InvalidArgument, "{name} does not accept the request", "check the values"),
+    401: (Unauthorized, "{name} does not accept the key", "check CRM_MCP_API_KEY: it may be wrong, revoked or too new"),
+    402: (PaymentRequired, "{name} wants to be paid for this", "the plan or its credits do not cover it"),
+    403: (Forbidden, "{name} does not allow this to the key", "its plan, scope or user may not have the right"),
+    404: (NotFound, "{name} does not have this", "the id may be wrong, or the record deleted"),
+    405: (Unsupported, "{name} does not offer this operation", "see crm_status for what it can do"),
+    408: (TimedOut, "{name} says that the request took too long", "try again"),
+    409: (Conflict, "{name} says that this conflicts with what is there", "read the record again"),
+    410: (NotFound, "{name} does not have this any more", "the record was deleted"),
+    412: (Conflict, "{name} says that the record has changed", "read the record again"),
+    413: (InvalidArgument, "{name} finds the request too large", "send less at once"),
+    415: (VendorError, "{name} does not accept JSON here", ""),
+    422: (InvalidArgument, "{name} does not accept the values", "check them"),
+    423: (Conflict, "{name} says that the record is locked", "try again later"),
+}
+"""What a status means, what is wrong and what to do about it."""
+
+DEEPEST = 100
+"""Levels of an answer: what is nested deeper can be read, and not be passed on or logged."""
+MOST_SAID = 1_000_000
+"""Bytes of an error that are looked into."""
+_MAPS = ("data", "details", "detail", "errors", "fields")
+"""Under these an answer has a map from fields to what is wrong with them."""
+_NAMING = ("attribute", "field", "loc", "param", "parameter", "path", "property")
+"""These say which field an entry is about."""
+
+
+def parsed(body: bytes | str) -> Any:
+    """Return the JSON of a body.
+
+    Raises:
+        ValueError: it is none, not in UTF-8, or nested too deeply.
+        RecursionError: it is nested more deeply still.
+    """
+    text = body if isinstance(body, str) else body.decode("utf-8-sig")
+    found = json.loads(text, parse_constant=_no_number)
+    if re.search(r"\\u[dD][89a-fA-F]", text):
+        # Half an emoji, as a program leaves it that cuts text by its length, is no text that could be passed on.
+        found = json.loads(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+    _refuse_depth(found)
+    return found
+
+
+def _refuse_depth(found: Any) -> None:
+    level = [found]
+    for _ in range(DEEPEST):
+        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [each for values in inside for each in cast("Iterable[Any]", values) if isinstance(each, dict | list)]
+        if not level:
+            return
+    raise ValueError("it is nested too deeply")
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number")
+
+
+def told_in(said: str) -> Any:
+    """Return the JSON of an error; None where there is none."""
+    try:
+        return parsed(said)
+    except (ValueError, RecursionError):
+        return None
+
+
+def faulty(told: Any, sent: Any) -> list[str]:
+    """Return the fields of `sent` that an error complains about: no word of the vendor's is among them."""
+    ours = {name for name in _names(sent) if re.fullmatch(r"[\w.\[\]-]{1,60}", name)}
+    try:
+        named = {part for name in _complained(told) for part in (name, *re.split(r"\W+", name))}
+        if not ours & named:
+            words = " ".join(_texts(told))
+            named = {name for name in ours if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words)}
+    except RecursionError:
+        return []
+    return sorted(ours & named)[:10]
+
+
+def _complained(told: Any) -> Iterator[str]:
+    """Yield what stands where answers name fields."""
+    if isinstance(told, list):
+        for each in cast("list[Any]", told):
+            yield from _complained(each)
+    elif isinstance(told, dict):
+        for name, each in cast("dict[str, Any]", told).items():
+            if name in _MAPS and isinstance(each, dict):
+                yield from cast("dict[str, Any]", each)
+            if name in _NAMING:
+                yield from map(str, cast("list[Any]", each if isinstance(each, list) else [each]))
+            yield from _complained(each)
+
+
+def _texts(told: Any) -> Iterator[str]:
+    if isinstance(told, str):
+        yield told
+    elif isinstance(told, list | dict):
+        for each in cast("dict[str, Any]", told).values() if isinstance(told, dict) else cast("list[Any]", told):
+            yield from _texts(each)
+
+
+def _names(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, each in cast("dict[str, Any]", value).items():
+            yield name
+            yield from _names(each)
+    elif isinstance(value, list):
+        for each in cast("list[Any]", value):
+            yield from _names(each)
