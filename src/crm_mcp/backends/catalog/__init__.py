@@ -1,0 +1,183 @@
+"""Every documented operation of each vendor, as data: one readable file a vendor, `VENDOR.toml`.
+
+    source = "where the facts are from"
+
+    [[operation]]
+    name = "add_lead_to_flow"
+    summary = "Create a lead and put it into a flow"
+    method = "POST"
+    path = "/flows/api/flows/{flow}/add-new-lead"
+    effect = "outward"                       # read, write, outward, destructive; left out: destructive
+    tool = "enroll_in_sequence"              # where a tool serves it; `call_operation` then refuses it
+    recipient = { lead = "lead_uuid", channel = "linkedin" }
+    text = "message"
+    off = "webhooks"                         # refused unless the policy allows it by name
+    parameters = [
+        { name = "flow", in = "path", type = "string", required = true, about = "id of the flow" },
+        { name = "limit", in = "query", type = "integer", about = "1-100" },
+    ]
+
+An effect that depends on an argument is written `effect = { by = "type", contact_add_tags = "write" }`; a value that is
+not named there is destructive. What has no tool and yet does the work of some names them: `akin = ["move_stage"]`, or
+`akin = { by = "type", contact_change_pipeline_stage = "move_stage" }`.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal, cast, get_args
+
+from pydantic import AfterValidator, Field, TypeAdapter
+
+from crm_mcp.errors import InvalidArgument, choices
+from crm_mcp.model import Channel, Record
+
+OperationEffect = Literal["read", "write", "outward", "destructive"]
+Place = Literal["path", "query", "filter", "body", "items"]
+"""`filter` is the query parameter `filter[name]`; `items` is a body that is this array itself."""
+Kind = Literal["string", "integer", "number", "boolean", "object", "array", "any"]
+Off = Literal["keys", "credentials", "webhooks", "browsers", "blacklist"]
+
+_ID = re.compile(r"(?!\.{1,2}$)[^\s/\\?#%]{1,200}")
+"""What a part of a path may be: nothing that could lead to another one."""
+_CHECKS: dict[str, type] = {"string": str, "boolean": bool, "object": dict, "array": list}
+
+
+class Parameter(Record):
+    """One parameter of an operation."""
+
+    name: str
+    place: Annotated[Place, Field(alias="in")]
+    type: Kind = "string"
+    required: bool = False
+    values: tuple[str, ...] = ()
+    """The valid values, where they are known."""
+    about: str = ""
+
+
+class Recipient(Record):
+    """Where an operation names the people whom it reaches: dotted names of its arguments."""
+
+    lead: str | None = None
+    """The id of a lead, or a list of ids."""
+    address: str | None = None
+    """An address, or a list of addresses."""
+    channel: Channel
+
+
+def _by_an_argument(effect: dict[str, str]) -> dict[str, str]:
+    if "by" not in effect or not {value for name, value in effect.items() if name != "by"} <= {
+        *get_args(OperationEffect)
+    }:
+        raise ValueError(
+            "an effect by an argument names it in `by`, and gives each value read, write, outward or destructive"
+        )
+    return effect
+
+
+class Operation(Record):
+    """One documented operation of a vendor."""
+
+    name: str
+    summary: str
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    effect: OperationEffect | Annotated[dict[str, str], AfterValidator(_by_an_argument)] = "destructive"
+    parameters: tuple[Parameter, ...] = ()
+    tool: str | None = None
+    """The tool that serves it."""
+    akin: tuple[str, ...] | dict[str, str] = ()
+    """Tools whose work it does as well, by an argument where that decides: their verdicts count for it, too."""
+    recipient: Recipient | None = None
+    text: str | None = None
+    """Where it names the text that goes out: a dotted name of its arguments."""
+    off: Off | None = None
+    """Why it is refused unless the policy allows it by name."""
+    bulk: bool = False
+    """It counts against the vendor's limit of bulk calls."""
+    more: bool = False
+    """Its body is not documented in full: other fields are passed on."""
+    note: str = ""
+    """What is unusual, or not certain, about it."""
+
+    def effect_of(self, arguments: Mapping[str, Any]) -> OperationEffect:
+        """Return the effect of a call with these arguments; what is not classified is destructive."""
+        if isinstance(self.effect, str):
+            return self.effect
+        by = self.effect["by"]
+        value = str(arguments.get(by, ""))
+        return "destructive" if value == "by" else cast("OperationEffect", self.effect.get(value, "destructive"))
+
+    def akin_to(self, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the tools whose work a call with these arguments does."""
+        if not isinstance(self.akin, dict):
+            return self.akin
+        found = self.akin.get(str(arguments.get(self.akin["by"], "")))
+        return (found,) if found else ()
+
+    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments, checked.
+
+        Raises:
+            InvalidArgument: one is unknown, missing or of another type; the valid ones are listed.
+        """
+        known = {each.name: each for each in self.parameters}
+        for name in arguments:
+            if name not in known and not self.more:
+                raise InvalidArgument(f'{self.name} has no parameter "{name[:80]}"', choices(name, known))
+        for each in self.parameters:
+            if each.name not in arguments:
+                if each.required or each.place == "path":
+                    raise InvalidArgument(f"{self.name} needs {each.name}", each.about or f"give a {each.type}")
+                continue
+            _check(each, arguments[each.name])
+        return dict(arguments)
+
+
+class Catalog(Record):
+    """The operations of one vendor, and where they are documented."""
+
+    source: str
+    operation: tuple[Operation, ...]
+
+    def get(self, name: str) -> Operation:
+        """Return the operation with this name.
+
+        Raises:
+            InvalidArgument: there is none; the nearest is named.
+        """
+        for each in self.operation:
+            if each.name == name:
+                return each
+        raise InvalidArgument(
+            f'there is no operation "{name[:80]}"',
+            choices(name, [each.name for each in self.operation]) + "; find_operation finds them by words",
+        )
+
+
+@cache
+def load(vendor: str) -> Catalog:
+    """Return a vendor's catalogue."""
+    text = files(__name__).joinpath(f"{vendor}.toml").read_text(encoding="utf-8")
+    return TypeAdapter(Catalog).validate_python(tomllib.loads(text))
+
+
+def _check(parameter: Parameter, value: Any) -> None:
+    right = {
+        "any": lambda: True,
+        "integer": lambda: isinstance(value, int) and not isinstance(value, bool),
+        "number": lambda: isinstance(value, int | float) and not isinstance(value, bool),
+    }.get(parameter.type, lambda: isinstance(value, _CHECKS[parameter.type]))
+    if not right():
+        raise InvalidArgument(f"{parameter.name} is no {parameter.type}", parameter.about)
+    shown = str(value)
+    given = cast("list[Any]", value) if isinstance(value, list) else [value]
+    for each in map(str, given if parameter.values else ()):
+        if each not in parameter.values:
+            raise InvalidArgument(f'{parameter.name} is "{each[:80]}"', choices(each, parameter.values))
+    if parameter.place == "path" and not _ID.fullmatch(shown):
+        raise InvalidArgument(f'{parameter.name} is "{shown[:80]}"', f"give {parameter.about or 'an id'}")
