@@ -1,0 +1,148 @@
+"""What happened with a lead: notes, calls, messages, and all of it in one list."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from collections.abc import Sequence as Seq
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, ClassVar
+
+from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.backends.dialsheet.records import note_content
+from crm_mcp.backends.dialsheet.sheet import (
+    CALLS,
+    EMAILS,
+    NOTES,
+    PAGE,
+    SMS,
+    TASKS,
+    Sheet,
+    made_like,
+    told,
+    whole_answer,
+)
+from crm_mcp.backends.histories import of_call, of_message, of_note, of_task, refuse_duration, refuse_kinds
+from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.remote import merged, part_of, text
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Slice
+
+_MOST_CALLS = 1_000
+
+
+class DialsheetActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, Sheet):
+    """Histories come whole, filtered by lead (documented); their order is not documented and made here."""
+
+    activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("note", "call", "message", "task")
+
+    async def list_activity(
+        self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
+    ) -> Page[Activity]:
+        """List all of it, newest first; a task stands where it was created, else where it is due. One to five calls."""
+        refuse_kinds(kinds, self.activity_kinds)
+        histories: dict[ActivityKind, Callable[[str], Awaitable[list[Activity]]]] = {
+            "note": self._note_history,
+            "call": self._call_history,
+            "message": self._message_history,
+            "task": self._task_history,
+        }
+
+        def source(kind: ActivityKind) -> Callable[[Slice], Awaitable[Page[Activity]]]:
+            async def fetch(wanted: Slice) -> Page[Activity]:
+                return part_of(await histories[kind](lead), wanted)
+
+            return fetch
+
+        sources = {kind: source(kind) for kind in dict.fromkeys(kinds or self.activity_kinds)}
+        page = await merged(sources, since, part)
+        if not page.items and part.position is None:
+            await self._lead_record(lead)
+        return page
+
+    async def log_note(self, lead: str, draft: NoteDraft) -> Note:
+        """Log a note (documented: lead, content, and the outcome of a call).
+
+        Dialsheet keeps no kind, direction, duration or time of its own: they become the first line of the content, as
+        "Call, outbound, 7 min.", and are read from there again.
+        """
+        refuse_duration(draft.duration_seconds)
+        at("{}", lead)
+        body: dict[str, Any] = {"lead_id": lead, "content": note_content(draft)}
+        if draft.outcome:
+            body["outcome"] = draft.outcome
+        answer = await self._api.write("POST", NOTES, body, missing=f'there is no lead "{lead[:80]}"')
+        record = told(answer, "note")
+        if not whole_answer(record, body):
+            with after_write():
+                listed = await self._of_lead(NOTES, lead, sure=True)
+            found = text(record.get("id"))
+            record = listed.find("note", found) if found else made_like(listed.rows, body, "note")
+        return self._records.note(record)
+
+    async def list_notes(self, lead: str, part: Slice) -> Page[Note]:
+        """List a lead's notes, newest first."""
+        listed = await self._of_lead(NOTES, lead)
+        return part_of(self._newest(listed, self._records.note, _note_at), part, total=listed.total)
+
+    async def get_note(self, note: str) -> Note:
+        """Read one note; there is no way to read a single one, so it is found among all."""
+        return self._records.note((await self._listed(NOTES)).find("note", note))
+
+    async def get_call(self, call: str) -> Call:
+        """Read one call; it is found among the newest, at most 1,000. A transcript is there where the record has one,
+        which is not documented."""
+        listed = await self._listed(CALLS, {"limit": PAGE})
+        if listed.cut and not any(text(row.get("id")) == call for row in listed.rows):
+            with suppress(InvalidArgument):  # a limit as high as that may not be taken
+                listed = await self._listed(CALLS, {"limit": min(listed.total or PAGE, _MOST_CALLS)})
+        return self._records.call(listed.find("call", call))
+
+    async def list_calls(self, lead: str, part: Slice) -> Page[Call]:
+        """List a lead's calls, newest first, without transcripts; at most the newest 100."""
+        listed = await self._of_lead(CALLS, lead, {"limit": PAGE})
+        rows = self._newest(listed, lambda row: self._records.call(row, whole=False), _call_at)
+        return part_of(rows, part, total=listed.total)
+
+    async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
+        """List a lead's e-mails, of which only sent ones are kept (documented), and SMS, newest first."""
+        found = await self._messages(lead)
+        if not found:
+            await self._lead_record(lead)
+        return part_of(found, part)
+
+    async def _messages(self, lead: str) -> list[Message]:
+        emails = self._newest(await self._of_lead(EMAILS, lead, sure=True), self._records.email, _message_at)
+        texts = self._newest(await self._of_lead(SMS, lead, sure=True), self._records.sms, _message_at)
+        return sorted([*emails, *texts], key=lambda each: (each.sent_at is not None, each.sent_at), reverse=True)
+
+    async def _note_history(self, lead: str) -> list[Activity]:
+        listed = await self._of_lead(NOTES, lead, sure=True)
+        return [of_note(each) for each in self._newest(listed, self._records.note, _note_at)]
+
+    async def _call_history(self, lead: str) -> list[Activity]:
+        listed = await self._of_lead(CALLS, lead, {"limit": PAGE}, sure=True)
+        return [of_call(each) for each in self._newest(listed, self._records.call, _call_at)]
+
+    async def _message_history(self, lead: str) -> list[Activity]:
+        return [of_message(each) for each in await self._messages(lead)]
+
+    async def _task_history(self, lead: str) -> list[Activity]:
+        def decode(row: Any) -> Activity:
+            task = self._records.task(row)
+            moment = self._records.made_at(row) or task.due_at
+            return of_task(task, moment)
+
+        return self._newest(await self._of_lead(TASKS, lead, sure=True), decode, lambda each: each.at)
+
+
+def _note_at(note: Note) -> datetime | None:
+    return note.occurred_at
+
+
+def _call_at(call: Call) -> datetime | None:
+    return call.started_at
+
+
+def _message_at(message: Message) -> datetime | None:
+    return message.sent_at

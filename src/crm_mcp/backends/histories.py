@@ -1,0 +1,68 @@
+"""What the vendors' backends share about what happened with a lead: records in the shape of a history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from crm_mcp.errors import InvalidArgument, choices
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, Task
+
+LONGEST_CALL = 10 * 24 * 3600
+
+
+def refuse_kinds(kinds: Sequence[ActivityKind], valid: Sequence[ActivityKind]) -> None:
+    """Raise InvalidArgument where one of the kinds asked for is none that this CRM has."""
+    for kind in kinds:
+        if kind not in valid:
+            raise InvalidArgument(f'"{str(kind)[:40]}" is no kind of activity', choices(kind, valid))
+
+
+def refuse_duration(seconds: int | None) -> None:
+    """Raise InvalidArgument where a call can't have lasted so long."""
+    if seconds is not None and not 0 <= seconds <= LONGEST_CALL:
+        raise InvalidArgument("the duration is not possible", f"give 0 to {LONGEST_CALL} seconds", wrote=False)
+
+
+def of_note(note: Note) -> Activity:
+    """Return a note as an activity."""
+    return Activity(
+        kind="note",
+        id=note.id,
+        at=note.occurred_at,
+        text=note.content,
+        channel=note.kind,
+        direction=note.direction,
+        outcome=note.outcome,
+    )
+
+
+def of_call(call: Call) -> Activity:
+    """Return a call as an activity."""
+    return Activity(
+        kind="call",
+        id=call.id,
+        at=call.started_at,
+        text=call.transcript,
+        channel="call",
+        direction=call.direction,
+        outcome=call.outcome,
+    )
+
+
+def of_message(message: Message) -> Activity:
+    """Return a message as an activity."""
+    return Activity(
+        kind="message",
+        id=message.id,
+        at=message.sent_at,
+        text="\n".join(each for each in (message.subject, message.body) if each) or None,
+        channel=message.channel,
+        direction=message.direction,
+        outcome=message.status,
+    )
+
+
+def of_task(task: Task, at: datetime | None) -> Activity:
+    """Return a task as an activity of a moment, as tasks have none of their own."""
+    return Activity(kind="task", id=task.id, at=at, text=task.title, completed=task.completed)

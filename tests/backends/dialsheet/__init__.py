@@ -1,0 +1,1 @@
+"""Dialsheet's adapter on its emulator, over real HTTP."""
