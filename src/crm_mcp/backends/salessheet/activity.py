@@ -1,0 +1,162 @@
+"""Notes, calls and e-mails are SalesSheet's activities; with its tasks they are a lead's history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
+
+from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.backends.remote import Fetch, merged, moment, part_of
+from crm_mcp.backends.salessheet import decoding
+from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, TASKS, SalesSheetApi, refuse_unkept
+from crm_mcp.backends.salessheet.decoding import Json
+from crm_mcp.errors import InvalidArgument, NotFound, choices
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
+
+R = TypeVar("R", bound=Record)
+
+KINDS: tuple[ActivityKind, ...] = ("note", "call", "message", "task")
+_LONGEST_CALL = 10 * 24 * 3600
+_NARROW = "the key of an activity's contact may be another: correct it with keys, as docs/salessheet.md says"
+
+
+class _Row(Record):
+    """A row of a list, as the CRM gives it."""
+
+    row: dict[str, Any]
+
+
+def _row(row: Json) -> _Row:
+    return _Row.model_construct(row=row)
+
+
+class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages):
+    """Activities log e-mails, calls and meetings (documented); `note` as a type of theirs is inferred."""
+
+    activity_kinds: ClassVar[tuple[ActivityKind, ...]] = KINDS
+
+    async def list_activity(
+        self, lead: str, kinds: Sequence[ActivityKind], since: datetime | None, part: Slice
+    ) -> Page[Activity]:
+        """List activities and tasks, newest first; a task stands where it was created."""
+        for kind in kinds:
+            if kind not in KINDS:
+                raise InvalidArgument(f'"{kind[:40]}" is no kind of activity', choices(kind, KINDS))
+        wanted = set(kinds or KINDS)
+        sources: dict[str, Fetch] = {}
+        if wanted - {"task"}:
+            sources["activities"] = lambda at: self._history(
+                lead, lambda row: decoding.kind_of(row, self._keys) in wanted, self._activity, at
+            )
+        if "task" in wanted:
+            sources["tasks"] = lambda at: self._tasks_of(lead, at)
+        page = await merged(sources, since, part)
+        if not page.items:
+            await self._one(CONTACTS, lead)
+        return page
+
+    async def log_note(self, lead: str, draft: NoteDraft) -> Note:
+        """Log an activity of the draft's kind; nothing is sent to anybody."""
+        if draft.duration_seconds is not None and not 0 <= draft.duration_seconds <= _LONGEST_CALL:
+            raise InvalidArgument("the duration is not possible", f"give 0 to {_LONGEST_CALL} seconds", wrote=False)
+        await self._one(CONTACTS, lead)
+        keys = self._keys
+        body = {
+            keys.activity_type: getattr(keys, f"activity_{draft.kind}"),
+            keys.contact: lead,
+            keys.activity_body: draft.content,
+            keys.activity_at: rfc3339(draft.occurred_at) if draft.occurred_at else None,
+            keys.activity_outcome: draft.outcome,
+            keys.activity_duration: draft.duration_seconds,
+            keys.activity_direction: draft.direction,
+        }
+        sent = {name: value for name, value in body.items() if value is not None}
+        made = decoding.note(await self._made(ACTIVITIES, sent), keys)
+        given = draft.model_dump(exclude_none=True)
+        refuse_unkept(f"{made.id}, which it created,", [each for each in given if getattr(made, each) is None])
+        return made
+
+    async def list_notes(self, lead: str, part: Slice) -> Page[Note]:
+        """List a lead's activities of every type, newest first; `kind` tells them apart."""
+        return await self._existing(lead, await self._history(lead, lambda _: True, self._note, part))
+
+    async def get_note(self, note: str) -> Note:
+        """Read one activity."""
+        return self._note(await self._one(ACTIVITIES, note))
+
+    async def get_call(self, call: str) -> Call:
+        """Read one activity of the type call, with recording and transcript where the CRM has them."""
+        missing = f'there is no call "{call[:80]}"'
+        record = await self._one(ACTIVITIES, call, missing)
+        if decoding.kind_of(record, self._keys) != "call":
+            raise NotFound(missing, "it is another activity; list_activity shows which are calls")
+        return decoding.call(record, self._keys, whole=True)
+
+    async def list_calls(self, lead: str, part: Slice) -> Page[Call]:
+        """List a lead's activities of the type call (inferred), newest first, without transcripts."""
+        page = await self._history(
+            lead, self._of_kind("call"), lambda row: decoding.call(row, self._keys, whole=False), part
+        )
+        return await self._existing(lead, page)
+
+    async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
+        """List a lead's activities of the type e-mail (inferred), newest first."""
+        page = await self._history(lead, self._of_kind("message"), lambda row: decoding.message(row, self._keys), part)
+        return await self._existing(lead, page)
+
+    def _note(self, row: Json) -> Note:
+        return decoding.note(row, self._keys)
+
+    def _activity(self, row: Json) -> Activity:
+        return decoding.activity(row, self._keys)
+
+    def _of_kind(self, kind: decoding.HistoryKind) -> Callable[[Json], bool]:
+        return lambda row: decoding.kind_of(row, self._keys) == kind
+
+    async def _existing(self, lead: str, page: Page[R]) -> Page[R]:
+        """Return a page; raises NotFound where it is empty because there is no such lead."""
+        if not page.items:
+            await self._one(CONTACTS, lead)
+        return page
+
+    async def _history(
+        self, lead: str, fits: Callable[[Json], bool], decode: Callable[[Json], R], part: Slice
+    ) -> Page[R]:
+        """Return a lead's activities that fit, newest first: sorted here where all of them fit in ten pages."""
+        keys = self._keys
+        return await self._newest(ACTIVITIES, lead, keys.activity_at, fits, decode, part)
+
+    async def _tasks_of(self, lead: str, part: Slice) -> Page[Activity]:
+        keys = self._keys
+        return await self._newest(
+            TASKS, lead, keys.created_at, lambda _: True, lambda row: decoding.task_in_history(row, keys), part
+        )
+
+    async def _newest(
+        self,
+        path: str,
+        lead: str,
+        when: str,
+        fits: Callable[[Json], bool],
+        decode: Callable[[Json], R],
+        part: Slice,
+    ) -> Page[R]:
+        keys = self._keys
+        fetch = self._rows(path, {keys.contact: lead}, f"-{when}")
+
+        def mine(each: _Row) -> bool:
+            return decoding.contact_of(each.row, keys) == lead and fits(each.row)
+
+        found = await self._looked_through(fetch, _row, mine)
+        if found.whole:
+            rows = sorted(found.items, key=lambda each: _moment(each.row, when), reverse=True)
+            page = part_of(rows, part)
+        else:
+            page = await self._sifted(fetch, _row, mine, part, narrow=_NARROW)
+        return Page[R](items=tuple(decode(each.row) for each in page.items), next=page.next, total=page.total)
+
+
+def _moment(row: Json, key: str) -> float:
+    found = moment(row.get(key)) or moment(row.get("created_at"))
+    return found.timestamp() if found else 0.0

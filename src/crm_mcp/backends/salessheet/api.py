@@ -1,0 +1,230 @@
+"""SalesSheet's REST API as its help article describes it: terms, lists, and filters that may have been ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+from crm_mcp.backends.base import Limits
+from crm_mcp.backends.http import Query, Terms, after_write, at
+from crm_mcp.backends.remote import Access, Remote, Rows, overridden, record_in, rows_in, total_in, whole, window
+from crm_mcp.backends.salessheet.decoding import Json, identity, known_by
+from crm_mcp.backends.salessheet.keys import Keys
+from crm_mcp.errors import InvalidArgument, OutcomeUnknown, Unsupported, VendorError, choices
+from crm_mcp.model import Page, Record, Slice
+
+R = TypeVar("R", bound=Record)
+
+CONTACTS, DEALS, TASKS, ACTIVITIES, PIPELINES, ME = (
+    "/contacts",
+    "/deals",
+    "/tasks",
+    "/activities",
+    "/pipelines",
+    "/me",
+)
+BATCH = f"{CONTACTS}/batch"
+SINGULAR = {CONTACTS: "contact", DEALS: "deal", TASKS: "task", ACTIVITIES: "activity", PIPELINES: "pipeline"}
+OURS = {CONTACTS: "lead", DEALS: "deal", TASKS: "task", ACTIVITIES: "note"}
+
+PAGE = 100
+"""The documented size of a batch, and so, inferred, of a page: neither maximum nor default of `per_page` is given."""
+MOST_PAGES = 10
+"""How many pages are looked through where the CRM does not do it."""
+
+_HINTS = {
+    401: "check CRM_MCP_API_KEY: a new one needs a few seconds to become active, a revoked one never"
+    " works again, and each stops working with the user who made it",
+    402: "SalesSheet's API needs a Pro or Enterprise plan",
+    403: "the key may be read-only, its user may lack the right, or the plan may be a free one: the API needs Pro or"
+    " Enterprise",
+}
+
+
+@dataclass(frozen=True)
+class Looked(Generic[R]):
+    """What was found in a list that was looked through; `whole` is False where there is more than ten pages."""
+
+    items: list[R]
+    whole: bool
+
+
+class SalesSheetApi(Remote):
+    """How SalesSheet is spoken to. Documented: Bearer key, HTTPS, JSON, the limits of both plans and their headers."""
+
+    vendor: ClassVar[str] = "salessheet"
+    base_url: ClassVar[str] = "https://api.salessheets.ai/v1"
+    limits: ClassVar[Limits] = Limits(
+        per_minute=100, per_day=5_000, plans=((100, 5_000), (500, 50_000)), page=PAGE, batch=100
+    )
+
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._keys = overridden(Keys(), access.keys, self.vendor)
+
+    @classmethod
+    def terms(cls, address: str, access: Access) -> Terms:
+        """Return what is documented of the API's manners."""
+        return Terms("SalesSheet", address, access.key, hints=_HINTS)
+
+    def _rows(self, path: str, query: Query, sort: str = "", *, asked: bool = False) -> Rows:
+        """Return what fetches the pages of a list.
+
+        `sort` is a key, with `-` before it for descending. Which fields can be sorted by is not documented: an order
+        that nobody has `asked` for is given up where the CRM refuses it.
+        """
+        order = {"sort_by": sort.lstrip("-"), "sort_order": "desc" if sort.startswith("-") else "asc"} if sort else {}
+
+        async def fetch(number: int, size: int) -> tuple[list[Any], int | None]:
+            place = {"page": number, "per_page": size}
+            try:
+                answer = await self._api.read("GET", path, {**query, **order, **place})
+            except InvalidArgument:
+                if asked or not order:
+                    raise
+                order.clear()
+                answer = await self._api.read("GET", path, {**query, **place})
+            return [row for row in rows_in(answer, path[1:]) if isinstance(row, dict)], _total(answer)
+
+        return fetch
+
+    async def _one(self, path: str, record: str, missing: str = "") -> Json:
+        """Read one record. Raises NotFound in our words."""
+        place = at(path + "/{}", record)
+        missing = missing or f'there is no {OURS[path]} "{record[:80]}"'
+        answer = await self._api.read("GET", place, missing=missing)
+        found = record_in(answer, SINGULAR[path])
+        known_by(found)
+        return found
+
+    async def _made(self, path: str, body: Mapping[str, Any]) -> Json:
+        """Create a record and return it as it is now.
+
+        Raises:
+            OutcomeUnknown: the answer does not say which record was made.
+        """
+        singular = SINGULAR[path]
+        answer = await self._api.write("POST", path, body)
+        if found := _whole_record(answer, singular, body):
+            return found
+        record = identity(record_in(answer, singular)) if isinstance(answer, dict) else None
+        if record is None:
+            raise OutcomeUnknown(f"SalesSheet took the {OURS[path]} and did not say which record it made of it")
+        with after_write():
+            return await self._one(path, record)
+
+    async def _changed(self, path: str, record: str, changes: Mapping[str, Any]) -> Json:
+        """Change fields of a record and return it as it is now.
+
+        With PATCH: both verbs are documented and their difference is not, so PUT may empty what it does not name.
+        """
+        missing = f'there is no {OURS[path]} "{record[:80]}"'
+        answer = await self._api.write("PATCH", at(path + "/{}", record), changes, missing=missing)
+        if found := _whole_record(answer, SINGULAR[path], changes):
+            return found
+        with after_write():
+            return await self._one(path, record)
+
+    async def _sifted(
+        self, fetch: Rows, decode: Callable[[Any], R], fits: Callable[[R], bool], part: Slice, *, narrow: str
+    ) -> Page[R]:
+        """Return the part of a list that fits. The position is the offset in what the CRM gives.
+
+        A parameter that the CRM does not know it may ignore: every row is looked at, and up to ten pages are, where
+        the first ones have too few that fit.
+
+        Raises:
+            Unsupported: none of a thousand rows fits and there are more; `narrow` says what works instead.
+        """
+        kept: list[R] = []
+        position, total, honoured = part.position, None, True
+        for _ in range(MOST_PAGES):
+            page = await window(fetch, decode, Slice(limit=PAGE, position=position), PAGE)
+            start = whole(position.partition(":")[0] if position else None)
+            _, colon, size = (page.next or position or "").partition(":")
+            total = page.total
+            for index, item in enumerate(page.items):
+                if not fits(item):
+                    honoured = False
+                elif len(kept) == part.limit:
+                    return Page[R](
+                        items=tuple(kept), next=f"{start + index}{colon}{size}", total=total if honoured else None
+                    )
+                else:
+                    kept.append(item)
+            position = page.next
+            if position is None:
+                first = part.position is None
+                return Page[R](items=tuple(kept), total=len(kept) if first else (total if honoured else None))
+            if len(kept) == part.limit:
+                break
+        if not kept:
+            raise Unsupported(
+                f"SalesSheet does not filter by this as far as its answer shows, and has more than"
+                f" {MOST_PAGES * PAGE:,} records to look through",
+                narrow,
+            )
+        return Page[R](items=tuple(kept), next=position, total=total if honoured else None)
+
+    async def _looked_through(
+        self, fetch: Rows, decode: Callable[[Any], R], fits: Callable[[R], bool], *, cut: bool = False
+    ) -> Looked[R]:
+        """Read a list to its end, or ten pages of it, and return what fits.
+
+        A list that is known to be longer is read no further than its first page, unless a part of it, `cut`, serves.
+        """
+        items: list[R] = []
+        position: str | None = None
+        for _ in range(MOST_PAGES):
+            page = await window(fetch, decode, Slice(limit=PAGE, position=position), PAGE)
+            items.extend(each for each in page.items if fits(each))
+            position = page.next
+            if position is None:
+                return Looked(items, whole=True)
+            if not cut and page.total is not None and page.total > MOST_PAGES * PAGE:
+                break
+        return Looked(items, whole=False)
+
+
+def refuse_unkept(what: str, lost: Sequence[str]) -> None:
+    """Raise where a write was answered with success and the record shows that fields were not taken.
+
+    Field names are inferred: a CRM that ignores what it does not know would otherwise let us claim what is not so.
+    """
+    if lost:
+        names = ", ".join(lost)
+        raise VendorError(
+            f"SalesSheet took the request for {what} and did not keep {names}",
+            "the field may have another name there: correct it with keys, as docs/salessheet.md says",
+            wrote=True,
+        )
+
+
+def to_clear(given: Mapping[str, Any], clear: Sequence[str], valid: Sequence[str]) -> None:
+    """Check the names of fields to empty.
+
+    Raises:
+        InvalidArgument: one is no such field, or is set as well.
+    """
+    for each in clear:
+        if each not in valid:
+            raise InvalidArgument(f'"{each[:80]}" is no field to clear', choices(each, valid), wrote=False)
+        if given.get(each) is not None:
+            raise InvalidArgument(f'"{each}" is both set and cleared', "do one of the two", wrote=False)
+
+
+def _whole_record(answer: Any, singular: str, sent: Mapping[str, Any]) -> Json | None:
+    """Return the record in the answer to a write, None where it is not there with all that was sent."""
+    if not isinstance(answer, dict):
+        return None
+    found = record_in(cast("Json", answer), singular)
+    return found if identity(found) and set(sent) <= set(found) else None
+
+
+def _total(answer: Any) -> int | None:
+    """Return how many rows there are, where a list says it: by itself, or in `meta` or `pagination` (inferred)."""
+    if (found := total_in(answer)) is not None or not isinstance(answer, dict):
+        return found
+    inside = cast("Json", answer)
+    return next((n for name in ("meta", "pagination") if (n := total_in(inside.get(name))) is not None), None)

@@ -1,0 +1,264 @@
+"""SalesSheet's deals, the pipelines that they are in, and the sums over them."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from crm_mcp.backends.base import ListsOptions, MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
+from crm_mcp.backends.http import at
+from crm_mcp.backends.remote import number_in, record_in, rows_in, text, window
+from crm_mcp.backends.salessheet import decoding
+from crm_mcp.backends.salessheet.api import CONTACTS, DEALS, PIPELINES, SalesSheetApi, refuse_unkept, to_clear
+from crm_mcp.backends.salessheet.decoding import Json, Stage, identity, stage_of
+from crm_mcp.errors import InvalidArgument, Unsupported, choices
+from crm_mcp.model import (
+    Deal,
+    DealFields,
+    DealFilter,
+    Group,
+    Grouping,
+    Lead,
+    Option,
+    OptionKind,
+    Page,
+    Pipeline,
+    Slice,
+    StageOwner,
+    fold,
+    rfc3339,
+)
+
+CLEARABLE = ("value", "closes_at")
+NONE = "(none)"
+_CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
+_STAGES_GOOD_FOR = 300.0
+"""Seconds after which the names of stages are read anew."""
+_GROUPINGS: dict[StageOwner, tuple[Grouping, ...]] = {
+    "deals": ("stage", "status", "owner", "month"),
+    "leads": ("status", "owner", "month"),
+}
+_STATUSES = ("open", "won", "lost")
+
+
+class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, ListsOptions):
+    """Deals; stages sit on them, and are part of the pipelines."""
+
+    deal_filters: ClassVar[frozenset[str]] = frozenset(DealFilter.model_fields)
+    option_kinds: ClassVar[tuple[OptionKind, ...]] = ("stages",)
+
+    _stages: Mapping[str, Stage] | None = None
+    _stages_at: float = 0.0
+
+    async def list_options(self, kind: OptionKind) -> tuple[Option, ...]:
+        """List the stages of all pipelines, in their order; the API gives no way to any other values."""
+        if kind not in self.option_kinds:
+            raise Unsupported(f"SalesSheet's API does not list {kind}", "it lists stages")
+        stages = await self._known_stages(anew=True)
+        return tuple(Option(id=each.id, name=each.name, of="deals") for each in stages.values())
+
+    async def list_deals(self, wanted: DealFilter, part: Slice) -> Page[Deal]:
+        """List deals, newest first. The CRM is asked by stage and contact; all else is sifted here, where the words
+        are not documented."""
+        keys = self._keys
+        stages = await self._known_stages()
+        at_stage = _meant(stages, wanted.stage) if wanted.stage else None
+        asked = {keys.deal_stage: at_stage and at_stage.id, keys.contact: wanted.lead}
+        query = {name: value for name, value in asked.items() if value}
+        if wanted.status and wanted.status not in _STATUSES:
+            raise InvalidArgument(f'"{wanted.status[:40]}" is no status of deals', choices(wanted.status, _STATUSES))
+
+        def fits(each: Deal) -> bool:
+            return (
+                (at_stage is None or each.stage == at_stage.name)
+                and (wanted.lead is None or each.lead_id == wanted.lead)
+                and (wanted.status is None or each.status == wanted.status)
+                and (wanted.owner is None or fold(each.owner or "") == fold(wanted.owner))
+                and (
+                    wanted.closes_before is None
+                    or (each.closes_at is not None and each.closes_at < wanted.closes_before)
+                )
+            )
+
+        fetch = self._rows(DEALS, query, f"-{keys.created_at}")
+        if not wanted.shown():
+            return await window(fetch, self._decoder(stages), part, self.limits.page)
+        page = await self._sifted(fetch, self._decoder(stages), fits, part, narrow="give stage or lead")
+        if wanted.lead is not None and not page.items:
+            await self._one(CONTACTS, wanted.lead)
+        return page
+
+    async def get_deal(self, deal: str) -> Deal:
+        """Read one deal."""
+        return await self._named(await self._one(DEALS, deal))
+
+    async def create_deal(self, lead: str | None, fields: DealFields, stage: str | None) -> Deal:
+        """Create a deal, in the first stage of the first pipeline where none is given."""
+        if not fields.name:
+            raise InvalidArgument("a deal needs a name", "give one", wrote=False)
+        body = self._deal_body(fields)
+        stages = await self._known_stages()
+        if stage:
+            body[self._keys.deal_stage] = (await self._stage(stage)).id
+        elif stages:
+            body[self._keys.deal_stage] = next(iter(stages))
+        if lead is not None:
+            await self._one(CONTACTS, lead)
+            body[self._keys.contact] = lead
+        made = await self._named(await self._made(DEALS, body))
+        given = fields.model_dump(exclude_none=True)
+        lost = [each for each in given if getattr(made, each) is None]
+        refuse_unkept(f"{made.id}, which it created,", lost + (["lead"] if lead and made.lead_id is None else []))
+        return made
+
+    async def update_deal(self, deal: str, fields: DealFields, clear: Sequence[str] = ()) -> Deal:
+        """Change a deal: what differs is sent."""
+        to_clear(fields.model_dump(), clear, CLEARABLE)
+        body = self._deal_body(fields)
+        before = await self._named(await self._one(DEALS, deal))
+        wanted = {**fields.model_dump(exclude_none=True), **dict.fromkeys(clear)}
+        wanted = {name: value for name, value in wanted.items() if getattr(before, name) != value}
+        if not wanted:
+            return before
+        keys = {name: str(getattr(self._keys, f"deal_{name}")) for name in wanted}
+        after = await self._named(await self._changed(DEALS, deal, {key: body.get(key) for key in keys.values()}))
+        refuse_unkept(f"deal {deal}", [each for each in wanted if getattr(after, each) == getattr(before, each)])
+        return after
+
+    async def move_deal(self, deal: str, stage: str) -> Deal:
+        """Move a deal by changing its stage: there is no endpoint for it (inferred).
+
+        Raises:
+            VendorError: the CRM took the request and left the deal where it was.
+        """
+        to = await self._stage(stage)
+        record = await self._changed(DEALS, deal, {self._keys.deal_stage: to.id})
+        after = await self._named(record)
+        refuse_unkept(
+            f"deal {deal}", [] if to.id == stage_of(record, self._keys) or after.stage == to.name else ["stage"]
+        )
+        return after
+
+    async def pipeline(self, of: StageOwner, by: Grouping) -> Pipeline:
+        """Group deals or leads, of which up to 1,000 are read; `partial` where there are more.
+
+        `value` sums the group's deals (of leads: their open ones), in whatever currency. Months are those in which
+        leads were created and deals close.
+        """
+        if by not in _GROUPINGS[of]:
+            raise Unsupported(
+                f"SalesSheet can't group {of} by {by}", f"it can group {of} by {', '.join(_GROUPINGS[of])}"
+            )
+        keys = self._keys
+        stages = await self._known_stages(anew=True)
+        newest = f"-{keys.created_at}"
+        deals = await self._looked_through(
+            self._rows(DEALS, {}, newest), self._decoder(stages), lambda _: True, cut=True
+        )
+        if of == "deals":
+            rows = [(_group(each, by), each.value or 0.0) for each in deals.items]
+            order = [each.name for each in stages.values()] if by == "stage" else []
+            return _summed(rows, order, partial=not deals.whole)
+        leads = await self._looked_through(self._rows(CONTACTS, {}, newest), self._as_lead, lambda _: True, cut=True)
+        worth: dict[str, float] = {}
+        for each in deals.items:
+            if each.lead_id and each.status == "open":
+                worth[each.lead_id] = worth.get(each.lead_id, 0.0) + (each.value or 0.0)
+        rows = [(_group(each, by), worth.get(each.id, 0.0)) for each in leads.items]
+        return _summed(rows, [], partial=not (deals.whole and leads.whole))
+
+    def _as_lead(self, row: Json) -> Lead:
+        return decoding.lead(row, self._keys, self.number)
+
+    def _decoder(self, stages: Mapping[str, Stage]) -> Callable[[Json], Deal]:
+        return lambda row: decoding.deal(row, self._keys, stages)
+
+    async def _named(self, record: Json) -> Deal:
+        """Return a deal with the name of its stage."""
+        stages = await self._known_stages()
+        at_stage = stage_of(record, self._keys)
+        if at_stage and at_stage not in stages:
+            stages = await self._known_stages(anew=True)
+        return decoding.deal(record, self._keys, stages)
+
+    async def _stage(self, stage: str) -> Stage:
+        """Return the stage with this id. Raises InvalidArgument where there is none."""
+        stages = await self._known_stages()
+        if stage not in stages:
+            stages = await self._known_stages(anew=True)
+        if stage not in stages:
+            names = [f"{each.id} ({each.name})" for each in stages.values()]
+            raise InvalidArgument(f'there is no stage with the id "{stage[:80]}"', choices(stage, names), wrote=False)
+        return stages[stage]
+
+    async def _known_stages(self, *, anew: bool = False) -> Mapping[str, Stage]:
+        """Return the stages of all pipelines by id, in their order; read again after five minutes."""
+        if anew or self._stages is None or time.monotonic() - self._stages_at > _STAGES_GOOD_FOR:
+            self._stages, self._stages_at = await self._read_stages(), time.monotonic()
+        return self._stages
+
+    async def _read_stages(self) -> dict[str, Stage]:
+        answer = await self._api.read("GET", PIPELINES, {"page": 1, "per_page": self.limits.page})
+        found: list[tuple[str, str, str]] = []
+        for each in rows_in(answer, "pipelines"):
+            pipeline = cast("Json", each) if isinstance(each, dict) else {}
+            name, number = text(pipeline.get("name")) or "", identity(pipeline)
+            inside = pipeline.get(self._keys.stages)
+            if inside is None and number:  # a list may leave out what each pipeline has
+                pipeline = record_in(await self._api.read("GET", at(PIPELINES + "/{}", number)), "pipeline")
+                inside = pipeline.get(self._keys.stages)
+            rows = [cast("Json", row) for row in cast("list[Any]", inside or []) if isinstance(row, dict)]
+            rows.sort(key=lambda row: number_in(row.get("position")) or 0.0)
+            found += [(id_, text(row.get("name")) or id_, name) for row in rows if (id_ := identity(row))]
+        names = [fold(name) for _, name, _ in found]
+        return {
+            id_: Stage(id_, f"{pipeline}: {name}" if names.count(fold(name)) > 1 else name)
+            for id_, name, pipeline in found
+        }
+
+    def _deal_body(self, fields: DealFields) -> Json:
+        keys = self._keys
+        if fields.value is not None and not math.isfinite(fields.value):
+            raise InvalidArgument("the value is no number", "give a finite amount", wrote=False)
+        if fields.currency is not None and not _CURRENCY.fullmatch(fields.currency):
+            raise InvalidArgument(f'"{fields.currency[:40]}" is no currency', "give a code such as USD", wrote=False)
+        body = {
+            keys.deal_name: fields.name,
+            keys.deal_value: fields.value,
+            keys.deal_currency: fields.currency.upper() if fields.currency else None,
+            keys.deal_status: fields.status,
+            keys.deal_closes_at: rfc3339(fields.closes_at) if fields.closes_at else None,
+        }
+        return {name: value for name, value in body.items() if value is not None}
+
+
+def _meant(stages: Mapping[str, Stage], named: str) -> Stage:
+    """Return the stage with this id or name."""
+    if named in stages:
+        return stages[named]
+    for each in stages.values():
+        if fold(each.name) == fold(named):
+            return each
+    raise InvalidArgument(f'there is no stage "{named[:80]}"', choices(named, [each.name for each in stages.values()]))
+
+
+def _group(each: Deal | Lead, by: Grouping) -> str | None:
+    if by == "month":
+        when = each.closes_at if isinstance(each, Deal) else each.created_at
+        return when.strftime("%Y-%m") if when else None
+    found: str | None = getattr(each, by)
+    return found
+
+
+def _summed(rows: Sequence[tuple[str | None, float]], order: Sequence[str], *, partial: bool) -> Pipeline:
+    """Return the groups: first those of `order`, empty ones too, then the others by name, and last what has none."""
+    counts: dict[str, int] = dict.fromkeys(order, 0)
+    sums: dict[str, float] = dict.fromkeys(order, 0.0)
+    for name, value in sorted(rows, key=lambda row: (row[0] is None, fold(row[0] or ""))):
+        counts[name or NONE] = counts.get(name or NONE, 0) + 1
+        sums[name or NONE] = sums.get(name or NONE, 0.0) + value
+    groups = tuple(Group(name=name, count=count, value=sums[name]) for name, count in counts.items())
+    return Pipeline(groups=groups, total=len(rows), partial=partial)

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from crm_mcp.backends.pace import bulk_work
+from crm_mcp.backends.salessheet import SalesSheet
+from crm_mcp.errors import OutcomeUnknown
+from crm_mcp.model import IfExists, ImportRow, LeadDraft, LeadFilter, LeadUpdate, Slice
+from crm_mcp.sandbox.emulator import Call, Fault
+from crm_mcp.sandbox.salessheet import SalesSheetEmulator
+
+from .conftest import Emulated
+
+Opened = tuple[SalesSheetEmulator, SalesSheet]
+
+
+def row(**fields: Any) -> ImportRow:
+    return ImportRow(draft=LeadDraft.model_validate(fields))
+
+
+def numbered(count: int, first: int = 0) -> list[ImportRow]:
+    return [row(name=f"Lead {n}", email=f"lead{n}@acme.example") for n in range(first, first + count)]
+
+
+@dataclass
+class SecondBatch(Fault):
+    """A fault that lets the first request pass."""
+
+    passed: int = 0
+
+    def strikes(self, call: Call) -> bool:
+        strikes = super().strikes(call)
+        self.passed += strikes
+        return strikes and self.passed > 1
+
+
+def known(vendor: SalesSheetEmulator, count: int) -> None:
+    """Contacts that are there already."""
+    for n in range(count):
+        vendor.records["contacts"][f"k{n}"] = {"id": f"k{n}", "first_name": f"K{n}", "email": f"k{n}@acme.example"}
+
+
+async def test_a_batch_is_an_array_of_contacts(opened: Opened):
+    vendor, crm = opened
+    rows = [
+        row(name="Jane Whitfield", email="jane@acme.example", phone="+12125550100", company="Acme", title="CTO"),
+        row(first_name="Bob", owner="Robin", status="new", custom_fields={"cf_seats": 3}),
+    ]
+
+    outcomes = await crm.import_leads(rows, "skip")
+
+    listed, posted = vendor.journal
+    assert (listed.method, listed.path) == ("GET", "/v1/contacts")
+    assert listed.query == {"sort_by": "created_at", "sort_order": "asc", "page": "1", "per_page": "100"}
+    assert (posted.method, posted.path) == ("POST", "/v1/contacts/batch")
+    assert posted.body == [
+        {
+            "first_name": "Jane",
+            "last_name": "Whitfield",
+            "email": "jane@acme.example",
+            "phone": "+12125550100",
+            "company": "Acme",
+            "title": "CTO",
+        },
+        {"first_name": "Bob", "status": "new", "owner": "Robin", "custom_fields": {"cf_seats": 3}},
+    ]
+    assert [each.outcome for each in outcomes] == ["created", "created"]
+    assert [each.id for each in outcomes] == list(vendor.records["contacts"])
+
+
+@pytest.mark.parametrize("if_exists", ["skip", "error", "update"])
+async def test_ten_thousand_leads_are_a_hundred_batches_and_one_read(emulated: Emulated, if_exists: IfExists):
+    vendor, crm = emulated(plan="enterprise")  # whose limit a hundred calls do not reach, so that none has to wait
+
+    outcomes: list[str] = []
+    with bulk_work():
+        for start in range(0, 10_000, crm.import_size):
+            outcomes += [each.outcome for each in await crm.import_leads(numbered(100, start), if_exists)]
+
+    assert outcomes == ["created"] * 10_000
+    assert len(vendor.calls("POST", "/v1/contacts/batch")) == 100
+    assert len(vendor.journal) == 101
+    assert len(vendor.records["contacts"]) == 10_000
+
+
+async def test_what_is_there_is_read_once_for_an_import_a_hundred_a_request(emulated: Emulated):
+    vendor, crm = emulated()
+    known(vendor, 250)
+
+    for start in (0, 100, 200):
+        await crm.import_leads(numbered(100, start), "skip")
+
+    assert [each.method for each in vendor.journal] == ["GET", "GET", "GET", "POST", "POST", "POST"]
+
+
+async def test_a_few_rows_are_looked_up_one_by_one_in_a_large_crm(emulated: Emulated):
+    vendor, crm = emulated()
+    known(vendor, 900)
+
+    skipped, created = await crm.import_leads(
+        [row(name="K", email="K7@acme.example"), row(name="New", email="new@acme.example", phone="+12125550199")],
+        "skip",
+    )
+
+    assert (skipped.outcome, skipped.id, created.outcome) == ("skipped", "k7", "created")
+    asked = [each.query.get("email") or each.query.get("phone") for each in vendor.calls("GET")]
+    assert asked == [None, "K7@acme.example", "new@acme.example", "+12125550199"]
+
+
+@pytest.mark.parametrize("match", ["email", "nothing"])
+async def test_known_rows_follow_what_is_asked_for(emulated: Emulated, match: str):
+    vendor, crm = emulated(batch_match=match)
+    made = await crm.create_lead(LeadDraft(name="Jane", email="Jane@a.example", phone="+12125550100"))
+    rows = [row(name="By mail", email="jane@A.example"), row(name="By phone", phone="+12125550100")]
+
+    skipped = await crm.import_leads(rows, "skip")
+    failed = await crm.import_leads(rows, "error")
+    assert vendor.calls("POST", ".*/batch") == []
+    assert await crm.get_lead(made.id) == made
+    updated = await crm.import_leads(rows, "update")
+
+    assert [(each.outcome, each.id) for each in skipped] == [("skipped", made.id)] * 2
+    assert [(each.outcome, each.id, each.reason) for each in failed] == [
+        ("failed", made.id, f"{made.id} has this address or number already")
+    ] * 2
+    assert [(each.outcome, each.id) for each in updated] == [("updated", made.id)] * 2
+    sent = [each.body[0] for each in vendor.calls("POST", ".*/batch")]
+    assert [each["id"] for each in sent] == [made.id] * 2
+    assert (await crm.get_lead(made.id)).name == "By phone"
+
+
+async def test_rows_of_one_batch_with_one_address_are_one_lead(opened: Opened):
+    vendor, crm = opened
+    rows = [row(name="A", email="a@a.example"), row(name="B", email="A@a.example"), row(name="C", email="c@a.example")]
+
+    skipped = await crm.import_leads(rows, "skip")
+    updated = await crm.import_leads(rows, "update")
+
+    assert [each.outcome for each in skipped] == ["created", "skipped", "created"]
+    assert skipped[1].id == skipped[0].id
+    assert [each.outcome for each in updated] == ["updated"] * 3
+    assert sorted(each["first_name"] for each in vendor.records["contacts"].values()) == ["B", "C"]
+
+
+async def test_an_address_and_a_number_of_two_leads_are_no_row_to_update(opened: Opened):
+    vendor, crm = opened
+    jane = await crm.create_lead(LeadDraft(name="Jane", email="jane@a.example"))
+    bob = await crm.create_lead(LeadDraft(name="Bob", phone="+12125550100"))
+
+    (outcome,) = await crm.import_leads([row(name="X", email="jane@a.example", phone="+12125550100")], "update")
+
+    assert (outcome.outcome, outcome.reason) == (
+        "failed",
+        f"its address and number belong to several leads: {jane.id}, {bob.id}",
+    )
+    assert vendor.calls("POST", ".*/batch") == []
+
+
+def with_three_bad() -> list[ImportRow]:
+    rows = numbered(100)
+    rows[3] = row(name="Bad mail", email="bad@acme.example")
+    rows[41] = row(name="Bad field", email="x41@acme.example", custom_fields={"cf_nothing": 1})
+    rows[99] = row(name="Nobody", tags=("vip",))
+    return rows
+
+
+@pytest.mark.parametrize(("batch", "requests"), [("partial", 1), ("all_or_nothing", 2), ("silent", 36)])
+@pytest.mark.parametrize(("errors", "invalid"), [("message", 422), ("text", 400), ("list", 422)])
+async def test_of_a_hundred_rows_three_bad_ones_are_told_and_the_others_written(
+    emulated: Emulated, batch: str, requests: int, errors: str, invalid: int
+):
+    vendor, crm = emulated(batch=batch, errors=errors, invalid=invalid, custom_fields=())
+    vendor.switch(required=("last_name",))
+    rows = with_three_bad()
+    rows[3] = row(first_name="Lonely", email="x3@acme.example")
+
+    outcomes = await crm.import_leads(rows, "skip")
+
+    failed = {number: each.reason for number, each in enumerate(outcomes) if each.outcome == "failed"}
+    assert list(failed) == [3, 41, 99]
+    assert failed[99] is not None
+    assert failed[99].startswith("SalesSheet's API has no tags")
+    if batch == "silent":
+        assert failed[3] == failed[41] == "SalesSheet does not accept this row"
+    else:
+        assert failed[3] == "SalesSheet requires more of it: last_name"
+        assert failed[41] == "SalesSheet does not accept its custom_fields"
+    assert sum(each.outcome == "created" for each in outcomes) == len(vendor.records["contacts"]) == 97
+    assert len(vendor.calls("POST")) <= requests
+
+
+async def test_a_bad_field_that_all_rows_have_costs_few_requests(emulated: Emulated):
+    vendor, crm = emulated(batch="silent", required=("title",))
+
+    outcomes = await crm.import_leads(numbered(100), "skip")
+
+    assert {each.outcome for each in outcomes} == {"failed"}
+    assert all(each.reason for each in outcomes)
+    assert len(vendor.calls("POST")) < 60
+
+
+@pytest.mark.parametrize("fault", ["empty", "malformed", "drop_after"])
+async def test_a_batch_without_an_answer_is_not_known_and_read_again_before_the_next(opened: Opened, fault: Any):
+    vendor, crm = opened
+    vendor.fail(fault, path=".*/batch")
+
+    with pytest.raises(OutcomeUnknown):
+        await crm.import_leads(numbered(3), "skip")
+    again = await crm.import_leads(numbered(3), "skip")
+
+    assert [each.outcome for each in again] == ["skipped"] * 3
+    assert len(vendor.records["contacts"]) == 3
+
+
+async def test_rows_that_were_written_keep_their_outcomes_when_the_next_request_fails(opened: Opened):
+    vendor, crm = opened
+    vendor.switch(batch="all_or_nothing")
+    await crm.import_leads(numbered(1), "skip")
+    two = [row(name="C", email="c@a.example"), row(name="D", email="c@a.example")]
+    vendor.faults.append(SecondBatch("status", path=".*/batch", status=402, body={"error": "pay"}))
+
+    first, second = await crm.import_leads(two, "update")
+
+    assert first.outcome == "created"
+    assert (second.outcome, second.reason) == (
+        "failed",
+        "SalesSheet wants to be paid for this; SalesSheet's API needs a Pro or Enterprise plan",
+    )
+
+
+async def test_an_address_that_was_freed_meanwhile_is_free(opened: Opened):
+    _, crm = opened
+    (first,) = await crm.import_leads([row(name="Jane", email="jane@a.example")], "skip")
+    assert first.id
+
+    await crm.update_lead(first.id, LeadUpdate(email="new@a.example"))
+    freed, taken = await crm.import_leads(
+        [row(name="Other", email="jane@a.example"), row(name="J", email="new@a.example")], "skip"
+    )
+    await crm.delete("lead", first.id)
+    (again,) = await crm.import_leads([row(name="J", email="new@a.example")], "skip")
+
+    assert (freed.outcome, taken.outcome, taken.id) == ("created", "skipped", first.id)
+    assert again.outcome == "created"
+
+
+async def test_rows_without_an_address_are_new_each_time(opened: Opened):
+    _, crm = opened
+
+    first = await crm.import_leads([row(name="Jane")], "skip")
+    second = await crm.import_leads([row(name="Jane")], "skip")
+
+    assert [each.outcome for each in (*first, *second)] == ["created", "created"]
+    assert (await crm.search_leads(LeadFilter(), Slice())).total == 2
+
+
+async def test_contacts_are_read_where_the_crm_has_smaller_pages_and_counts_nothing(emulated: Emulated):
+    vendor, crm = emulated(per_page=50, envelope="bare")
+    known(vendor, 120)
+
+    (outcome,) = await crm.import_leads([row(name="K", email="k119@acme.example")], "skip")
+
+    assert (outcome.outcome, outcome.id) == ("skipped", "k119")
+
+
+async def test_an_empty_import_makes_no_call(opened: Opened):
+    vendor, crm = opened
+
+    assert await crm.import_leads([], "skip") == ()
+    assert vendor.journal == []
