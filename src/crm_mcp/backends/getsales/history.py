@@ -1,0 +1,161 @@
+"""What happened with a lead: notes, LinkedIn messages and e-mails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Seq
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, ClassVar
+
+from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsMessages
+from crm_mcp.backends.getsales.records import activity_of, email_of, linkedin_of, note_of, note_text
+from crm_mcp.backends.getsales.wire import (
+    EMAIL,
+    EMAILS,
+    MESSAGES,
+    NOTES,
+    PAGE,
+    Wire,
+    more_after,
+    no_lead,
+    records,
+)
+from crm_mcp.backends.http import Query, at
+from crm_mcp.backends.remote import Fetch, merged, record_in, text, whole
+from crm_mcp.errors import InvalidArgument, NotFound, OutcomeUnknown, choices
+from crm_mcp.model import Activity, ActivityKind, Message, Note, NoteDraft, Page, Slice, now
+
+_LONGEST_CALL = 10 * 24 * 3600
+_NOTES_SEARCHED = 5
+"""Pages of notes that are looked through for one: there is no operation that reads one."""
+_BODIES = 10
+"""E-mails of a page whose text is read: a list leaves it out, so that each costs a call."""
+
+
+class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
+    """Notes are the vendor's; calls are none. Messages are LinkedIn's and e-mails, in one order by `sent_at`."""
+
+    activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("note", "message")
+
+    async def list_activity(
+        self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
+    ) -> Page[Activity]:
+        """List notes and messages, newest first; of e-mails the subject, since their lists leave the text out."""
+        for kind in kinds:
+            if kind not in self.activity_kinds:
+                raise InvalidArgument(
+                    f'GetSales has no activity of the kind "{kind[:40]}"', choices(kind, self.activity_kinds)
+                )
+        wanted = kinds or self.activity_kinds
+        sources: dict[str, Fetch] = {}
+        if "note" in wanted:
+            sources["note"] = partial(self._activity, self._notes, lead)
+        if "message" in wanted:
+            sources["linkedin"] = partial(self._activity, self._linkedin, lead)
+            sources["email"] = partial(self._activity, self._emails, lead)
+        page = await merged(sources, since, part)
+        await self._known(lead, page, part)
+        return page
+
+    async def log_note(self, lead: str, draft: NoteDraft) -> Note:
+        """Log a note. GetSales has text alone: kind, direction, duration, time and outcome become its last line."""
+        if draft.duration_seconds is not None and not 0 <= draft.duration_seconds <= _LONGEST_CALL:
+            raise InvalidArgument("the duration is not possible", f"give 0 to {_LONGEST_CALL} seconds", wrote=False)
+        at("{}", lead)  # it goes into the body, and must be an id there as well
+        body = {"object": "lead", "object_uuid": lead, "note": note_text(draft)}
+        answer = await self._api.write("POST", NOTES, body, missing=no_lead(lead))
+        row = record_in(answer) if isinstance(answer, dict) else {}
+        if not text(row.get("uuid")):
+            raise OutcomeUnknown("GetSales took the note and did not say its id", "look for it with list_activity")
+        note = note_of({"object_uuid": lead, "note": body["note"], **row})
+        return note if note.occurred_at else note.model_copy(update={"occurred_at": now()})
+
+    async def list_notes(self, lead: str, part: Slice) -> Page[Note]:
+        """List a lead's notes, newest first."""
+        page = await self._notes(lead, part)
+        await self._known(lead, page, part)
+        return page
+
+    async def get_note(self, note: str) -> Note:
+        """Read one note: it is looked for by its id, and where that filter does nothing, among the newest 500."""
+        for page in range(_NOTES_SEARCHED):
+            query = {"filter[object]": "lead", f"filter[{self._keys.note_id}]": note}
+            answer = await self._api.read("GET", NOTES, _newest(query, "created_at", PAGE, page * PAGE))
+            rows = records(answer)
+            for row in rows:
+                if text(row.get("uuid")) == note:
+                    return note_of(row)
+            if not more_after(answer, page * PAGE, len(rows)):
+                break
+        raise NotFound(f'there is no note "{note[:80]}"', "the id may be wrong, or the note deleted")
+
+    async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
+        """List LinkedIn messages and e-mails, newest first; the text of the first ten e-mails is read."""
+        seen: dict[str, Message] = {}
+        sources: dict[str, Fetch] = {
+            "linkedin": partial(self._activity, self._linkedin, lead, seen=seen),
+            "email": partial(self._activity, self._emails, lead, seen=seen),
+        }
+        page = await merged(sources, None, part)
+        await self._known(lead, page, part)
+        found = [seen[each.id] for each in page.items]
+        mails = [each.id for each in found if each.channel == "email" and each.body is None][:_BODIES]
+        whole_ones = {mail: email_of(record_in(await self._api.read("GET", at(EMAIL, mail)))) for mail in mails}
+        items = tuple(
+            each.model_copy(update={"body": whole_ones[each.id].body}) if each.id in whole_ones else each
+            for each in found
+        )
+        return Page[Message](items=items, next=page.next)
+
+    async def _activity(
+        self,
+        fetch: Callable[[str, Slice], Any],
+        lead: str,
+        part: Slice,
+        *,
+        seen: dict[str, Message] | None = None,
+    ) -> Page[Activity]:
+        page: Page[Any] = await fetch(lead, part)
+        if seen is not None:
+            seen.update({each.id: each for each in page.items})
+        return Page[Activity](items=tuple(map(activity_of, page.items)), next=page.next)
+
+    async def _notes(self, lead: str, part: Slice) -> Page[Note]:
+        query = {"filter[object]": "lead", f"filter[{self._keys.note_lead}]": lead}
+        return await self._part(NOTES, query, "created_at", part, note_of, lead)
+
+    async def _linkedin(self, lead: str, part: Slice) -> Page[Message]:
+        return await self._part(MESSAGES, {"filter[lead_uuid]": lead}, "sent_at", part, linkedin_of, lead)
+
+    async def _emails(self, lead: str, part: Slice) -> Page[Message]:
+        return await self._part(EMAILS, {"filter[lead_uuid]": lead}, "sent_at", part, email_of, lead)
+
+    async def _part(
+        self, path: str, query: Query, order: str, part: Slice, decode: Callable[[Mapping[str, Any]], Any], lead: str
+    ) -> Page[Any]:
+        """Return a part of a list that is filtered by lead.
+
+        A filter that the vendor does not know may be ignored silently, so what is another lead's is taken out here.
+        """
+        offset = whole(part.position)
+        answer = await self._api.read("GET", path, _newest(query, order, part.limit, offset))
+        rows = records(answer)
+        own = [item for item in map(decode, rows) if item.lead_id == lead]
+        own.sort(key=_when, reverse=True)
+        more = more_after(answer, offset, len(rows), part.limit)
+        return Page[Any](items=tuple(own), next=str(offset + len(rows)) if more else None)
+
+    async def _known(self, lead: str, page: Page[Any], part: Slice) -> None:
+        """Raise NotFound for a lead that is not there: a list of nothing does not say it."""
+        if not page.items and part.position is None:
+            await self._lead_row(lead)
+
+
+def _newest(query: Query, order: str, limit: int, offset: int) -> Query:
+    return {**query, "limit": limit, "offset": offset, "order_field": order, "order_type": "desc"}
+
+
+def _when(item: Note | Message) -> datetime:
+    moment = item.occurred_at if isinstance(item, Note) else item.sent_at
+    return moment or datetime.min.replace(tzinfo=UTC)

@@ -1,0 +1,265 @@
+"""What GetSales' records say, in our nouns, and ours in its fields."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from crm_mcp.backends.remote import moment, others, text
+from crm_mcp.errors import VendorError
+from crm_mcp.model import (
+    Activity,
+    CustomValue,
+    Direction,
+    Lead,
+    Mailbox,
+    Message,
+    Note,
+    NoteDraft,
+    NoteKind,
+    address_key,
+    fold,
+    rfc3339,
+)
+
+EMAILS = ("work_email", "personal_email", "email")
+"""Where a lead has e-mail addresses: ours is the first that is there."""
+PHONES = ("work_phone_number", "personal_phone_number")
+WRITABLE = (
+    *("linkedin", "headline", "about", "personal_email", "personal_phone_number", "raw_address", "facebook", "twitter"),
+    *("avatar", "domain"),
+)
+"""The vendor's own fields that no field of ours takes and that can be written, as custom fields (found)."""
+_TAKEN = frozenset(
+    (
+        *("uuid", "name", "first_name", "last_name", "company_name", "position", "status", "pipeline_stage_uuid"),
+        *("tags", "created_at", "updated_at", "linkedin", "linkedin_id", "custom_fields", *EMAILS, *PHONES),
+        # Plumbing, and histories that would fill every list; `read_operation` has them.
+        *("team_id", "user_id", "unread_counts", "posts", "experience", "educations"),
+    )
+)
+_PROFILE = "https://www.linkedin.com/in/"
+_LOGGED = re.compile(
+    r"\n*\((call|email|meeting|note)(?:, (inbound|outbound))?(?:, (\d+) seconds)?"
+    r"(?:, at ([^,)]+))?(?:, outcome: (.+))?\)\Z"
+)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the ids in a lead stand for."""
+
+    stages: Mapping[str, str]
+    tags: Mapping[str, str]
+    fields: Mapping[str, str]
+
+
+def parts(row: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """Return a lead and its custom values: both stand in a wrapper (found), or the lead stands alone (sister product).
+
+    Raises:
+        VendorError: it has no id.
+    """
+    inner = row.get("lead")
+    lead = cast("dict[str, Any]", inner if isinstance(inner, dict) else row)
+    if not text(lead.get("uuid")):
+        raise VendorError("GetSales' answer has a lead without an id", "try again", detail=repr(row)[:300])
+    return lead, row.get("custom_fields", lead.get("custom_fields"))
+
+
+def lead_of(row: Mapping[str, Any], names: Names, number: Callable[[object], str | None]) -> Lead:
+    """Return a lead. `do_not_contact` is what its record says: an unsubscribed address; the blacklist is not in it."""
+    lead, values = parts(row)
+    first, last = text(lead.get("first_name")), text(lead.get("last_name"))
+    email = next((found for name in EMAILS if (found := text(lead.get(name)))), None)
+    phone = next((found for name in PHONES if (found := number(lead.get(name)))), None)
+    custom: dict[str, CustomValue] = {**(others(lead, _TAKEN) or {}), **custom_values(values, names.fields)}
+    if profile := profile_of(lead):
+        custom["linkedin"] = profile
+    for name, shown in (("personal_email", email), ("personal_phone_number", phone)):
+        value = number(lead.get(name)) if name in PHONES else text(lead.get(name))
+        if value and value != shown:
+            custom[name] = value
+    tags = sorted((names.tags.get(each, each) for each in tag_ids(lead)), key=fold)
+    stage = text(lead.get("pipeline_stage_uuid"))
+    return Lead(
+        id=str(lead["uuid"]),
+        name=text(lead.get("name")) or " ".join(each for each in (first, last) if each) or None,
+        first_name=first,
+        last_name=last,
+        email=email,
+        phone=phone,
+        company=text(lead.get("company_name")),
+        title=text(lead.get("position")),
+        status=text(lead.get("status")),
+        stage=names.stages.get(stage) if stage else None,
+        tags=tuple(tags) or None,
+        created_at=moment(lead.get("created_at")),
+        updated_at=moment(lead.get("updated_at")),
+        do_not_contact=("email",) if lead.get("email_status") == "unsubscribed" else None,
+        custom_fields=custom or None,
+    )
+
+
+def tag_ids(lead: Mapping[str, Any]) -> list[str]:
+    """Return the ids of a lead's tags; a tag may be given as an object."""
+    given = lead.get("tags")
+    rows = cast("list[Any]", given) if isinstance(given, list) else []
+    ids = [text(cast("dict[str, Any]", each).get("uuid") if isinstance(each, dict) else each) for each in rows]
+    return [each for each in ids if each]
+
+
+def custom_values(given: Any, fields: Mapping[str, str]) -> dict[str, CustomValue]:
+    """Return custom values by the name of their field.
+
+    They come as an object by name or id, or as a list of values; no source shows which, so each is read.
+    """
+    pairs: list[tuple[str | None, Any]] = []
+    if isinstance(given, dict):
+        pairs = [*cast("dict[str, Any]", given).items()]
+    elif isinstance(given, list):
+        rows = [cast("dict[str, Any]", each) for each in cast("list[Any]", given) if isinstance(each, dict)]
+        pairs = [(text(row.get("name")) or text(row.get("custom_field_uuid")), row) for row in rows]
+    found: dict[str, CustomValue] = {}
+    for name, value in pairs:
+        inner = cast("dict[str, Any]", value).get("value") if isinstance(value, dict) else value
+        if name and isinstance(inner, str | int | float | bool) and inner != "":
+            found[fields.get(name, name)] = inner
+    return found
+
+
+def profile_of(lead: Mapping[str, Any]) -> str | None:
+    """Return the address of a lead's LinkedIn profile: the vendor keeps its last part, or all of it."""
+    known = text(lead.get("linkedin")) or text(lead.get("linkedin_id"))
+    if known is None:
+        return None
+    return known if "/" in known else f"{_PROFILE}{known}"
+
+
+def handle(profile: str) -> str:
+    """Return the last part of a profile's address, for comparing and for the blacklist; another id stays as it is."""
+    plain = re.split(r"[?#]", profile.strip())[0].rstrip("/")
+    return plain.rsplit("/", 1)[-1]
+
+
+def has_address(lead: Mapping[str, Any], email: str) -> bool:
+    """Whether one of a lead's addresses is exactly this one."""
+    return any(address_key(found) == address_key(email) for name in EMAILS if (found := text(lead.get(name))))
+
+
+def has_profile(lead: Mapping[str, Any], profile: str) -> bool:
+    """Whether one of a lead's LinkedIn ids is exactly this one."""
+    ids = (text(lead.get(name)) for name in ("linkedin", "linkedin_id", "ln_id", "ln_member_id", "sn_id"))
+    return any(handle(each).casefold() == handle(profile).casefold() for each in ids if each)
+
+
+def note_text(draft: NoteDraft) -> str:
+    """Return what a note says, with a last line for what GetSales has no field for."""
+    said = [
+        draft.kind,
+        draft.direction,
+        f"{draft.duration_seconds} seconds" if draft.duration_seconds is not None else None,
+        f"at {rfc3339(draft.occurred_at)}" if draft.occurred_at else None,
+        f"outcome: {draft.outcome}" if draft.outcome else None,
+    ]
+    if said == ["note", None, None, None, None] and not _LOGGED.search(draft.content):
+        return draft.content
+    return f"{draft.content}\n\n({', '.join(each for each in said if each)})"
+
+
+def note_of(row: Mapping[str, Any]) -> Note:
+    """Return a note; the last line that `note_text` writes is read back."""
+    content = text(row.get("note")) or ""
+    found = _LOGGED.search(content)
+    kind, direction, seconds, at, outcome = found.groups() if found else (None,) * 5
+    return Note(
+        id=text(row.get("uuid")) or "",
+        lead_id=text(row.get("object_uuid")),
+        content=content[: found.start()] if found else content,
+        kind=cast("NoteKind", kind or "note"),
+        direction=cast("Direction | None", direction),
+        duration_seconds=int(seconds) if seconds else None,
+        outcome=outcome,
+        occurred_at=moment(at) or moment(row.get("created_at")),
+    )
+
+
+def linkedin_of(row: Mapping[str, Any]) -> Message:
+    """Return a LinkedIn message. `created_at` is when it was synced (documented), and serves until it is sent."""
+    return Message(
+        id=text(row.get("uuid")) or "",
+        lead_id=text(row.get("lead_uuid")),
+        channel="linkedin",
+        direction=_direction(row),
+        subject=text(row.get("subject")),
+        body=text(row.get("text")),
+        status=text(row.get("status")),
+        sent_at=moment(row.get("sent_at")) or moment(row.get("created_at")),
+    )
+
+
+def email_of(row: Mapping[str, Any]) -> Message:
+    """Return an e-mail; lists may leave the body out."""
+    body = row.get("body")
+    return Message(
+        id=text(row.get("uuid")) or "",
+        lead_id=text(row.get("lead_uuid")),
+        channel="email",
+        direction=_direction(row),
+        subject=text(row.get("subject")),
+        body=plain(text(cast("dict[str, Any]", body).get("body") if isinstance(body, dict) else body)),
+        status=text(row.get("status")),
+        sent_at=moment(row.get("sent_at")) or moment(row.get("created_at")),
+    )
+
+
+def plain(body: str | None) -> str | None:
+    """Return HTML as text."""
+    if body is None:
+        return None
+    lines = re.sub(r"(?i)<br\s*/?>\s*|</(p|div|li|tr|h\d)>\s*", "\n", body)
+    return html.unescape(re.sub(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>", "", lines)).strip() or None
+
+
+def marked_up(body: str) -> str:
+    """Return text as HTML."""
+    return html.escape(body, quote=False).replace("\r\n", "\n").replace("\n", "<br>\n")
+
+
+def mailbox_of(row: Mapping[str, Any], default: str | None) -> Mailbox:
+    """Return a mailbox; `default` is the id or address of the one that is taken where none is named."""
+    key, address = text(row.get("uuid")) or "", text(row.get("email")) or ""
+    return Mailbox(id=key, address=address or key, default=default is not None and default in (key, address))
+
+
+def activity_of(item: Note | Message) -> Activity:
+    """Return a note or message in the shape of a history."""
+    if isinstance(item, Note):
+        return Activity(
+            kind="note",
+            id=item.id,
+            at=item.occurred_at,
+            text=item.content,
+            channel=item.kind,
+            direction=item.direction,
+            outcome=item.outcome,
+        )
+    said = "\n".join(each for each in (item.subject, item.body) if each)
+    return Activity(
+        kind="message",
+        id=item.id,
+        at=item.sent_at,
+        text=said or None,
+        channel=item.channel,
+        direction=item.direction,
+        outcome=item.status,
+    )
+
+
+def _direction(row: Mapping[str, Any]) -> Direction | None:
+    """Return the direction: `type` is inbox or outbox (documented)."""
+    directions: dict[str | None, Direction] = {"inbox": "inbound", "outbox": "outbound"}
+    return directions.get(text(row.get("type")))
