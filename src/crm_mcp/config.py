@@ -7,21 +7,25 @@ wins over file. What is unknown stops the start with a `SettingsError` that name
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from crm_mcp.errors import SettingsError, Unreachable, choices
 
 PREFIX = "CRM_MCP_"
 RESERVED = "CRM_MCP_TEST_"
-TOOLSETS = ("leads", "activity", "tasks", "deals", "outreach", "bulk", "admin")
+TOOLSETS = ("leads", "activity", "tasks", "deals", "outreach", "bulk", "admin", "vendor")
+VENDORS = ("local", "dialsheet", "salessheet", "salespulse", "getsales")
+MINUTE = 60.0
 
 Verdict = Literal["allow", "confirm", "deny"]
 Fallback = Literal["token", "deny"]
@@ -34,6 +38,39 @@ def _split(value: object) -> object:
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
+def _one_word(value: str) -> str:
+    """Check what goes into a header: a line break in it would begin another one."""
+    word = value.strip()
+    if not re.fullmatch("[!-~]+", word):
+        raise ValueError("is empty, or has characters that it can't have")
+    return word
+
+
+def _key(key: SecretStr) -> SecretStr:
+    return SecretStr(_one_word(key.get_secret_value()))
+
+
+def _safe_address(url: str) -> str:
+    try:
+        host, port = urlsplit(url).hostname, urlsplit(url).port
+    except ValueError:
+        host, port = "", None
+    # Looked at as it is written, too: what one parser of URLs passes over, another may take for the host.
+    if not re.fullmatch(r"https?://[!-~]+", url) or set(url) & set("@?#\\") or not host or port == 0:
+        raise ValueError("is no base URL; give one as https://api.example.com")
+    if url.startswith("http:") and not is_loopback(host):
+        raise ValueError("is http://, which would send the key in the clear; use https://")
+    return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class _Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,13 +79,21 @@ class Defaults(_Closed):
     """What is taken where a call leaves it out."""
 
     mailbox: str | None = None
+    list: str | None = None
+    sender: str | None = None
 
 
 class _Entry(_Closed):
     """What stands under `[connections.NAME]`."""
 
     vendor: str = "local"
-    api_key: SecretStr | None = None
+    api_key: Annotated[SecretStr, AfterValidator(_key)] | None = None
+    base_url: Annotated[str, AfterValidator(_safe_address)] | None = None
+    team_id: Annotated[str, AfterValidator(_one_word)] | None = None
+    per_minute: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
+    """Another limit of calls than the vendor's documented one."""
+    corrections: Annotated[dict[str, str], Field(alias="keys")] = {}
+    """`keys` in the file: corrections of the names that a vendor does not document; see its page in docs/."""
     defaults: Defaults = Defaults()
 
 
@@ -56,6 +101,10 @@ class Connection(_Entry):
     """One CRM."""
 
     name: str = "local"
+    key_from: str = "nowhere"
+    """The setting that gave the key."""
+    minute: float = MINUTE
+    """The seconds that a limit's minute lasts: the emulator of a test may run on a faster clock."""
 
 
 class PolicySettings(_Closed):
@@ -66,6 +115,8 @@ class PolicySettings(_Closed):
     outward: Verdict = "confirm"
     destructive: Verdict = "confirm"
     tools: dict[str, Verdict] = Field(default_factory=dict)
+    operations: dict[str, Verdict] = Field(default_factory=dict)
+    """Verdicts of single operations of a vendor: those that are off by default need one."""
 
 
 class _File(_Closed):
@@ -80,6 +131,8 @@ class _Environment(BaseSettings):
 
     vendor: str | None = None
     api_key: SecretStr | None = None
+    base_url: str | None = None
+    team_id: str | None = None
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
     config: Path | None = None
     data_dir: Path | None = None
@@ -93,12 +146,18 @@ class _Environment(BaseSettings):
     confirm_fallback: Fallback | None = None
 
 
+_OF_ONE = ("vendor", "api_key", "base_url", "team_id")
+"""The variables that configure a connection."""
+
+
 class Settings(_Closed):
     """Everything that the program is told."""
 
-    connection: Connection = Connection()
+    connections: tuple[Connection, ...] = (Connection(),)
     policy: PolicySettings = PolicySettings()
     data_dir: Path
+    pace_file: Path | None = None
+    """Where the calls of each key are counted, by all processes of this user; None: in the data directory."""
     country: str | None = None
     sample: bool = False
     smtp_url: SecretStr | None = None
@@ -126,11 +185,12 @@ def load() -> Settings:
     _check_country(env.country)
     file = _read_file(env.config)
     return Settings(
-        connection=_connection(env, file),
+        connections=_connections(env, file),
         policy=file.policy,
         data_dir=_expanded(env.data_dir or _user_folder("data")).absolute(),
+        pace_file=_user_folder("cache") / "pace.sqlite3",
         toolsets=_toolsets(env.toolsets),
-        **env.model_dump(exclude={"vendor", "api_key", "config", "data_dir", "toolsets"}),
+        **env.model_dump(exclude={*_OF_ONE, "config", "data_dir", "toolsets"}),
     )
 
 
@@ -184,10 +244,14 @@ def child_environment(changes: Mapping[str, str]) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def _user_folder(kind: Literal["data", "config"]) -> Path:
+def _user_folder(kind: Literal["data", "config", "cache"]) -> Path:
     import platformdirs
 
-    folder = platformdirs.user_data_path if kind == "data" else platformdirs.user_config_path
+    folder = {
+        "data": platformdirs.user_data_path,
+        "config": platformdirs.user_config_path,
+        "cache": platformdirs.user_cache_path,
+    }[kind]
     return folder("crm-mcp", appauthor=False)
 
 
@@ -224,38 +288,103 @@ def _read_file(named: Path | None) -> _File:
         raise SettingsError(_explain(error, _File, lambda where: f"{path.name}: {where}")) from None
 
 
-def _connection(env: _Environment, file: _File) -> Connection:
-    if len(file.connections) > 1:
-        raise SettingsError("this version serves one connection; the file names " + ", ".join(file.connections))
-    named = file.connections or {env.vendor or "local": {}}
-    name, given = next(iter(named.items()))
+def _connections(env: _Environment, file: _File) -> tuple[Connection, ...]:
+    """Return the connections of the file, or the one that the environment names.
+
+    Variables change the file's only connection, or its only one to their vendor, and are then the only connection.
+    Where the file has none to that vendor they are a connection of their own: what the file says of one vendor, its key
+    above all, is never given to another.
+    """
+    given: dict[str, Any] = {name: value for name in _OF_ONE if (value := getattr(env, name)) is not None}
+    named: dict[str, dict[str, Any]] = file.connections or {env.vendor or "local": {}}
+    if env.vendor is not None:
+        fitting = {name: each for name, each in named.items() if each.get("vendor", "local") == env.vendor}
+        if len(fitting) > 1 and env.api_key is None:
+            raise SettingsError(
+                f"{PREFIX}VENDOR: the file names {', '.join(fitting)} to {env.vendor}, and one is meant; "
+                f"set {PREFIX}API_KEY as well, or take the variable away"
+            )
+        named = fitting if len(fitting) == 1 else {env.vendor: {}}
+    elif given and len(named) > 1:
+        one = ", ".join(PREFIX + name.upper() for name in given)
+        raise SettingsError(f"{one} is for one connection and the file names several; set {PREFIX}VENDOR as well")
+    connections = tuple(_connection(name, each, given) for name, each in named.items())
+    if sum(each.vendor == "local" for each in connections) > 1:
+        raise SettingsError("several connections are local, which would be one CRM under several names")
+    return connections
+
+
+def _connection(name: str, of_file: Mapping[str, Any], of_environment: Mapping[str, Any]) -> Connection:
+    vendor: object = of_environment.get("vendor", of_file.get("vendor", "local"))
+    if isinstance(vendor, str) and vendor not in VENDORS:
+        raise SettingsError(f'"{vendor[:60]}" is no vendor; {choices(vendor, VENDORS)}')
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,31}", name):
-        raise SettingsError(f'"{name}" is no connection name; use up to 32 of a-z, 0-9, - and _')
-    wanted = dict(given)
-    if env.vendor:
-        wanted["vendor"] = env.vendor
-    if env.api_key:
-        wanted["api_key"] = env.api_key
-    elif isinstance(key := given.get("api_key"), str):
-        wanted["api_key"] = _read_key(key)
+        raise SettingsError(f'"{name[:60]}" is no connection name; use up to 32 of a-z, 0-9, - and _')
+    wanted = dict(of_file)
+    if "api_key" not in of_environment and isinstance(key := of_file.get("api_key"), str):
+        wanted["api_key"] = _read_key(key, f"connections.{name}.api_key")
     try:
-        return Connection(name=name, **dict(_Entry.model_validate(wanted)))
+        entry = _Entry.model_validate(wanted | dict(of_environment))
     except ValidationError as error:
-        raise SettingsError(_explain(error, _Entry, lambda where: f"connections.{name}.{where}")) from None
+        raise SettingsError(_explain(error, _Entry, lambda where: _shown_as(name, where, of_environment))) from None
+    if entry.vendor != "local" and entry.api_key is None:
+        raise SettingsError(f"the connection {name} ({entry.vendor}) has no key; give {PREFIX}API_KEY, or api_key")
+    key_from = _shown_as(name, "api_key", of_environment)
+    return Connection(name=name, key_from=key_from, minute=_minute(entry.base_url), **entry.model_dump(by_alias=True))
 
 
-def _read_key(reference: str) -> str:
+def _shown_as(name: str, where: str, of_environment: Mapping[str, Any]) -> str:
+    """Return what a setting of a connection is called, where it was given."""
+    return PREFIX + where.upper() if where in of_environment else f"connections.{name}.{where}"
+
+
+def _minute(base_url: str | None) -> float:
+    """Return how long a limit's minute is: a vendor's own is never shortened, that of an emulator of a test may be."""
+    name = f"{RESERVED}MINUTE"
+    given = os.environ.get(name, "")
+    if not given:
+        return MINUTE
+    if not re.fullmatch(r"\d{1,4}(\.\d{1,3})?", given, re.ASCII) or not float(given):
+        raise SettingsError(f"{name}: give seconds, as 0.5")
+    return float(given) if base_url and is_loopback(urlsplit(base_url).hostname or "") else MINUTE
+
+
+def _read_key(reference: str, where: str) -> str:
+    """Return the key that a reference leads to. Only what can't be a key is repeated in an error."""
     kind, _, rest = reference.partition(":")
     if kind == "env" and rest:
         if value := os.environ.get(rest):
             return value
-        raise SettingsError(f"api_key names the variable {rest}, which is not set")
+        variable = rest if re.fullmatch("[A-Z][A-Z0-9_]*", rest) else "a variable"
+        raise SettingsError(f"{where} names {variable}, which is not set")
     if kind == "file" and rest:
         try:
             return _expanded(Path(rest)).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError(f"api_key names a file that can't be read: {type(error).__name__}") from None
-    raise SettingsError('api_key is given as "env:NAME" or "file:PATH", so that no key stands in the file')
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{where} names a file that can't be read: {type(error).__name__}") from None
+    service, slash, user = rest.rpartition("/")
+    if kind == "keyring" and slash and service and user:
+        return _key_in_keyring(service, user, where)
+    raise SettingsError(
+        f'{where} is given as "env:NAME", "keyring:SERVICE/USER" or "file:PATH", so that no key stands in the file'
+    )
+
+
+def _key_in_keyring(service: str, user: str, where: str) -> str:
+    import keyring
+    from keyring.errors import KeyringError
+
+    try:
+        found = keyring.get_password(service, user)
+    # The latter ones come from the choice of a keyring by the environment or its own settings.
+    except (KeyringError, ImportError, AttributeError, RuntimeError, OSError, ValueError) as error:
+        raise SettingsError(f"{where} names a keyring that can't be read: {type(error).__name__}") from None
+    if not found:
+        raise SettingsError(
+            f"{where} names {service}/{user}, which the keyring does not have; "
+            f"store it with `keyring set {service} {user}`"
+        )
+    return found
 
 
 def _expanded(path: Path) -> Path:
@@ -283,9 +412,12 @@ def _explain(error: ValidationError, owner: type[BaseModel], name: Callable[[str
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         valid = re.findall("'([^']*)'", first.get("ctx", {})["expected"])
         return f'{where}: "{first["input"]}" is none of its values; {choices(first["input"], valid)}'
+    if first["type"] == "value_error":
+        return f"{where} {first['msg'].removeprefix('Value error, ')}"
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg'].removeprefix('Value error, ').lower()}"
+        return f"{where}: {first['msg'].lower()}"
     for part in first["loc"][:-1]:
         inner = owner.model_fields[str(part)].annotation
         owner = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else owner
-    return f"{where} is no setting; {choices(str(first['loc'][-1]), owner.model_fields)}"
+    valid = [field.alias or name for name, field in owner.model_fields.items()]
+    return f"{where} is no setting; {choices(str(first['loc'][-1]), valid)}"

@@ -19,9 +19,10 @@ KEY = "sk-canary-4711"
 def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(home: Path):
     settings = load()
 
-    assert (settings.connection.vendor, settings.connection.name) == ("local", "local")
+    assert (settings.connections[0].vendor, settings.connections[0].name) == ("local", "local")
     assert settings.data_dir == home / "data" / "crm-mcp"
-    assert settings.model_dump(exclude={"connection", "data_dir", "policy"}) == {
+    assert settings.model_dump(exclude={"connections", "data_dir", "policy"}) == {
+        "pace_file": home / "cache" / "crm-mcp" / "pace.sqlite3",
         "country": None,
         "sample": False,
         "smtp_url": None,
@@ -38,6 +39,7 @@ def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(
         "outward": "confirm",
         "destructive": "confirm",
         "tools": {},
+        "operations": {},
     }
 
 
@@ -70,7 +72,9 @@ def test_vendor_and_key_belong_to_the_connection(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("CRM_MCP_VENDOR", "local")
     monkeypatch.setenv("CRM_MCP_API_KEY", KEY)
 
-    assert load().connection.api_key == SecretStr(KEY)
+    [connection] = load().connections
+
+    assert (connection.vendor, connection.api_key) == ("local", SecretStr(KEY))
 
 
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch):
@@ -97,7 +101,7 @@ def test_paths_may_begin_with_the_home_directory_and_become_absolute(home: Path,
         ("CRM_MCP_READONLY", "CRM_MCP_READ_ONLY"),
         ("CRM_MCP_VENDER", "CRM_MCP_VENDOR"),
         ("CRM_MCP_DATADIR", "CRM_MCP_DATA_DIR"),
-        ("CRM_MCP_TESTING", "CRM_MCP_TOOLS"),
+        ("CRM_MCP_TESTING", "CRM_MCP_TEAM_ID"),
     ],
 )
 def test_an_unknown_variable_stops_the_start_with_the_nearest(monkeypatch: pytest.MonkeyPatch, name: str, nearest: str):
@@ -120,7 +124,7 @@ def test_the_variables_of_this_projects_tests_are_free(monkeypatch: pytest.Monke
     ("name", "value", "said"),
     [
         ("TOOLSETS", "leads,deal", 'CRM_MCP_TOOLSETS: "deal" is no toolset; valid: leads, activity'),
-        ("TOOLSETS", "vendor", 'CRM_MCP_TOOLSETS: "vendor" is no toolset; '),
+        ("TOOLSETS", "vendors", 'CRM_MCP_TOOLSETS: "vendors" is no toolset; '),
         ("TOOLS", "get_led", 'CRM_MCP_TOOLS: "get_led" is no tool; valid: search_leads'),
         ("EXCLUDE_TOOLS", "send_smss", 'CRM_MCP_EXCLUDE_TOOLS: "send_smss" is no tool; '),
         ("CONFIRM_FALLBACK", "approval", 'CRM_MCP_CONFIRM_FALLBACK: "approval" is none of its values; valid: token'),
@@ -152,6 +156,8 @@ def test_a_value_that_cannot_be_right_stops_the_start(
         ("TOOLS", "get_led", "get_lead"),
         ("EXCLUDE_TOOLS", "import_lead", "import_leads"),
         ("VENDOR", "locale", "local"),
+        ("VENDOR", "Dialsheet", "dialsheet"),
+        ("VENDOR", "sales pulse", "salespulse"),
     ],
 )
 def test_the_nearest_valid_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, nearest: str):
@@ -160,13 +166,13 @@ def test_the_nearest_valid_value_is_named(monkeypatch: pytest.MonkeyPatch, name:
     assert refusal().endswith(f'nearest: "{nearest}"')
 
 
-@pytest.mark.parametrize("vendor", ["dialsheet", "salessheet", "salespulse", "getsales", "x"])
-def test_a_vendor_that_this_version_has_not_is_refused_with_those_it_has(monkeypatch: pytest.MonkeyPatch, vendor: str):
+@pytest.mark.parametrize("vendor", ["hubspot", "x", "DIALSHEET", "a b"])
+def test_a_vendor_that_there_is_not_is_refused_with_those_there_are(monkeypatch: pytest.MonkeyPatch, vendor: str):
     monkeypatch.setenv("CRM_MCP_VENDOR", vendor)
 
     text = refusal()
 
-    assert text.startswith(f'"{vendor}" is no vendor; valid: local')
+    assert text.startswith(f'"{vendor}" is no vendor; valid: local, dialsheet, salessheet, salespulse, getsales')
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch):
@@ -177,7 +183,7 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch):
 
     for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())):
         assert KEY not in shown
-    assert KEY not in repr(vars(open_backend(settings)))
+    assert KEY not in repr(vars(open_backend(settings, settings.connections[0])))
 
 
 def test_a_secret_is_not_in_the_error_of_another_setting(monkeypatch: pytest.MonkeyPatch):

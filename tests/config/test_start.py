@@ -14,18 +14,23 @@ KEY = "sk-canary-4711"
 FILES = {
     "malformed.toml": "[policy",
     "two.toml": "[connections.work]\n[connections.home]\n",
+    "keyless.toml": '[connections.work]\nvendor = "dialsheet"\n',
     "tool.toml": '[policy.tools]\nimport_lead = "deny"\n',
     "key.toml": f'[connections.work]\napi_key = "{KEY}"\n',
 }
 WRONG = {
     "CRM_MCP_READONLY=1": 'CRM_MCP_READONLY is no setting; valid: .*; nearest: "CRM_MCP_READ_ONLY"',
-    "CRM_MCP_VENDOR=dialsheet": '"dialsheet" is no vendor; valid: local',
+    "CRM_MCP_VENDOR=dialshet": '"dialshet" is no vendor; valid: local, .*; nearest: "dialsheet"',
+    "CRM_MCP_VENDOR=dialsheet": "the connection dialsheet .dialsheet. has no key; give CRM_MCP_API_KEY, or api_key",
+    "CRM_MCP_BASE_URL=http://crm.example.com": "CRM_MCP_BASE_URL is http://, which would send the key in the clear",
+    "CRM_MCP_TEST_MINUTE=soon": "CRM_MCP_TEST_MINUTE: give seconds, as 0.5",
     "CRM_MCP_TOOLS=get_led": 'CRM_MCP_TOOLS: "get_led" is no tool; .*; nearest: "get_lead"',
     "CRM_MCP_CONFIRM_FALLBACK=approval": 'CRM_MCP_CONFIRM_FALLBACK: "approval" is none of its values; valid: token, d',
     "CRM_MCP_CONFIG=malformed.toml": "malformed.toml can't be read: ",
-    "CRM_MCP_CONFIG=two.toml": "this version serves one connection; the file names work, home",
+    "CRM_MCP_CONFIG=two.toml": "several connections are local, which would be one CRM under several names",
+    "CRM_MCP_CONFIG=keyless.toml": "the connection work .dialsheet. has no key; give CRM_MCP_API_KEY, or api_key",
     "CRM_MCP_CONFIG=tool.toml": 'policy.tools: "import_lead" is no tool; .*; nearest: "import_leads"',
-    "CRM_MCP_CONFIG=key.toml": 'api_key is given as "env:NAME" or "file:PATH"',
+    "CRM_MCP_CONFIG=key.toml": 'connections.work.api_key is given as "env:NAME", "keyring:SERVICE/USER" or "file:PATH"',
 }
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import sys
 
 import anyio
 
-from crm_mcp.config import Settings, load
+from crm_mcp.config import Settings, is_loopback, load
 from crm_mcp.errors import SettingsError
 
 
@@ -71,11 +70,7 @@ def _loopback(address: str) -> tuple[str, int]:
     host = host.strip("[]")
     if not colon or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise SettingsError(f'"{address}" is no address; give HOST:PORT, as 127.0.0.1:8000')
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not is_loopback(host):
         raise SettingsError(
             f"{host} is not a loopback address; this version has no callers to tell apart, so it serves this machine "
             "alone: use 127.0.0.1, ::1 or localhost"
