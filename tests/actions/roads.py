@@ -65,7 +65,7 @@ class Road:
         self.clock = Clock()
         self.crm = Local(folder)
         self.store = Store(folder, clock=self.clock)
-        self.desk = Desk(settings, self.crm, self.store, Policy(settings.policy), self._made)
+        self.desk = Desk(settings, settings.connections[0], self.crm, self.store, Policy(settings.policy), self._made)
         self.lead = Lead(id="")
 
     def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Job:

@@ -11,6 +11,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .talk import ERAS, YES, Era, Talk, talking
+from .vendors import Vendor, begun_anew, connected
 
 
 class Start(Protocol):
@@ -26,6 +27,12 @@ class Start(Protocol):
         name: str = "tests",
         settings: Mapping[str, str] | None = None,
     ) -> Talk: ...
+
+
+class Shop(Protocol):
+    """Gives the client of a vendor's server, which is started once, and its emulator as it is at first."""
+
+    def __call__(self, name: str, era: Era = "modern", /, *, asked: bool = True) -> Vendor: ...
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +89,17 @@ def start(portal: BlockingPortal, tmp_path: Path) -> Generator[Start]:
             )
 
         yield started
+
+
+@pytest.fixture(scope="session")
+def shop(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Shop]:
+    with ExitStack() as stack:
+        open_now: dict[tuple[str, Era, bool], Vendor] = {}
+
+        def opened(name: str, era: Era = "modern", /, *, asked: bool = True) -> Vendor:
+            if (name, era, asked) not in open_now:
+                folder = tmp_path_factory.mktemp(name)
+                open_now[name, era, asked] = stack.enter_context(connected(portal, folder, name, era, asked=asked))
+            return begun_anew(open_now[name, era, asked])
+
+        yield opened

@@ -70,6 +70,8 @@ class Talk:
     folder: Path
     user: User
     portal: BlockingPortal
+    crm: str = "local"
+    """The connection."""
 
     def run(self, function: Callable[..., Awaitable[R]], *arguments: Any) -> R:
         """Run a coroutine function in the client's loop."""
@@ -87,7 +89,7 @@ class Talk:
         result = self.call(tool, **arguments)
         assert not result.is_error, text_in(result)
         structured: dict[str, Any] = result.structured_content
-        assert structured["crm"] == "local"
+        assert structured["crm"] == self.crm
         return structured
 
     def refused(self, tool: str, /, **arguments: Any) -> str:
@@ -154,6 +156,7 @@ def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict
     return {
         **kept,
         "XDG_CONFIG_HOME": str(folder),
+        "XDG_CACHE_HOME": str(folder),
         "CRM_MCP_DATA_DIR": str(folder),
         "CRM_MCP_SAMPLE": "true",
         **ours,
@@ -184,4 +187,4 @@ def talking(
         )
         with portal.wrap_async_context_manager(client):
             assert client.protocol_version == VERSIONS[era]
-            yield Talk(client, era, folder, user, portal)
+            yield Talk(client, era, folder, user, portal, (settings or {}).get("vendor", "local"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
+from crm_mcp.backends.local import Local
 from crm_mcp.config import load
 from crm_mcp.server.app import Application
 from crm_mcp.server.tools import TOOLS
@@ -21,7 +22,12 @@ COMMON = {"list_actions", "list_options"}
 
 
 def of(*toolsets: str) -> set[str]:
-    return {each.name for each in TOOLS if each.toolset in toolsets}
+    """Return the tools of these toolsets that the embedded CRM can serve."""
+    return {
+        each.name
+        for each in TOOLS
+        if each.toolset in toolsets and all(issubclass(Local, capability) for capability in each.needs)
+    }
 
 
 def test_read_only_serves_reading_tools_alone(start: Start) -> None:

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -210,3 +210,27 @@ async def test_a_reader_misses_nothing_while_processes_write(store: Store, folde
     assert sorted(seen) == sorted(itertools.chain(*written))
     for ids in written:
         assert [each for each in seen if each in set(ids)] == ids
+
+
+async def test_actions_and_changes_of_one_connection_or_of_a_lead_in_each(store: Store) -> None:
+    ids: list[str] = []
+    for connection, lead in (("work", "1"), ("home", "1"), ("work", "2"), ("home", "2"), ("gone", "1")):
+        action = await store.begin(asked(connection=connection, lead=lead), "policy")
+        await store.settle(action.id, "done", touched=(("lead", lead),))
+        ids.append(action.id)
+
+    async def listed(lead: str | dict[str, str] | None, connection: str | None = None) -> list[int]:
+        rows, _ = await store.list_actions(
+            caller=None, status=None, lead=lead, connection=connection, after=None, limit=9
+        )
+        return [ids.index(row.id) for row in rows]
+
+    assert await listed(None, "work") == [2, 0]
+    assert await listed("1") == [4, 1, 0]
+    assert await listed({"work": "1", "home": "2"}) == [3, 0]
+    assert await listed({"work": "1", "home": "2"}, "home") == [3]
+    assert await listed({}) == []
+    changed, _, _ = await store.changes(
+        since=datetime.min.replace(tzinfo=UTC), kinds=(), after=None, limit=9, connection="home"
+    )
+    assert [ids.index(row.id) for row in changed] == [1, 3]

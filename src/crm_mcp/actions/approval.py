@@ -79,6 +79,10 @@ class Question:
 
 
 SUMMARY_TEXT = 500
+# Zero-width joiners stay: scripts and emoji are written with them.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
 Answer = Literal["yes", "no", "dismissed", "silence"]
 
 
@@ -121,14 +125,20 @@ def digest(tool: str, connection: str, arguments: Mapping[str, Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text with white space normalised, as summaries are compared."""
-    return re.sub(r"\s+", " ", text).strip()
+    """Return text as it is shown and as summaries are compared: white space normalised, and without the characters
+    that are not seen but change what is: controls, marks that turn the direction of what follows, tags."""
+    return re.sub(r"\s+", " ", _UNSEEN.sub("", text)).strip()
+
+
+def bare(text: str) -> str:
+    """Return a text from a record for a place without quotation marks, as an address: it can't begin any of its own."""
+    return plain(text).replace('"', "'")
 
 
 def quoted(text: str) -> str:
     """Return a text for a summary: up to 500 characters whole, else its first 200 and its length."""
     # Quotation marks inside become apostrophes: what is quoted can't end its own quotation and go on as something else.
-    one_line = plain(text).replace('"', "'")
+    one_line = bare(text)
     if len(one_line) <= SUMMARY_TEXT:
         return f'"{one_line}"'
     return f'"{one_line[:200]}" ... ({len(text)} characters in all)'
@@ -144,9 +154,9 @@ def said(value: Any) -> str:
         return ", ".join(said(each) for each in cast("list[Any]", value))
     if isinstance(value, dict):
         return ", ".join(f"{name}: {said(each)}" for name, each in cast("dict[str, Any]", value).items())
-    return f'"{plain(value)}"' if isinstance(value, str) else str(value)
+    return f'"{bare(value)}"' if isinstance(value, str) else str(value)
 
 
 def named(kind: RecordKind, record: str, label: str) -> str:
     """Return how a record is called in a summary."""
-    return f"{kind} {label} ({record})" if label != record else f"{kind} {record}"
+    return f"{kind} {bare(label)} ({record})" if label != record else f"{kind} {record}"

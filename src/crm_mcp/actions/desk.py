@@ -27,7 +27,7 @@ from crm_mcp.actions.approval import (
 )
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
-from crm_mcp.config import Settings
+from crm_mcp.config import Connection, Settings
 from crm_mcp.errors import (
     Ambiguous,
     Conflict,
@@ -36,11 +36,25 @@ from crm_mcp.errors import (
     Internal,
     InvalidArgument,
     NotFound,
+    OutcomeUnknown,
     TimedOut,
     Unsupported,
     choices,
 )
-from crm_mcp.model import Channel, Lead, Option, Sequence, StageOwner, email_address, fold, phone_number, rfc3339
+from crm_mcp.model import (
+    Channel,
+    Deal,
+    DealFilter,
+    Lead,
+    Option,
+    Sequence,
+    Slice,
+    StageOwner,
+    email_address,
+    fold,
+    phone_number,
+    rfc3339,
+)
 from crm_mcp.store import Action, NewAction, Status, Store
 
 C = TypeVar("C")
@@ -87,21 +101,22 @@ class Desk:
     def __init__(
         self,
         settings: Settings,
+        connection: Connection,
         backend: Backend,
         store: Store,
         policy: Policy,
         jobs: Callable[[Desk, str, Mapping[str, Any], Client], Job],
     ) -> None:
         self.settings = settings
+        self.defaults = connection.defaults
+        self.connection = connection.name
+        """The name of the connection."""
         self.backend = backend
         self.store = store
         self.policy = policy
+        self.root = f"crm://{connection.name}" if len(settings.connections) > 1 else "crm:/"
+        """What the addresses of this connection's resources begin with."""
         self._jobs = jobs
-
-    @property
-    def connection(self) -> str:
-        """The name of the connection."""
-        return self.settings.connection.name
 
     def crm(self, capability: type[C]) -> C:
         """Return the CRM as one that has this capability.
@@ -162,19 +177,35 @@ class Desk:
         return [each for each in options if of is None or each.of == of]
 
     async def stage(self, name: str, of: StageOwner | None = None) -> Option:
-        """Return the stage with this id or name; case and accents do not matter."""
+        """Return the stage with this id or name; case and accents do not matter.
+
+        Where the CRM can't list its stages, another name is taken as it is, and the CRM judges it.
+        """
         stages = await self.stages(of)
         if found := meant(stages, name):
             return found
+        if "stages" in self.crm(ListsOptions).open_kinds:
+            return Option(id=name, name=name, of=of)
         raise InvalidArgument(f'there is no stage "{name}"', choices(name, [each.name for each in stages]))
+
+    async def open_deals(self, lead: str) -> list[Deal]:
+        """Return a lead's deals that are neither won nor lost, at most 20."""
+        crm = self.crm(ReadsDeals)
+        wanted = DealFilter(lead=lead, status="open" if "status" in crm.deal_filters else None)
+        page = await crm.list_deals(wanted, Slice(limit=20))
+        return [each for each in page.items if each.status in ("open", None)]
 
     async def blocked(self, lead: Lead, channel: Channel) -> str | None:
         """Return why this lead must not be contacted on this channel, else None."""
-        address = lead.email if channel == "email" else lead.phone
+        address = lead.address(channel)
         reason = (await self.store.blocked({channel: address})).get(channel) if address else None
         if reason is None and channel not in (lead.do_not_contact or ()):
             return None
         return f"do-not-contact: {lead.label} must not be reached by {channel}" + (f" ({reason})" if reason else "")
+
+    def shows(self, tool: str, effect: Effect) -> bool:
+        """Whether a call of this tool is shown to somebody, instead of or before being done."""
+        return self.settings.dry_run or self.policy.verdict(tool, effect) == "confirm"
 
     # Acting
 
@@ -184,9 +215,8 @@ class Desk:
         Raises:
             CrmError: nothing was tried: an argument is wrong, a record is missing, or the policy denies it.
         """
-        verdict = self.policy.verdict(job.tool, job.effect)
         dry = job.dry_run or self.settings.dry_run
-        preview = await self._preview(job, whole=dry or verdict == "confirm")
+        preview = await self._preview(job, whole=job.dry_run or self.shows(job.tool, job.effect))
         verdict = self.policy.strictest(job.tool, preview.effect or job.effect, preview.also)
         if verdict == "deny":
             raise Forbidden(f"the policy denies {job.tool}", "a person can change [policy] in the settings file")
@@ -335,7 +365,7 @@ class Desk:
         result = await self._settled(
             row,
             "done",
-            summary=done.summary,
+            summary=plain(done.summary),
             result=dict(done.fields),
             undo=dict(done.undo) if done.undo else None,
             lead=done.lead,
@@ -362,7 +392,7 @@ class Desk:
             return shown(happened)
 
     async def _failed(self, row: Action, error: CrmError) -> dict[str, Any]:
-        if isinstance(error, TimedOut) and error.wrote is None:
+        if isinstance(error, OutcomeUnknown | TimedOut) and error.wrote is None:
             return await self._settled(row, "unknown", reason=f"{error}; it may have happened")
         if error.wrote or (error.wrote is None and error.code not in NOTHING_WRITTEN):
             wrote = "it is not known whether anything was written" if error.wrote is None else "a part was written"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from crm_mcp.actions.approval import SUMMARY_TEXT, Preview, plain, quoted
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+from crm_mcp.actions.approval import SUMMARY_TEXT, Preview, bare, plain, quoted
 from crm_mcp.actions.desk import Desk
-from crm_mcp.backends.base import SendsEmail
+from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Lead, Mailbox, fold
+from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold
+
+S = TypeVar("S", Mailbox, Sender)
+_E164 = re.compile(r"\+[1-9]\d{6,14}")
 
 _GSM = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§"
@@ -29,14 +36,14 @@ def segments(text: str) -> tuple[int, str]:
 async def preview_sms(desk: Desk, lead: Lead, message: str) -> Preview:
     """Say who would get which text, on which number, in how many segments."""
     count, alphabet = segments(message)
-    to = lead.phone or "no number on file"
+    to = bare(lead.phone or "no number on file")
     return Preview(
         summary=f"SMS to {to}, {quoted(lead.label)} ({lead.id}): {quoted(message)}",
         details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone{_whole(message)}",
         facts={"name": lead.label, "phone": lead.phone},
         lead=lead.id,
         lead_read=lead,
-        blocked=await desk.blocked(lead, "sms") if lead.phone else "no address on file: the lead has no phone number",
+        blocked=await _no_number(desk, lead, "sms"),
     )
 
 
@@ -44,10 +51,10 @@ async def preview_email(
     desk: Desk, lead: Lead, mailbox: Mailbox, subject: str, body: str, reply_to: str | None
 ) -> Preview:
     """Say who would get which mail, from which mailbox."""
-    to = lead.email or "no address on file"
+    to = bare(lead.email or "no address on file")
     answers = f", replies to {reply_to}" if reply_to else ""
     return Preview(
-        summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {mailbox.address}{answers}, "
+        summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers}, "
         f"subject {quoted(subject)}: {quoted(body)}",
         details=f"can't be undone{_whole(body)}",
         facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address},
@@ -57,6 +64,45 @@ async def preview_email(
         if lead.email
         else "no address on file: the lead has no e-mail address",
     )
+
+
+async def preview_linkedin(desk: Desk, lead: Lead, sender: Sender, message: str) -> Preview:
+    """Say who would get which LinkedIn message, at which profile, from whom."""
+    to = lead.address("linkedin")
+    return Preview(
+        summary=f"LinkedIn message to {bare(to or 'no profile on file')}, {quoted(lead.label)} ({lead.id}) "
+        f"from {quoted(sender.name)}: {quoted(message)}",
+        details=f"can't be undone{_whole(message)}",
+        facts={"name": lead.label, "linkedin": to, "sender": sender.id},
+        lead=lead.id,
+        lead_read=lead,
+        blocked=await desk.blocked(lead, "linkedin") if to else "no address on file: the lead has no LinkedIn profile",
+    )
+
+
+async def preview_call(desk: Desk, lead: Lead) -> Preview:
+    """Say whose telephone would ring."""
+    return Preview(
+        summary=f"Call {bare(lead.phone or 'no number on file')}, {quoted(lead.label)} ({lead.id}), now",
+        details="it rings at once; can't be undone",
+        facts={"name": lead.label, "phone": lead.phone},
+        lead=lead.id,
+        lead_read=lead,
+        blocked=await _no_number(desk, lead, "call"),
+    )
+
+
+async def _no_number(desk: Desk, lead: Lead, channel: Channel) -> str | None:
+    """Return why this lead's number must not be used, else None."""
+    if not lead.phone:
+        return "no address on file: the lead has no phone number"
+    if not _E164.fullmatch(lead.phone):
+        # Do-not-contact is kept by the number: one that can't be compared can't be looked up there.
+        return (
+            f"no address on file: {bare(lead.phone)} is no international number; set CRM_MCP_COUNTRY, or correct it "
+            "to one such as +14155550123"
+        )
+    return await desk.blocked(lead, channel)
 
 
 def _whole(text: str) -> str:
@@ -71,14 +117,30 @@ async def choose_mailbox(desk: Desk, wanted: str | None) -> Mailbox:
         InvalidArgument: it does not exist, or there are several and none is the default; they are listed.
     """
     mailboxes = await desk.crm(SendsEmail).mailboxes()
-    listed = [each.address for each in mailboxes]
-    wanted = wanted or desk.settings.connection.defaults.mailbox
+    return _chosen("mailbox", [(each.address, each) for each in mailboxes], wanted or desk.defaults.mailbox)
+
+
+async def choose_sender(desk: Desk, wanted: str | None) -> Sender:
+    """Return the sender profile with this id or name; without one, the only or the default one.
+
+    Raises:
+        InvalidArgument: it does not exist, or there are several and none is the default; they are listed.
+    """
+    senders = await desk.crm(SendsLinkedIn).senders()
+    return _chosen("sender", [(each.name, each) for each in senders], wanted or desk.defaults.sender)
+
+
+def _chosen(what: str, known: Sequence[tuple[str, S]], wanted: str | None) -> S:
+    names = [name for name, _ in known]
     if wanted is None:
-        for each in mailboxes:
-            if each.default or len(mailboxes) == 1:
+        for _, each in known:
+            if each.default or len(known) == 1:
                 return each
-        raise InvalidArgument("mailbox is missing, and there are several", f"valid: {', '.join(listed) or 'none'}")
-    for each in mailboxes:
-        if each.id == wanted or fold(each.address) == fold(wanted):
-            return each
-    raise InvalidArgument(f'there is no mailbox "{wanted}"', choices(wanted, listed))
+        raise InvalidArgument(f"{what} is missing, and there are several", f"valid: {', '.join(names) or 'none'}")
+    found = [each for _, each in known if each.id == wanted]
+    found = found or [each for name, each in known if fold(name) == fold(wanted)]
+    if len(found) > 1:
+        raise InvalidArgument(f'"{wanted}" fits several', f"give an id: {', '.join(each.id for each in found)}")
+    if not found:
+        raise InvalidArgument(f'there is no {what} "{wanted}"', choices(wanted, names))
+    return found[0]

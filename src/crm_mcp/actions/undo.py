@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from crm_mcp.actions.approval import Done, Preview, named, said
 from crm_mcp.actions.desk import Desk
 from crm_mcp.backends.base import KeepsTasks, MovesDeals, MovesLeads, ReadsDeals, TagsLeads, WritesDeals, WritesLeads
@@ -55,7 +57,7 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         Conflict: it isn't done, or the record has changed since; both values are named.
     """
     row = await desk.store.get(action_id)
-    if row is None or row.caller != caller:
+    if row is None or row.caller != caller or row.connection != desk.connection:
         raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
     if row.status != "done":
         raise Conflict(f"action {action_id} is {row.status}, not done", "only what was done can be undone")
@@ -138,13 +140,22 @@ async def _task(desk: Desk, record: str) -> Task:
 
 
 async def _write_lead(desk: Desk, record: str, values: Values) -> None:
-    clear = tuple(name for name, value in values.items() if value is None)
-    given = {name: value for name, value in values.items() if value is not None}
-    if "custom_fields" in given:
-        # A field that the action added is not in the values before; it goes with the rest, and those come back whole.
-        present = (await _lead(desk, record)).custom_fields or {}
-        given["custom_fields"] = {**dict.fromkeys(present), **given["custom_fields"]}
-    await desk.crm(WritesLeads).update_lead(record, LeadUpdate(clear=clear, **given))
+    fields = {name: value for name, value in values.items() if name != "custom_fields"}
+    clear = tuple(name for name, value in fields.items() if value is None)
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "custom_fields" in values:
+        # Only those that differ: some of what a vendor shows beside our fields can't be written.
+        before: dict[str, Any] = values["custom_fields"] or {}
+        present = (await desk.lead(record)).custom_fields or {}
+        given["custom_fields"] = {
+            name: before.get(name) for name in {**present, **before} if present.get(name) != before.get(name)
+        }
+    try:
+        change = LeadUpdate(clear=clear, **given)
+    except ValidationError as error:
+        fields_of_it = ", ".join(str(each["loc"][0]) for each in error.errors())
+        raise Unsupported(f"the values before can't be written back: {fields_of_it}", "write others by hand") from None
+    await desk.crm(WritesLeads).update_lead(record, change)
 
 
 async def _write_tags(desk: Desk, record: str, values: Values) -> None:

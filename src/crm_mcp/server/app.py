@@ -17,10 +17,12 @@ from crm_mcp import __version__
 from crm_mcp.actions.desk import Desk, Job
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
+from crm_mcp.backends.base import HasOperations
 from crm_mcp.config import TOOLSETS, Settings
-from crm_mcp.errors import CrmError, Forbidden, SettingsError, choices
+from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
 from crm_mcp.server.callers import Caller, MustAsk
+from crm_mcp.server.federation import ask_all
 from crm_mcp.server.show import capped, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
@@ -39,6 +41,10 @@ INSTRUCTIONS = (
 )
 
 
+BY_ACTION = ("confirm_action", "undo_action")
+"""Tools that name an action, and with it the connection that it belongs to."""
+
+
 class Application:
     """One server on one set of settings. Nothing is opened before the first call needs it."""
 
@@ -54,7 +60,14 @@ class Application:
             for name in given:
                 if name not in names:
                     raise SettingsError(f'CRM_MCP_{setting}: "{name}" is no tool; {choices(name, names)}')
-        self.desk = Desk(settings, open_backend(settings), open_store(settings.data_dir), self.policy, self._job)
+        self.store = open_store(settings.data_dir)
+        self.desks = {
+            each.name: Desk(settings, each, open_backend(settings, each), self.store, self.policy, self._job)
+            for each in settings.connections
+        }
+        if settings.policy.operations:  # only then are catalogues read: start-up counts
+            backends = [each.backend for each in self.desks.values()]
+            self.policy.check_operations([each.catalog for each in backends if isinstance(each, HasOperations)])
         self.tools = {each.name: each for each in self._served()}
         self.server: Server[None] = Server(
             "crm-mcp",
@@ -82,8 +95,9 @@ class Application:
 
     async def aclose(self) -> None:
         """Let go of what is open."""
-        await self.desk.backend.aclose()
-        await self.desk.store.aclose()
+        for desk in self.desks.values():
+            await desk.backend.aclose()
+        await self.store.aclose()
 
     def _served(self) -> list[Tool]:
         served = [each for each in TOOLS if not each.direct and self._wanted(each)]
@@ -105,7 +119,7 @@ class Application:
             (tool.name in chosen.tools or tool.toolset in toolsets or (tool.always and bool(toolsets)))
             and (tool.effect is Effect.READ or not chosen.read_only)
             and self._allowed(tool)
-            and tool.served_by(self.desk.backend)
+            and any(tool.served_by(desk.backend) for desk in self.desks.values())
         )
 
     def _may_confirm(self, tool: Tool) -> bool:
@@ -118,14 +132,59 @@ class Application:
         found = self.tools.get(name)
         if found:
             return found
-        if name in {each.name for each in TOOLS}:
-            raise Forbidden(f"{name} is not served with these settings or by this CRM", "see crm_status")
+        if known := next((each for each in TOOLS if each.name == name), None):
+            if not any(known.served_by(desk.backend) for desk in self.desks.values()):
+                vendors = " and ".join(dict.fromkeys(desk.backend.vendor for desk in self.desks.values()))
+                raise Unsupported(f"{vendors} can't do {name}", "see crm_status for what it can do")
+            raise Forbidden(f"{name} is not served with these settings", "see crm_status")
         raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {name[:80]}; {choices(name[:80], self.tools)}")
+
+    # Which connection
+
+    def takes_crm(self, tool: Tool) -> bool:
+        """Whether a tool has the parameter `crm`: with several connections all have, but those that name an action."""
+        return len(self.desks) > 1 and tool.name not in BY_ACTION
+
+    async def _meant(self, tool: Tool, arguments: dict[str, Any]) -> list[Desk]:
+        """Return the desks that a call is for, and take `crm` out of its arguments."""
+        if tool.name in BY_ACTION and len(self.desks) > 1:
+            row = await self.store.get(str(arguments.get("action_id", "")))
+            return [self.desks.get(row.connection if row else "", next(iter(self.desks.values())))]
+        if not self.takes_crm(tool):
+            return list(self.desks.values())
+        named = arguments.pop("crm", None)
+        if named is None and tool.across:
+            return list(self.desks.values())
+        if named is None:
+            raise InvalidArgument("crm is missing: which connection?", f"valid: {', '.join(self.desks)}")
+        if not isinstance(named, str) or named not in self.desks:
+            raise InvalidArgument(f'there is no connection "{str(named)[:60]}"', choices(str(named)[:60], self.desks))
+        desk = self.desks[named]
+        if not tool.served_by(desk.backend):
+            able = [name for name, each in self.desks.items() if tool.served_by(each.backend)]
+            raise Unsupported(f"{named} ({desk.backend.vendor}) can't do {tool.name}", f"it can in {', '.join(able)}")
+        return [desk]
 
     # Tools
 
     async def _list_tools(self, _ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        return types.ListToolsResult(tools=[described(each) for each in self.tools.values()])
+        return types.ListToolsResult(tools=[self.described(each) for each in self.tools.values()])
+
+    def described(self, tool: Tool) -> types.Tool:
+        """Return a tool as the protocol lists it."""
+        schema = dict(tool.schema)
+        if self.takes_crm(tool):
+            about = "default all" if tool.across else "which connection"
+            crm = {"type": "string", "enum": list(self.desks), "description": about}
+            schema["properties"] = {**schema["properties"], "crm": crm}
+            if not tool.across:
+                schema["required"] = [*schema.get("required", ()), "crm"]
+        return types.Tool(
+            name=tool.name,
+            description=tool.description,
+            input_schema=schema,
+            annotations=types.ToolAnnotations.model_validate(tool.annotations),
+        )
 
     async def _call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
@@ -133,11 +192,14 @@ class Application:
         try:
             tool = self._tool(params.name)
             client = Caller(ctx, params, self.fallback)
-            arguments = params.arguments or {}
-            if tool.effect is Effect.READ or tool.direct:
-                answer = await tool.run(**tool.given(tool.check(arguments), self.desk, client))
+            arguments = dict(params.arguments or {})
+            desks = await self._meant(tool, arguments)
+            if tool.effect is not Effect.READ and not tool.direct:
+                answer = await desks[0].act(tool.job(desks[0], arguments, client), client)
+            elif len(desks) == 1 or tool.looks_at_all:
+                answer = await tool.run(**tool.given(tool.check(arguments), desks, client))
             else:
-                answer = await self.desk.act(tool.job(self.desk, arguments, client), client)
+                answer = await ask_all(tool, arguments, desks, client)
         except MustAsk as question:
             return question.result
         except CrmError as error:
@@ -149,62 +211,60 @@ class Application:
         except Exception:
             log.exception("%s failed", params.name)
             return failed("internal: the program failed; its log on stderr says why")
-        return self._answer(answer)
-
-    def _answer(self, answer: dict[str, Any]) -> types.CallToolResult:
-        structured = capped({"crm": self.desk.connection, **answer}, rest_of(answer))
-        if answer.get("status") == "failed":
-            return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
-        return types.CallToolResult(
-            content=[types.TextContent(text=text_of(structured))], structured_content=structured
-        )
+        return _answer(answer, desks)
 
     # Resources, prompts, completions
 
     async def _list_resources(self, _ctx: Context, _params: object) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=resources.listed(self.desk))
+        return types.ListResourcesResult(resources=resources.listed(self.desks))
 
     async def _list_templates(self, _ctx: Context, _params: object) -> types.ListResourceTemplatesResult:
-        return types.ListResourceTemplatesResult(resource_templates=resources.templates(self.desk))
+        return types.ListResourceTemplatesResult(resource_templates=resources.templates(self.desks))
 
     async def _read_resource(self, _ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         try:
-            text = await resources.read(self.desk, str(params.uri))
+            text = await resources.read(self.desks, str(params.uri))
         except CrmError as error:
             raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error}", {"uri": str(params.uri)}) from None
         content = types.TextResourceContents(uri=params.uri, mime_type="text/markdown", text=text)
         return types.ReadResourceResult(contents=[content])
 
     async def _list_prompts(self, _ctx: Context, _params: object) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed())
+        return types.ListPromptsResult(prompts=prompts.listed(self.desks))
 
     async def _get_prompt(self, _ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
-            return await prompts.get(self.desk, params.name, params.arguments or {})
+            return await prompts.get(self.desks, params.name, params.arguments or {})
         except CrmError as error:
             raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error}") from None
 
     async def _complete(self, _ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-        values = await resources.complete(self.desk, params.argument.name, params.argument.value)
+        uri = params.ref.uri if isinstance(params.ref, types.ResourceTemplateReference) else ""
+        given = dict(params.context.arguments or {}) if params.context else {}
+        try:
+            values = await resources.complete(self.desks, uri, given, params.argument.name, params.argument.value)
+        except CrmError as error:
+            # Who types is not stopped by a CRM that does not answer, or has no calls left for guesses.
+            log.info("no completion: %s", error)
+            values = []
         return types.CompleteResult(completion=types.Completion(values=values[:100], total=len(values)))
 
 
-def described(tool: Tool) -> types.Tool:
-    """Return a tool as the protocol lists it."""
-    return types.Tool(
-        name=tool.name,
-        description=tool.description,
-        input_schema=tool.schema,
-        annotations=types.ToolAnnotations.model_validate(tool.annotations),
-    )
+def _answer(answer: dict[str, Any], desks: list[Desk]) -> types.CallToolResult:
+    # Where several were asked, each row says whose it is.
+    of = {"crm": desks[0].connection} if len(desks) == 1 else {}
+    structured = capped({**of, **answer}, rest_of(answer, desks[0].root))
+    if answer.get("status") == "failed":
+        return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
+    return types.CallToolResult(content=[types.TextContent(text=text_of(structured))], structured_content=structured)
 
 
-def rest_of(answer: dict[str, Any]) -> str:
+def rest_of(answer: dict[str, Any], root: str) -> str:
     """Return where the rest of an answer is found when it has to be cut."""
     if action := answer.get("action_id"):
         return f"read crm://actions/{action}"
     lead = answer.get("lead", {}).get("id") or answer.get("call", {}).get("lead_id")
-    return f"read crm://leads/{lead} or crm://leads/{lead}/activity" if lead else "too long to be shown"
+    return f"read {root}/leads/{lead} or {root}/leads/{lead}/activity" if lead else "too long to be shown"
 
 
 def failed(line: str, structured: dict[str, Any] | None = None) -> types.CallToolResult:

@@ -6,14 +6,14 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from crm_mcp.actions.desk import Desk
 from crm_mcp.config import sealing_key
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Page, Record, Slice
-from crm_mcp.server.show import fits
+from crm_mcp.server.show import MOST, fits, size
 
 R = TypeVar("R", bound=Record)
 _SEAL = 12
@@ -71,13 +71,22 @@ async def listed(
     return await fitted(limit, build)
 
 
+def only_connection(desks: Sequence[Desk]) -> str | None:
+    """Return the connection that is meant where several are configured and one was named; else None."""
+    chosen = desks[0]
+    return chosen.connection if len(desks) < len(chosen.settings.connections) else None
+
+
 async def fitted(limit: int, build: Callable[[int], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """Return what `build` makes of as many rows, up to `limit`, as a result has room for."""
+    """Return what `build` makes of as many rows, up to `limit`, as a result has room for.
+
+    Each try may cost calls of a vendor's limit, so that the next one is sized by what did not fit.
+    """
     while True:
         result = await build(limit)
         if limit == 1 or fits(result):
             return result
-        limit = max(1, limit * 2 // 3)
+        limit = max(1, min(limit * 2 // 3, int(limit * 0.95 * MOST / size(result))))
 
 
 def _mac(desk: Desk, query: Mapping[str, Any], body: bytes) -> bytes:

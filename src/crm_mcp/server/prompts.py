@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 import mcp_types as types
 
-from crm_mcp.actions.desk import Desk
 from crm_mcp.errors import InvalidArgument, NotFound, choices
-from crm_mcp.server.resources import activity_page, lead_page
+from crm_mcp.server.resources import Desks, activity_page, lead_page
 
 FOLLOW_UP = """\
 Follow up with {label} ({id}).
@@ -56,19 +55,24 @@ PROMPTS = (
 )
 
 
-def listed() -> list[types.Prompt]:
-    """Return the prompts."""
-    return list(PROMPTS)
+CRM = types.PromptArgument(name="crm", description="which connection", required=True)
 
 
-async def get(desk: Desk, name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
+def listed(desks: Desks) -> list[types.Prompt]:
+    """Return the prompts; with several connections each takes the name of one."""
+    if len(desks) == 1:
+        return list(PROMPTS)
+    return [each.model_copy(update={"arguments": [*(each.arguments or ()), CRM]}) for each in PROMPTS]
+
+
+async def get(desks: Desks, name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
     """Return a prompt, filled in.
 
     Raises:
         NotFound: there is no such prompt or lead.
         InvalidArgument: an argument is missing or unknown.
     """
-    prompt = next((each for each in PROMPTS if each.name == name), None)
+    prompt = next((each for each in listed(desks) if each.name == name), None)
     if prompt is None:
         raise NotFound(f'there is no prompt "{name[:60]}"', choices(name[:60], [each.name for each in PROMPTS]))
     valid = {each.name: bool(each.required) for each in prompt.arguments or ()}
@@ -78,6 +82,10 @@ async def get(desk: Desk, name: str, arguments: Mapping[str, str]) -> types.GetP
     for argument, required in valid.items():
         if required and not arguments.get(argument):
             raise InvalidArgument(f"{argument} is missing", f"{name} takes {', '.join(valid)}")
+    crm = arguments.get("crm", next(iter(desks)))
+    if crm not in desks:
+        raise InvalidArgument(f'there is no connection "{crm[:60]}"', choices(crm[:60], desks))
+    desk = desks[crm]
     lead = await desk.lead(arguments["lead"])
     if name == "log_call":
         text = LOG_CALL.format(label=lead.label, id=lead.id, notes=arguments["notes"])

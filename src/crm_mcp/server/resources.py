@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import mcp_types as types
 
 from crm_mcp.actions.desk import Desk, shown
-from crm_mcp.backends.base import FindsLeads, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
-from crm_mcp.errors import NotFound
-from crm_mcp.model import Activity, DealFilter, LeadFilter, Slice, rfc3339
+from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
+from crm_mcp.errors import CrmError, NotFound, Unsupported
+from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
 from crm_mcp.server.show import text_of
 
 MARKDOWN = "text/markdown"
@@ -20,6 +20,8 @@ MOST = 100_000
 """Characters of a resource: far more than a tool's result, because the user chose to attach it."""
 
 Reader = Callable[..., Awaitable[str]]
+Desks = Mapping[str, Desk]
+"""The desk of each connection, by its name."""
 
 
 async def lead_page(desk: Desk, lead: str) -> str:
@@ -29,11 +31,10 @@ async def lead_page(desk: Desk, lead: str) -> str:
     page = f"# {found.label}\n\n{fields}\n"
     if not isinstance(desk.backend, ReadsDeals):
         return page
-    deals = await desk.backend.list_deals(DealFilter(lead=found.id, status="open"), Slice(limit=20))
     listed_deals = "\n".join(
         f"- {each.name} ({each.id}): {each.stage}"
         + (f", {each.value:,.0f} {each.currency or ''}" if each.value else "")
-        for each in deals.items
+        for each in await desk.open_deals(found.id)
     )
     return f"{page}\n## Open deals\n\n{listed_deals or 'none'}\n"
 
@@ -88,7 +89,10 @@ async def pipeline_page(desk: Desk) -> str:
     crm = desk.crm(SumsPipeline)
     parts = ["# Pipeline"]
     for of in ("deals", "leads"):
-        pipeline = await crm.pipeline(of, "stage")
+        try:
+            pipeline = await crm.pipeline(of, "stage")
+        except Unsupported:
+            continue
         rows = "\n".join(f"| {each.name} | {each.count} | {each.value or 0:,.0f} |" for each in pipeline.groups)
         parts.append(
             f"## {of.capitalize()} by stage ({pipeline.total})\n\n| stage | count | open value |\n|---|---|---|\n{rows}"
@@ -106,6 +110,8 @@ async def sequences_page(desk: Desk) -> str:
             for step in each.steps
         )
         parts.append(f"## {each.name} ({each.id}), {each.active} enrolled\n\n{steps}")
+    if not isinstance(crm, PlansSteps):
+        return "\n\n".join(parts) + "\n"
     due = await crm.due_steps()
     listed_due = "\n".join(
         f"- {rfc3339(step.due_at)} {step.lead} ({step.lead_id}): "
@@ -120,7 +126,7 @@ async def status_page(desk: Desk) -> str:
     """The connection, its capabilities and the policy."""
     from crm_mcp.server.tools.admin import crm_status
 
-    return f"# Status\n\n```\n{text_of(await crm_status.run(desk))}\n```\n"
+    return f"# Status\n\n```\n{text_of(await crm_status.run((desk,)))}\n```\n"
 
 
 FIXED: tuple[tuple[str, str, type | None, Reader], ...] = (
@@ -136,52 +142,80 @@ TEMPLATES: tuple[tuple[str, str, type | None, Reader], ...] = (
 )
 
 
-def listed(desk: Desk) -> list[types.Resource]:
+def listed(desks: Desks) -> list[types.Resource]:
     """Return the resources that have a fixed address."""
     return [
-        types.Resource(uri=uri, name=name, description=reader.__doc__, mime_type=MARKDOWN)
+        types.Resource(uri=_of(desk, uri), name=_name(desk, name), description=reader.__doc__, mime_type=MARKDOWN)
+        for desk in desks.values()
         for uri, name, needs, reader in FIXED
         if needs is None or isinstance(desk.backend, needs)
     ]
 
 
-def templates(desk: Desk) -> list[types.ResourceTemplate]:
+def templates(desks: Desks) -> list[types.ResourceTemplate]:
     """Return the templates."""
-    return [
-        types.ResourceTemplate(uri_template=uri, name=name, description=reader.__doc__, mime_type=MARKDOWN)
+    found = {
+        _of(desk, uri): types.ResourceTemplate(
+            uri_template=_of(desk, uri), name=_name(desk, name), description=reader.__doc__, mime_type=MARKDOWN
+        )
+        for desk in desks.values()
         for uri, name, needs, reader in TEMPLATES
         if needs is None or isinstance(desk.backend, needs)
-    ]
+    }
+    return list(found.values())
 
 
-async def read(desk: Desk, uri: str) -> str:
+async def read(desks: Desks, uri: str) -> str:
     """Return a resource's text.
 
     Raises:
         NotFound: there is no such resource, or the record it names does not exist.
     """
-    for address, _, _, reader in FIXED:
-        if uri == address:
-            return await reader(desk)
-    for template, _, _, reader in TEMPLATES:
-        pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(template))
-        if found := re.fullmatch(pattern, uri):
-            return await reader(desk, unquote(next(iter(found.groupdict().values()))))
+    for desk in desks.values():
+        for address, _, _, reader in FIXED:
+            if uri == _of(desk, address):
+                return await reader(desk)
+    for desk in desks.values():
+        for template, _, _, reader in TEMPLATES:
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(desk, template)))
+            if found := re.fullmatch(pattern, uri):
+                return await reader(desk, unquote(next(iter(found.groupdict().values()))))
     raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
 
 
-async def complete(desk: Desk, argument: str, value: str) -> list[str]:
-    """Return what `{lead}` may be completed to: the ids of the leads that match what was typed."""
-    if argument != "lead" or not isinstance(desk.backend, FindsLeads):
+async def complete(desks: Desks, uri: str, given: Mapping[str, str], argument: str, value: str) -> list[str]:
+    """Return what an argument may be completed to: `{lead}` to the leads that match what was typed, `crm` to the
+    connections."""
+    if argument == "crm":
+        return [name for name in desks if name.startswith(value)]
+    meant = [desk for desk in desks.values() if uri.startswith(f"{desk.root}/")] or [
+        desk for name, desk in desks.items() if given.get("crm", name) == name
+    ]
+    if argument != "lead" or not meant or not isinstance(crm := meant[0].backend, FindsLeads):
         return []
-    exact = re.fullmatch(r"\w+", value) is not None and any(c.isdigit() for c in value)
-    if exact:
+    try:
+        return await _leads_like(crm, value)
+    except CrmError:
+        return []  # what can't be completed now can be typed
+
+
+async def _leads_like(crm: FindsLeads, value: str) -> list[str]:
+    if re.fullmatch(r"\w+", value) and any(c.isdigit() for c in value):
         try:
-            return [(await desk.backend.get_lead(value)).id]
+            return [(await crm.get_lead(value)).id]
         except NotFound:
             pass
     wanted = LeadFilter(query=value.strip() or None)
-    return [each.email or each.id for each in (await desk.backend.search_leads(wanted, Slice(limit=20))).items]
+    return [each.email or each.id for each in (await crm.search_leads(wanted, Slice(limit=20))).items]
+
+
+def _of(desk: Desk, uri: str) -> str:
+    """Return the address of a resource of this connection; actions belong to all."""
+    return uri if uri.startswith("crm://actions/") else uri.replace("crm:/", desk.root, 1)
+
+
+def _name(desk: Desk, name: str) -> str:
+    return name if len(desk.settings.connections) == 1 else f"{name} in {desk.connection}"
 
 
 def _entry(item: Activity) -> str:

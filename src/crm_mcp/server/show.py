@@ -17,6 +17,8 @@ ROW_TEXT = 600
 """Characters of a long text within a list."""
 LONG = 200
 """Characters of a text that is worth cutting."""
+PLAIN_DEPTH = 2
+"""Records in records up to which pairs are plain; what is deeper is given as JSON."""
 _SEPARATORS = ("|", "; ", ", ")
 _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What breaks a line in some eyes and is not escaped in JSON."""
@@ -29,10 +31,15 @@ def text_of(structured: Mapping[str, Any]) -> str:
 
 def fits(structured: Mapping[str, Any]) -> bool:
     """Whether a result is small enough in both forms."""
-    return len(as_json(structured)) <= MOST and len(text_of(structured)) <= MOST
+    return size(structured) <= MOST
 
 
-def as_json(structured: Mapping[str, Any]) -> str:
+def size(structured: Mapping[str, Any]) -> int:
+    """Return how many characters a result has in its larger form."""
+    return max(len(as_json(structured)), len(text_of(structured)))
+
+
+def as_json(structured: Any) -> str:
     """Return a result as it goes over the wire."""
     return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
 
@@ -113,6 +120,8 @@ def _cell(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if _depth(value) > PLAIN_DEPTH:
+        return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", as_json(value))
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value).items()
         return "; ".join(f"{_quoted(name, (*_SEPARATORS, '='))}={_cell(each)}" for name, each in pairs) or "none"
@@ -126,3 +135,11 @@ def _quoted(text: str, separators: tuple[str, ...]) -> str:
     if unsafe or len(text.splitlines()) > 1 or any(mark in text for mark in separators):
         return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
     return text
+
+
+def _depth(value: Any) -> int:
+    """Return how many records and lists stand within each other."""
+    if not isinstance(value, dict | list):
+        return 0
+    inner = cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
+    return 1 + max(map(_depth, inner), default=0)

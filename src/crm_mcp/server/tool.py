@@ -6,14 +6,15 @@
 
 `needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
 and destructive tools must have one. The toolset is the name of the file that the tool stands in. Parameters named
-`desk`, `client` and `shown` (the preview made just before) are given by the server and not part of the schema.
+`desk`, `desks` (of all connections that are asked), `client` and `shown` (the preview made just before) are given by
+the server and not part of the schema. `across` lets a reading tool ask all connections at once.
 """
 
 from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -26,7 +27,7 @@ from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import Backend
 from crm_mcp.server.refusal import refused
 
-GIVEN = ("desk", "client", "shown")
+GIVEN = ("desk", "desks", "client", "shown")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
 """Left out of schemas: a model does not count characters, and an error says the limit."""
 MOST_FAULTS = 10
@@ -49,8 +50,12 @@ class Tool:
     direct: bool
     """It takes its own road and returns an action result (`confirm_action`)."""
     idempotent: bool
+    outside: bool
+    """It may reach somebody outside, whatever its effect is."""
     may_confirm: bool
     """It is confirmed sometimes, even where the policy allows its effect."""
+    across: str | None
+    """It may ask all connections at once; the name of the list in its result."""
     decides: bool
     """Its `ask` is heard before every call, because the arguments decide; else only where the policy confirms."""
 
@@ -86,7 +91,7 @@ class Tool:
             "readOnlyHint": reads,
             "destructiveHint": self.effect is Effect.DESTRUCTIVE,
             "idempotentHint": reads or self.idempotent,
-            "openWorldHint": self.effect is Effect.OUTWARD or self.direct,
+            "openWorldHint": self.effect is Effect.OUTWARD or self.direct or self.outside,
         }
 
     def served_by(self, backend: Backend) -> bool:
@@ -104,10 +109,15 @@ class Tool:
         except ValidationError as error:
             raise refused(self.name, error, self.arguments.model_fields) from None
 
-    def given(self, checked: BaseModel, desk: Desk, client: Client) -> dict[str, Any]:
+    @property
+    def looks_at_all(self) -> bool:
+        """Whether it is given all desks and puts their answers together by itself."""
+        return "desks" in self._parameters
+
+    def given(self, checked: BaseModel, desks: Sequence[Desk], client: Client) -> dict[str, Any]:
         """Return what the function is called with."""
         values: dict[str, Any] = {name: getattr(checked, name) for name in type(checked).model_fields}
-        given = {"desk": desk, "client": client}
+        given = {"desk": desks[0], "desks": tuple(desks), "client": client}
         return values | {name: value for name, value in given.items() if name in self._parameters}
 
     @cached_property
@@ -117,7 +127,7 @@ class Tool:
     def job(self, desk: Desk, arguments: Mapping[str, Any], client: Client) -> Job:
         """Return the call as the desk takes it."""
         checked = self.check(arguments)
-        values = self.given(checked, desk, client)
+        values = self.given(checked, (desk,), client)
         ask = self.ask
         return Job(
             tool=self.name,
@@ -138,8 +148,10 @@ def tool(
     always: bool = False,
     direct: bool = False,
     idempotent: bool = False,
+    outside: bool = False,
     may_confirm: bool = False,
     decides: bool = False,
+    across: str | None = None,
 ) -> Callable[[Function], Tool]:
     """Declare a tool; see the module.
 
@@ -162,8 +174,10 @@ def tool(
             always=always,
             direct=direct,
             idempotent=idempotent,
+            outside=outside,
             may_confirm=may_confirm,
             decides=decides,
+            across=across,
         )
 
     return declare

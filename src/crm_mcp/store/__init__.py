@@ -158,17 +158,32 @@ class Store:
         await self._act(lambda actions: actions.unmark_undone(action_id))
 
     async def list_actions(
-        self, *, caller: str | None, status: Status | None, lead: str | None, after: str | None, limit: int
+        self,
+        *,
+        caller: str | None,
+        status: Status | None,
+        lead: str | Mapping[str, str] | None,
+        after: str | None,
+        limit: int,
+        connection: str | None = None,
     ) -> tuple[tuple[Action, ...], str | None]:
-        """Return actions, newest first, and the position of what follows (None at the end).
+        """Return actions, of one connection or of all, newest first, and the position of what follows (None: the end).
+
+        `lead` is a lead's id, or its id in each connection, because the same id may be another lead elsewhere.
 
         Raises:
             InvalidArgument: `after` is no position.
         """
-        return await self._act(lambda actions: actions.list_actions(caller, status, lead, after, limit))
+        return await self._act(lambda actions: actions.list_actions(caller, status, lead, connection, after, limit))
 
     async def changes(
-        self, *, since: datetime | None, kinds: tuple[str, ...], after: str | None, limit: int
+        self,
+        *,
+        since: datetime | None,
+        kinds: tuple[str, ...],
+        after: str | None,
+        limit: int,
+        connection: str | None = None,
     ) -> tuple[tuple[Action, ...], str, bool]:
         """Return finished actions that changed records, oldest first; the next position; whether more wait.
 
@@ -178,7 +193,7 @@ class Store:
         Raises:
             InvalidArgument: `after` is no position of this state.
         """
-        return await self._act(lambda actions: actions.changes(since, kinds, after, limit))
+        return await self._act(lambda actions: actions.changes(since, kinds, connection, after, limit))
 
     async def imported_since(self, caller: str, since: datetime) -> int:
         """Return how many records the caller's imports have written, or are writing, since then."""

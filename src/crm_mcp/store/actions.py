@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -104,7 +104,13 @@ class Actions:
             connection.execute(update(actions).where(undone).values(status="done"))
 
     def list_actions(
-        self, caller: str | None, status: Status | None, lead: str | None, after: str | None, limit: int
+        self,
+        caller: str | None,
+        status: Status | None,
+        lead: str | Mapping[str, str] | None,
+        connection: str | None,
+        after: str | None,
+        limit: int,
     ) -> tuple[tuple[Action, ...], str | None]:
         """Return a page, newest first."""
         moment = self._clock()
@@ -113,23 +119,30 @@ class Actions:
             query = query.where(_c.caller == caller)
         if status is not None:
             query = query.where(_reads_as(status, moment))
-        if lead is not None:
+        if isinstance(lead, str):
             query = query.where(_c.lead == lead)
+        elif lead is not None:
+            of_each = (and_(_c.connection == name, _c.lead == each) for name, each in lead.items())
+            query = query.where(or_(false(), *of_each))
+        if connection is not None:
+            query = query.where(_c.connection == connection)
         if after is not None:
             query = query.where(_c.no < _position(after))
-        with self.database.reading() as connection:
-            rows = connection.execute(query).mappings().all()
+        with self.database.reading() as db:
+            rows = db.execute(query).mappings().all()
         shown = rows[:limit]
         return tuple(_action(row, moment) for row in shown), str(shown[-1]["no"]) if len(rows) > limit else None
 
     def changes(
-        self, since: datetime | None, kinds: tuple[str, ...], after: str | None, limit: int
+        self, since: datetime | None, kinds: tuple[str, ...], of: str | None, after: str | None, limit: int
     ) -> tuple[tuple[Action, ...], str, bool]:
         """Return a page in the order of finishing."""
         moment = self._clock()
         each = (_c.touched_kinds.contains(f"|{kind}|", autoescape=True) for kind in kinds)
         wanted = or_(false(), *each) if kinds else _c.touched_kinds != ""
         query = select(actions).where(_c.status.in_(("done", "undone")), wanted)
+        if of is not None:
+            query = query.where(_c.connection == of)
         with self.database.reading() as connection:
             newest = _finished(connection)  # read first: rows up to this number are there, whatever finishes meanwhile
             start = self._start(connection, since, after, newest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from crm_mcp.server.tool import Tool
-from crm_mcp.server.tools import activity, admin, bulk, deals, leads, outreach, tasks
+from crm_mcp.server.tools import activity, admin, bulk, deals, leads, outreach, tasks, vendor
 
 TOOLS: tuple[Tool, ...] = (
     *leads.TOOLS,
@@ -13,4 +13,5 @@ TOOLS: tuple[Tool, ...] = (
     *outreach.TOOLS,
     *bulk.TOOLS,
     *admin.TOOLS,
+    *vendor.TOOLS,
 )

@@ -13,7 +13,7 @@ from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCal
 from crm_mcp.errors import InvalidArgument, Unsupported
 from crm_mcp.model import ActivityKind, Direction, Line, NoteDraft, NoteKind, Text, now, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
-from crm_mcp.server.listing import fitted, listed, seal, unseal
+from crm_mcp.server.listing import fitted, listed, only_connection, seal, unseal
 from crm_mcp.server.show import shorten_rows
 from crm_mcp.server.tool import tool
 
@@ -52,7 +52,7 @@ async def log_note(
     )
 
 
-@tool(Effect.READ, needs=(FindsLeads, ReadsActivity))
+@tool(Effect.READ, needs=(FindsLeads, ReadsActivity), across="items")
 async def list_activity(
     desk: Desk,
     lead: LeadKey,
@@ -74,7 +74,7 @@ async def list_activity(
     query = {"list_activity": found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
 
     def shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        whole = f"read crm://leads/{found.id}/activity"
+        whole = f"read {desk.root}/leads/{found.id}/activity"
         return [
             each
             for row in rows
@@ -92,9 +92,9 @@ async def list_activity(
     )
 
 
-@tool(Effect.READ)
+@tool(Effect.READ, across="changes")
 async def list_changes(
-    desk: Desk,
+    desks: tuple[Desk, ...],
     since: When | None = None,
     kinds: Annotated[list[str] | None, Field(description="of lead, note, task, deal, message, sequence")] = None,
     limit: Limit = 20,
@@ -107,13 +107,17 @@ async def list_changes(
     for kind in kinds or ():
         if kind not in CHANGED:
             raise InvalidArgument(f'kinds has "{kind}"', f"valid: {', '.join(CHANGED)}")
-    query = {"list_changes": sorted(kinds or ())}
+    desk, connection = desks[0], only_connection(desks)
+    query = {"list_changes": sorted(kinds or ()), "crm": connection}
     after = unseal(desk, query, cursor) if cursor else None
 
     async def build(most: int) -> dict[str, Any]:
-        rows, position, more = await desk.store.changes(since=since, kinds=tuple(kinds or ()), after=after, limit=most)
+        rows, position, more = await desk.store.changes(
+            since=since, kinds=tuple(kinds or ()), after=after, limit=most, connection=connection
+        )
         changes = [
             {
+                **({"crm": row.connection} if len(desks) > 1 else {}),
                 "at": rfc3339(row.finished_at or row.created_at),
                 "kind": kind,
                 "id": record,

@@ -7,15 +7,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from crm_mcp import __version__
-from crm_mcp.actions.approval import Client, Done, Preview, named
+from crm_mcp.actions.approval import Client, Done, Preview, named, quoted
 from crm_mcp.actions.desk import Desk, shown
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import preview_undo, undo
-from crm_mcp.backends.base import DeletesRecords, FindsLeads, KeepsTasks, ListsOptions, LogsNotes, ReadsDeals
-from crm_mcp.errors import CrmError, Unsupported
+from crm_mcp.backends.base import (
+    DeletesRecords,
+    FindsLeads,
+    GivesMetrics,
+    KeepsTasks,
+    ListsOptions,
+    LogsNotes,
+    ReadsDeals,
+)
+from crm_mcp.errors import CrmError, InvalidArgument, NotFound, Unsupported
 from crm_mcp.model import OptionKind, RecordKind, rfc3339
-from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit
-from crm_mcp.server.listing import fitted, seal, unseal
+from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
+from crm_mcp.server.federation import side_by_side
+from crm_mcp.server.listing import fitted, only_connection, seal, unseal
 from crm_mcp.server.tool import tool
 
 ActionStatus = Literal[
@@ -80,24 +89,28 @@ async def undo_action(desk: Desk, client: Client, action_id: Id) -> Done:
     return await undo(desk, action_id, client.caller)
 
 
-@tool(Effect.READ, always=True)
+@tool(Effect.READ, always=True, across="actions")
 async def list_actions(
-    desk: Desk,
+    desks: tuple[Desk, ...],
     status: ActionStatus | None = None,
     lead: LeadKey | None = None,
     limit: Limit = 20,
     cursor: Cursor | None = None,
 ) -> dict[str, Any]:
     """List what was done or tried through this server, newest first: who, what, when, outcome."""
-    of = await _lead_or_former(desk, lead) if lead else None
-    query = {"list_actions": of, "status": status}
+    desk, connection = desks[0], only_connection(desks)
+    of, failed = await _lead_or_former(desks, lead) if lead else (None, [])
+    query = {"list_actions": lead, "status": status, "crm": connection}
     after = unseal(desk, query, cursor) if cursor else None
     stored = "proposed" if status == "confirmation_required" else status
 
     async def build(most: int) -> dict[str, Any]:
-        rows, following = await desk.store.list_actions(caller=None, status=stored, lead=of, after=after, limit=most)
+        rows, following = await desk.store.list_actions(
+            caller=None, status=stored, lead=of, after=after, limit=most, connection=connection
+        )
         actions = [
             {
+                **({"crm": row.connection} if len(desks) > 1 else {}),
                 **{
                     name: value
                     for name, value in shown(row).items()
@@ -111,12 +124,13 @@ async def list_actions(
             }
             for row in rows
         ]
-        return {"actions": actions, "next_cursor": seal(desk, query, following) if following else None}
+        result = {"actions": actions, "next_cursor": seal(desk, query, following) if following else None}
+        return result | ({"connections": failed} if failed else {})
 
     return await fitted(limit, build)
 
 
-@tool(Effect.READ, needs=ListsOptions, always=True)
+@tool(Effect.READ, needs=ListsOptions, always=True, across="options")
 async def list_options(desk: Desk, kind: OptionKind) -> dict[str, Any]:
     """List the values of a field, with their ids.
 
@@ -128,21 +142,37 @@ async def list_options(desk: Desk, kind: OptionKind) -> dict[str, Any]:
     return {"options": [each.shown() for each in await crm.list_options(kind)]}
 
 
-@tool(Effect.READ)
-async def crm_status(desk: Desk) -> dict[str, Any]:
-    """Say which CRM is connected, whether it answers, what it can do, and what the policy asks for."""
+@tool(Effect.READ, across="connections")
+async def crm_status(desks: tuple[Desk, ...]) -> dict[str, Any]:
+    """Say which CRM is connected, whether it answers, what it can do, what is left of its limits, and what the policy
+    asks for."""
+    connections = await side_by_side(_status, desks)
+    policy: dict[str, Any] = dict(desks[0].policy.shown())
+    policy |= {"read_only": desks[0].settings.read_only, "dry_run": desks[0].settings.dry_run}
+    return {"connections": connections, "policy": policy, "version": __version__}
+
+
+@tool(Effect.READ, needs=GivesMetrics)
+async def get_metrics(desk: Desk, since: When | None = None, until: When | None = None) -> dict[str, Any]:
+    """Count what outreach achieved in a period: sent, opened, answered, accepted. Default: the last 30 days."""
+    if since and until and since >= until:
+        raise InvalidArgument("since is not before until", "give a period as since 2026-03-01, until 2026-04-01")
+    return {"metrics": await desk.crm(GivesMetrics).metrics(since, until)}
+
+
+async def _status(desk: Desk) -> dict[str, Any]:
+    """Return what is known of one connection."""
     connection: dict[str, Any] = {"crm": desk.connection, "vendor": desk.backend.vendor}
     try:
         account = await desk.backend.check()
     except CrmError as error:
         connection |= {"status": "error", "error": f"{error.code}: {error}"}
     else:
-        connection |= {"status": "ok", "found": account.found, **({"user": account.user} if account.user else {})}
+        connection |= {"status": "ok", **account.shown()}
     connection["capabilities"] = list(desk.backend.capabilities())
-    connection["rate_budget"] = "unlimited" if desk.backend.vendor == "local" else "unknown"
-    policy: dict[str, Any] = dict(desk.policy.shown())
-    policy |= {"read_only": desk.settings.read_only, "dry_run": desk.settings.dry_run}
-    return {"connections": [connection], "policy": policy, "version": __version__}
+    budget = await desk.backend.budget()
+    connection["rate_budget"] = [each.shown() for each in budget] or "unlimited"
+    return connection
 
 
 async def _look(desk: Desk, kind: RecordKind, record: str) -> tuple[str, str | None, dict[str, Any]]:
@@ -159,17 +189,31 @@ async def _look(desk: Desk, kind: RecordKind, record: str) -> tuple[str, str | N
             return deal.name or deal.id, deal.lead_id, deal.shown()
         case "note":
             note = await desk.crm(LogsNotes).get_note(record)
-            return f'"{(note.content or "")[:60]}"', note.lead_id, note.shown()
+            return quoted((note.content or "")[:60]), note.lead_id, note.shown()
 
 
-async def _lead_or_former(desk: Desk, key: str) -> str:
-    """Return a lead's id; the actions of a lead that is gone can be listed by its id still."""
-    try:
-        return (await desk.lead(key)).id
-    except CrmError:
-        if "@" in key or key.startswith("+"):
-            raise
-        return key
+async def _lead_or_former(desks: tuple[Desk, ...], key: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Return a lead's id in each connection that has it, and what is wrong with those that could not be asked.
+
+    The actions of a lead that is gone can be listed by its id still.
+    """
+
+    async def find(desk: Desk) -> str | CrmError:
+        try:
+            return (await desk.lead(key)).id
+        except CrmError as error:
+            return error if "@" in key or key.startswith("+") else key
+
+    found = dict(zip((each.connection for each in desks), await side_by_side(find, desks), strict=True))
+    ids = {name: each for name, each in found.items() if isinstance(each, str)}
+    errors = {name: each for name, each in found.items() if isinstance(each, CrmError)}
+    if not ids:
+        raise next(iter(errors.values()))
+    return ids, [
+        {"crm": name, "status": "error", "error": f"{each.code}: {each}"}
+        for name, each in errors.items()
+        if not isinstance(each, NotFound | Unsupported)
+    ]
 
 
-TOOLS = (delete_record, confirm_action, undo_action, list_actions, list_options, crm_status)
+TOOLS = (delete_record, confirm_action, undo_action, list_actions, list_options, crm_status, get_metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -20,6 +21,8 @@ from crm_mcp.server.tool import tool
 
 MOST_ROWS = 1000
 MOST_TEXT = 1_000_000
+LONGEST = 50.0
+"""Seconds that a call waits for a vendor's limit: longer, and clients give up. What is left is told, row by row."""
 FREE_AN_HOUR = 100
 """Imports of a caller within an hour that go without asking."""
 
@@ -70,9 +73,22 @@ async def import_leads(
     crm = desk.crm(ImportsLeads)
     counts = {"created": 0, "updated": 0, "skipped": 0}
     first: str | None = None
+    from crm_mcp.backends.pace import bulk_work  # start-up counts
+
+    give_up = time.monotonic() + LONGEST
     for start in range(0, len(good), crm.import_size):
         batch = good[start : start + crm.import_size]
-        for (item, _), outcome in zip(batch, await crm.import_leads([row for _, row in batch], if_exists), strict=True):
+        try:
+            with bulk_work(max(1.0, give_up - time.monotonic())):
+                outcomes = await crm.import_leads([row for _, row in batch], if_exists)
+        except CrmError as error:
+            if start == 0:
+                raise
+            here = "not imported" if error.wrote is False else "not known whether it was imported"
+            failed += [Rejected(item=item, reason=f"{here}: {error}") for item, _ in batch]
+            failed += [Rejected(item=item, reason="not tried") for item, _ in good[start + len(batch) :]]
+            break
+        for (item, _), outcome in zip(batch, outcomes, strict=True):
             if outcome.outcome == "failed":
                 failed.append(Rejected(item=item, reason=outcome.reason or "refused"))
                 continue

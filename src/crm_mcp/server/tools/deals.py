@@ -28,7 +28,6 @@ from crm_mcp.model import (
     Lead,
     Line,
     Option,
-    Slice,
     StageOwner,
     fold,
 )
@@ -40,7 +39,7 @@ Value = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Currency = Annotated[str, StringConstraints(to_upper=True, pattern="^[A-Za-z]{3}$"), Field(description="as USD")]
 
 
-@tool(Effect.READ, needs=ReadsDeals)
+@tool(Effect.READ, needs=ReadsDeals, across="deals")
 async def list_deals(
     desk: Desk,
     stage: Line | None = None,
@@ -53,8 +52,10 @@ async def list_deals(
 ) -> dict[str, Any]:
     """List deals, newest first. For counts and sums use get_pipeline."""
     crm = desk.crm(ReadsDeals)
+    # Where stages sit on leads, a deal's stage is one of them.
+    of: StageOwner = "deals" if isinstance(crm, MovesDeals) else "leads"
     wanted = DealFilter(
-        stage=(await desk.stage(stage, "deals")).id if stage else None,
+        stage=(await desk.stage(stage, of)).id if stage else None,
         lead=(await desk.lead(lead)).id if lead else None,
         status=status,
         owner=owner,
@@ -138,7 +139,8 @@ async def ask_move_stage(desk: Desk, stage: str, lead: str | None, deal: str | N
 async def move_stage(desk: Desk, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
     """Move a lead or a deal to a stage, as "Negotiation".
 
-    Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone.
+    Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone,
+    but not what the CRM's own automations do on a move.
     """
     before, target = await _find_move(desk, stage, lead, deal)
     if isinstance(before, Lead):
@@ -175,13 +177,13 @@ async def _stage(desk: Desk, name: str) -> Option:
 
 
 async def _only_open_deal(desk: Desk, lead: Lead) -> Deal:
-    page = await desk.crm(ReadsDeals).list_deals(DealFilter(lead=lead.id, status="open"), Slice(limit=20))
-    if not page.items:
+    deals = await desk.open_deals(lead.id)
+    if not deals:
         raise NotFound(f"{lead.label} ({lead.id}) has no open deal", "create one with create_deal")
-    first, *others = page.items
+    first, *others = deals
     if others:
-        listed_deals = ", ".join(f"{each.id} {each.name} ({each.stage})" for each in page.items)
-        raise Ambiguous(f"{lead.label} has {len(page.items)} open deals: {listed_deals}", "give deal")
+        listed_deals = ", ".join(f"{each.id} {each.name} ({each.stage})" for each in deals)
+        raise Ambiguous(f"{lead.label} has {len(deals)} open deals: {listed_deals}", "give deal")
     return first
 
 

@@ -19,6 +19,7 @@ from crm_mcp.backends.base import (
     ReadsDeals,
     ReadsMessages,
     TagsLeads,
+    UpsertsLeads,
     WritesLeads,
 )
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
@@ -29,6 +30,13 @@ from crm_mcp.server.show import shorten_rows
 from crm_mcp.server.tool import tool
 
 Included = Literal["notes", "tasks", "deals", "messages", "calls"]
+INCLUDES: dict[Included, type] = {
+    "notes": LogsNotes,
+    "tasks": KeepsTasks,
+    "deals": ReadsDeals,
+    "messages": ReadsMessages,
+    "calls": ReadsCalls,
+}
 WRITTEN = (
     "name",
     "first_name",
@@ -44,7 +52,7 @@ WRITTEN = (
 )
 
 
-@tool(Effect.READ, needs=FindsLeads)
+@tool(Effect.READ, needs=FindsLeads, across="leads")
 async def search_leads(
     desk: Desk,
     query: Annotated[
@@ -82,7 +90,7 @@ async def search_leads(
         if name != "sort" and name not in crm.lead_filters:
             raise Unsupported(
                 f"{desk.backend.vendor} can't filter leads by {name}",
-                f"it can by {', '.join(sorted(crm.lead_filters))}",
+                f"it can by {', '.join(sorted(crm.lead_filters - {'sort'}))}",
             )
     if sort and sort not in crm.lead_sorts:
         raise InvalidArgument(f'sort is "{sort}"', choices(sort, crm.lead_sorts))
@@ -97,6 +105,10 @@ async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = N
 
     For everything that happened in order of time, use list_activity.
     """
+    able = [name for name, needs in INCLUDES.items() if isinstance(desk.backend, needs)]
+    if lacking := [name for name in include or () if name not in able]:
+        some = f"include can have {', '.join(able)}" if able else "leave include out"
+        raise Unsupported(f"{desk.backend.vendor} has no {lacking[0]} of a lead", some)
     found = await desk.lead(lead)
     result: dict[str, Any] = {"lead": found.shown()}
     part = Slice(limit=10)
@@ -113,27 +125,33 @@ async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = N
             case "calls":
                 page = await desk.crm(ReadsCalls).list_calls(found.id, part)
         rows = [{k: v for k, v in item.shown().items() if k != "lead_id"} for item in page.items]
-        result[name] = shorten_rows(rows, ("content", "body"), f"read crm://leads/{found.id}/activity")
+        result[name] = shorten_rows(rows, ("content", "body"), f"read {desk.root}/leads/{found.id}/activity")
     return result
 
 
 async def ask_create_lead(desk: Desk, if_exists: IfExists, **fields: Any) -> Preview:
     """Say which lead would come, or which one is there already."""
     draft = _draft(desk, **fields)
-    known = await _known(desk, draft)
+    # Where nobody is shown anything, the CRM itself refuses a lead that exists: no look-up is spent on it here.
+    known = await _known(desk, draft) if if_exists != "error" or desk.shows("create_lead", Effect.WRITE) else None
     named_so = ", ".join(f"{name}: {said(value)}" for name, value in draft.shown().items())
     if known is None:
         return Preview(f"Create a lead, {named_so}")
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this e-mail or phone", "update that lead, or give if_exists")
     what = "Update" if if_exists == "update" else "Skip"
-    also = ("update_lead",) if if_exists == "update" else ()
-    return Preview(f"{what} {quoted(known.label)} ({known.id}): {named_so}", facts={"lead": known.shown()}, also=also)
+    return Preview(
+        f"{what} {quoted(known.label)} ({known.id}): {named_so}",
+        facts={"lead": known.shown()},
+        also=("update_lead",) if if_exists == "update" else (),
+        lead_read=known,
+    )
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), ask=ask_create_lead, decides=True)
 async def create_lead(
     desk: Desk,
+    shown: Preview,
     name: Line | None = None,
     first_name: Line | None = None,
     last_name: Line | None = None,
@@ -162,7 +180,7 @@ async def create_lead(
         list=list,
         custom_fields=custom_fields,
     )
-    if if_exists != "error" and (known := await _known(desk, draft)):
+    if known := shown.lead_read:
         if if_exists == "skip":
             return Done(
                 f"skipped: {known.label} ({known.id}) exists",
@@ -174,10 +192,13 @@ async def create_lead(
         return Done(
             done.summary, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo
         )
-    lead = await desk.crm(WritesLeads).create_lead(draft)
-    return Done(
-        f"created {lead.label} ({lead.id})", {"lead": lead.shown(), "outcome": "created"}, lead.id, (("lead", lead.id),)
-    )
+    if if_exists == "update" and isinstance(desk.backend, UpsertsLeads):
+        lead, new = await desk.backend.upsert_lead(draft)
+    else:
+        lead, new = await desk.crm(WritesLeads).create_lead(draft), True
+    outcome = "created" if new else "updated"
+    fields = {"lead": lead.shown(), "outcome": outcome}
+    return Done(f"{outcome} {lead.label} ({lead.id})", fields, lead.id, (("lead", lead.id),))
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), idempotent=True)

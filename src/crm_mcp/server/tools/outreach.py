@@ -8,12 +8,28 @@ from pydantic import Field
 
 from crm_mcp.actions.approval import Client, Done, Preview, quoted
 from crm_mcp.actions.desk import Desk, meant
-from crm_mcp.actions.outreach import choose_mailbox, preview_email, preview_sms
+from crm_mcp.actions.outreach import (
+    choose_mailbox,
+    choose_sender,
+    preview_call,
+    preview_email,
+    preview_linkedin,
+    preview_sms,
+)
 from crm_mcp.actions.policy import Effect
-from crm_mcp.backends.base import FindsLeads, KeepsBlocklist, RunsSequences, SendsEmail, SendsSms
+from crm_mcp.backends.base import (
+    EndsSequences,
+    FindsLeads,
+    KeepsBlocklist,
+    RunsSequences,
+    SendsEmail,
+    SendsLinkedIn,
+    SendsSms,
+    StartsCalls,
+)
 from crm_mcp.errors import CrmError, InvalidArgument, NotFound, choices
 from crm_mcp.model import CHANNELS, Channel, Delivery, Lead, Line, Rejected, Sequence
-from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, Sms, Subject
+from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, LinkedIn, Sms, Subject
 from crm_mcp.server.tool import tool
 
 Mailbox = Annotated[
@@ -61,6 +77,52 @@ async def send_sms(desk: Desk, shown: Preview, lead: LeadKey, message: Sms) -> D
     return _sent(found, await desk.crm(SendsSms).send_sms(found, message), f"SMS to {found.label} at {found.phone}")
 
 
+async def ask_send_linkedin_message(desk: Desk, lead: str, message: str, sender: str | None) -> Preview:
+    """Read the lead and the sender: what the person confirms is who it really goes to, and from whom."""
+    return await preview_linkedin(desk, await desk.lead(lead), await choose_sender(desk, sender), message)
+
+
+@tool(Effect.OUTWARD, needs=(FindsLeads, SendsLinkedIn), ask=ask_send_linkedin_message)
+async def send_linkedin_message(
+    desk: Desk,
+    shown: Preview,
+    lead: LeadKey,
+    message: LinkedIn,
+    sender: Annotated[
+        str | None, Field(description="id or name; may be left out where there is one or a default", max_length=320)
+    ] = None,
+) -> Done:
+    """Send one LinkedIn message to a lead, to the profile on file. The user is asked first.
+
+    It reaches people who are connected with the sender.
+    """
+    found = shown.lead_read or await desk.lead(lead)
+    chosen = await choose_sender(desk, sender)
+    delivery = await desk.crm(SendsLinkedIn).send_linkedin_message(found, chosen, message)
+    return _sent(found, delivery, f"LinkedIn message to {found.label} at {found.address('linkedin')}")
+
+
+async def ask_start_call(desk: Desk, lead: str) -> Preview:
+    """Read the lead: what the person confirms is whose telephone will ring."""
+    return await preview_call(desk, await desk.lead(lead))
+
+
+@tool(Effect.OUTWARD, needs=(FindsLeads, StartsCalls), ask=ask_start_call)
+async def start_call(desk: Desk, shown: Preview, lead: LeadKey) -> Done:
+    """Ring a lead now, on the number on file, from the account's own. The user is asked first.
+
+    To write down a call that took place, use log_note.
+    """
+    found = shown.lead_read or await desk.lead(lead)
+    call = await desk.crm(StartsCalls).start_call(found)
+    return Done(
+        f"started a call to {found.label} at {found.phone}",
+        {"result": {"call": call.shown()}},
+        found.id,
+        (("lead", found.id),),
+    )
+
+
 async def ask_enroll(desk: Desk, sequence: str, leads: list[str], dry_run: bool) -> Preview:
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
     chosen = await find_sequence(desk, sequence)
@@ -68,10 +130,8 @@ async def ask_enroll(desk: Desk, sequence: str, leads: list[str], dry_run: bool)
     steps = [
         f"step {step.position}, {step.channel}, {step.after_days} days on: {step.subject or ''} {quoted(step.body)}"
         for step in chosen.steps
-    ]
-    people = [
-        f"{lead.label} ({lead.id}): {', '.join(each for each in (lead.email, lead.phone) if each)}" for lead in able
-    ]
+    ] or ["its steps are not told by this CRM: look at them there before you say yes"]
+    people = [f"{lead.label} ({lead.id}): {', '.join(dict.fromkeys(_keys(lead, CHANNELS).values()))}" for lead in able]
     sample = ", ".join(f"{lead.label} ({lead.id})" for lead in able[:5]) + (" ..." if len(able) > 5 else "")
     left_out = [f"not {each.item}: {each.reason}" for each in unable]
     return Preview(
@@ -80,7 +140,7 @@ async def ask_enroll(desk: Desk, sequence: str, leads: list[str], dry_run: bool)
         details="\n".join([*people, *left_out, *steps]),
         facts={
             "sequence": chosen.shown()["steps"],
-            "leads": [[lead.id, lead.label, lead.email, lead.phone] for lead in able],
+            "leads": [[lead.id, lead.label, *(lead.address(channel) for channel in CHANNELS)] for lead in able],
         },
         lead=able[0].id if len(able) == 1 else None,
         size=max(len(able), 1),
@@ -109,7 +169,7 @@ async def enroll_in_sequence(desk: Desk, sequence: Line, leads: Leads, dry_run: 
     return _batch(f'enrolled {len(succeeded)} of {len(leads)} leads in "{chosen.name}"', chosen, succeeded, unable)
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, RunsSequences), idempotent=True)
+@tool(Effect.WRITE, needs=(FindsLeads, RunsSequences, EndsSequences), idempotent=True)
 async def unenroll_from_sequence(desk: Desk, sequence: Line, leads: Leads) -> Done:
     """Take leads out of a sequence: they get no more of its messages."""
     chosen = await find_sequence(desk, sequence)
@@ -118,7 +178,7 @@ async def unenroll_from_sequence(desk: Desk, sequence: Line, leads: Leads) -> Do
     for key in leads:
         try:
             lead = await desk.lead(key)
-            why = await desk.crm(RunsSequences).unenroll(chosen.id, lead.id)
+            why = await desk.crm(EndsSequences).unenroll(chosen.id, lead.id)
         except CrmError as error:
             why, lead = str(error), None
         if why or lead is None:
@@ -137,7 +197,7 @@ async def ask_set_do_not_contact(
     what = "Block" if blocked else "Lift the block of"
     return Preview(
         summary=f"{what} {found.label} ({found.id}) on {', '.join(on)}" + (f": {reason}" if reason else ""),
-        facts={"name": found.label, "email": found.email, "phone": found.phone},
+        facts={"name": found.label, **_keys(found, CHANNELS)},
         lead=found.id,
         confirm=not blocked,
         person_only=not blocked,
@@ -191,24 +251,31 @@ async def _sort_out(desk: Desk, sequence: Sequence, keys: list[str]) -> tuple[li
     """Tell the leads that can be enrolled from those that can't, and why."""
     able: dict[str, Lead] = {}
     unable: list[Rejected] = []
-    channels: list[Channel] = list(dict.fromkeys(step.channel for step in sequence.steps))
     for key in keys:
         try:
             lead = await desk.lead(key)
         except CrmError as error:
             unable.append(Rejected(item=key, reason=str(error)))
             continue
-        why = None
-        for channel in channels:
-            if not _address(lead, channel):
-                why = why or f"no address on file for {channel}"
-            else:
-                why = why or await desk.blocked(lead, channel)
-        if why:
+        if why := await _why_not(desk, lead, sequence):
             unable.append(Rejected(item=lead.id, reason=why))
         else:
             able[lead.id] = lead
     return list(able.values()), unable
+
+
+async def _why_not(desk: Desk, lead: Lead, sequence: Sequence) -> str | None:
+    """Return why a lead can't be enrolled, else None."""
+    used: list[Channel] = list(dict.fromkeys(step.channel for step in sequence.steps))
+    if not used and not any(lead.address(channel) for channel in CHANNELS):
+        return "no address on file"
+    # Where the CRM does not tell a sequence's steps, it may use any channel.
+    for channel in used or CHANNELS:
+        if used and not lead.address(channel):
+            return f"no address on file for {channel}"
+        if why := await desk.blocked(lead, channel):
+            return why
+    return None
 
 
 def _batch(summary: str, sequence: Sequence, succeeded: list[str], failed: list[Rejected]) -> Done:
@@ -220,19 +287,16 @@ def _batch(summary: str, sequence: Sequence, succeeded: list[str], failed: list[
 
 def _sent(lead: Lead, delivery: Delivery, what: str) -> Done:
     result = delivery.shown()
-    done = f"sent {what}" if delivery.delivered else f"recorded, not delivered: {what}"
+    if not delivery.delivered:
+        done = f"recorded, not delivered: {what}"
+    else:
+        done = f"handed over: {what}; {delivery.note}" if delivery.note else f"sent {what}"
     return Done(done, {"result": result}, lead.id, (("message", delivery.message.id), ("lead", lead.id)))
-
-
-def _address(lead: Lead, channel: Channel) -> str | None:
-    if channel == "email":
-        return lead.email
-    return lead.phone if channel in ("sms", "call") else None
 
 
 def _keys(lead: Lead, channels: tuple[Channel, ...]) -> dict[Channel, str]:
     """Return the lead's addresses on these channels."""
-    return {channel: address for channel in channels if (address := _address(lead, channel))}
+    return {channel: address for channel in channels if (address := lead.address(channel))}
 
 
 def _channels(given: list[Channel] | None) -> tuple[Channel, ...]:
@@ -241,4 +305,12 @@ def _channels(given: list[Channel] | None) -> tuple[Channel, ...]:
     return tuple(dict.fromkeys(given)) if given else CHANNELS
 
 
-TOOLS = (send_email, send_sms, enroll_in_sequence, unenroll_from_sequence, set_do_not_contact)
+TOOLS = (
+    send_email,
+    send_sms,
+    send_linkedin_message,
+    start_call,
+    enroll_in_sequence,
+    unenroll_from_sequence,
+    set_do_not_contact,
+)

@@ -16,7 +16,7 @@ from crm_mcp.server.listing import listed
 from crm_mcp.server.tool import tool
 
 
-@tool(Effect.READ, needs=KeepsTasks)
+@tool(Effect.READ, needs=KeepsTasks, across="tasks")
 async def list_tasks(
     desk: Desk,
     lead: LeadKey | None = None,

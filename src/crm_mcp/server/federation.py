@@ -1,0 +1,138 @@
+"""Asking all connections at once: each answers or says what is wrong, and one cursor goes on in all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+
+from crm_mcp.actions.approval import Client
+from crm_mcp.actions.desk import Desk
+from crm_mcp.errors import Busy, CrmError, TimedOut, Unreachable, VendorError
+from crm_mcp.server.listing import fitted, seal, unseal
+from crm_mcp.server.tool import Tool
+
+R = TypeVar("R")
+Answer = dict[str, Any] | CrmError
+BEGIN = ""
+"""The cursor of a connection that has not answered yet."""
+PASSING = (Busy, TimedOut, Unreachable, VendorError)
+"""Failures that may be over when the next page is asked for."""
+
+
+async def side_by_side(ask: Callable[[Desk], Awaitable[R]], desks: Sequence[Desk]) -> list[R]:
+    """Ask all desks at once; returns the answers in their order."""
+    answers: dict[str, R] = {}
+
+    async def one(desk: Desk) -> None:
+        answers[desk.connection] = await ask(desk)
+
+    async with anyio.create_task_group() as tasks:
+        for desk in desks:
+            tasks.start_soon(one, desk)
+    return [answers[desk.connection] for desk in desks]
+
+
+async def ask_all(tool: Tool, arguments: Mapping[str, Any], desks: Sequence[Desk], client: Client) -> dict[str, Any]:
+    """Call a listing tool on every connection and put the answers together.
+
+    Each row names its connection (`crm`); `connections` says of each that was asked whether it answered or what is
+    wrong. The cursor has the cursors of all that have more. One that failed for the moment is asked once again when the
+    others have no more; so a list has every row, and an end. `total` is null until all were counted.
+    """
+    checked = tool.check(arguments)
+    query = {"all": tool.name, **checked.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_none=True)}
+    by_name = {each.connection: each for each in desks}
+    place = _Place(dict.fromkeys(by_name, BEGIN))
+    if cursor := arguments.get("cursor"):
+        place = _Place.after(unseal(desks[0], query, cursor))
+    paged = "limit" in tool.arguments.model_fields
+    waiting = [by_name[name] for name in place.turn() if name in by_name]
+
+    async def build(most: int) -> dict[str, Any]:
+        asked = waiting[:most]
+
+        async def one(desk: Desk) -> dict[str, Any] | CrmError:
+            own: dict[str, Any] = {name: value for name, value in arguments.items() if name not in ("cursor", "limit")}
+            if paged:
+                own["limit"] = most // len(asked) + (asked.index(desk) < most % len(asked))
+                if place.cursors[desk.connection] != BEGIN:
+                    own["cursor"] = place.cursors[desk.connection]
+            try:
+                answer: dict[str, Any] = await tool.run(**tool.given(tool.check(own), (desk,), client))
+            except CrmError as error:
+                return error
+            return answer
+
+        answers = dict(zip((each.connection for each in asked), await side_by_side(one, asked), strict=True))
+        result = _together(str(tool.across), answers)
+        if paged:
+            following = place.following(answers)
+            goes_on = following.cursors.keys() & by_name.keys()
+            result["next_cursor"] = seal(desks[0], query, following.sealed) if goes_on else None
+            if any(isinstance(answer, dict) and "total" in answer for answer in answers.values()):
+                result["total"] = following.total if following.all_counted else None
+        return result
+
+    # What has no pages can't be made to fit by asking for less.
+    return await (fitted(getattr(checked, "limit", len(desks)), build) if paged else build(len(desks)))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a list over several connections has come to."""
+
+    cursors: dict[str, str]
+    """Of each connection that has more."""
+    failed: list[str] = field(default_factory=list[str])
+    """Those of them that failed for the moment when they were last asked."""
+    total: int | None = 0
+    """Of those that were counted; None where one does not tell its own or could not be asked."""
+
+    @classmethod
+    def after(cls, sealed: str) -> _Place:
+        return cls(*json.loads(sealed))
+
+    @property
+    def sealed(self) -> str:
+        return json.dumps([self.cursors, self.failed, self.total], separators=(",", ":"))
+
+    @property
+    def all_counted(self) -> bool:
+        return BEGIN not in self.cursors.values()
+
+    def turn(self) -> list[str]:
+        """Return the connections whose turn it is: those that failed come when the others have no more."""
+        return [name for name in self.cursors if name not in self.failed] or self.failed
+
+    def following(self, answers: Mapping[str, Answer]) -> _Place:
+        """Return the place after these answers; who fails for good, or twice in a row, is left out."""
+        cursors, failed, total = dict(self.cursors), list(self.failed), self.total
+        for name, answer in answers.items():
+            before = cursors.pop(name)
+            if isinstance(answer, PASSING) and name not in failed:
+                failed.append(name)
+                cursors[name] = before
+                continue
+            failed = [each for each in failed if each != name]
+            of_it = answer if isinstance(answer, dict) else {}
+            if of_it.get("next_cursor"):
+                cursors[name] = of_it["next_cursor"]
+            if before == BEGIN:
+                total = None if total is None or of_it.get("total") is None else total + of_it["total"]
+        return _Place(cursors, failed, total)
+
+
+def _together(name: str, answers: Mapping[str, Answer]) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    connections: list[dict[str, Any]] = []
+    for connection, answer in answers.items():
+        if isinstance(answer, CrmError):
+            connections.append({"crm": connection, "status": "error", "error": f"{answer.code}: {answer}"})
+        else:
+            connections.append({"crm": connection, "status": "ok"})
+            rows += [{"crm": connection, **row} for row in answer[name]]
+    return {name: rows, "connections": connections}

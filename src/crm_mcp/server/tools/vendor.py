@@ -1,0 +1,61 @@
+"""The toolset `vendor`: every documented operation of the connected CRM, with and without a tool.
+
+What it is made of is loaded when it is used: the embedded CRM has no such operations, and start-up counts.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from crm_mcp.actions.approval import Done, Preview
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.policy import Effect
+from crm_mcp.backends.base import FindsLeads, HasOperations
+from crm_mcp.model import Line
+from crm_mcp.server.listing import fitted
+from crm_mcp.server.tool import tool
+
+Operation = Annotated[Line, Field(description="name from find_operation")]
+Arguments = Annotated[dict[str, Any] | None, Field(description="its parameters by name")]
+
+
+@tool(Effect.READ, needs=HasOperations)
+async def find_operation(desk: Desk, query: Line) -> dict[str, Any]:
+    """Find operations of the vendor's API by words, for what no other tool does. Parameters with * are required."""
+    from crm_mcp.actions.operations import IN_FULL, described, find
+
+    found = find(desk, query)
+
+    async def build(most: int) -> dict[str, Any]:
+        kept = found[:most]
+        return {"operations": [described(desk, each, full=len(kept) <= IN_FULL) for each in kept]}
+
+    return await fitted(max(len(found), 1), build)
+
+
+@tool(Effect.READ, needs=HasOperations)
+async def read_operation(desk: Desk, operation: Operation, arguments: Arguments = None) -> dict[str, Any]:
+    """Carry out an operation that only reads."""
+    from crm_mcp.actions.operations import read
+
+    return {"answer": await read(desk, operation, arguments or {})}
+
+
+async def ask_call_operation(desk: Desk, operation: str, arguments: dict[str, Any] | None) -> Preview:
+    """Read the people whom the operation names: what the person confirms is who is really reached."""
+    from crm_mcp.actions.operations import preview_operation
+
+    return await preview_operation(desk, operation, arguments or {})
+
+
+@tool(Effect.DESTRUCTIVE, needs=(FindsLeads, HasOperations), ask=ask_call_operation, may_confirm=True, outside=True)
+async def call_operation(desk: Desk, shown: Preview, operation: Operation, arguments: Arguments = None) -> Done:
+    """Carry out any other operation that has no tool. The user is asked first, unless it only writes."""
+    from crm_mcp.actions.operations import carry_out
+
+    return await carry_out(desk, shown, operation, arguments or {})
+
+
+TOOLS = (find_operation, read_operation, call_operation)
