@@ -1,0 +1,308 @@
+"""The long tail: what a vendor documents and no tool serves, found by words, read, and carried out under every rule.
+
+An operation says in its catalogue what it does, whom it reaches and where its text stands, so that it goes the same
+road as a tool: its effect decides the verdict, the people it reaches are read from the CRM, and do-not-contact is
+tested for each of them. What has a tool is done by that tool, whose guard knows more.
+
+`[policy.operations]` gives a verdict to one operation by name. `deny` refuses it; `confirm` asks even where its effect
+is allowed; `allow` lifts what is refused by default (see `Operation.off`, and operations that reach people whom they
+can't name). It never loosens anything else: the verdicts of the effect and of the tools still count, and the strictest
+of them wins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from crm_mcp.actions.approval import SUMMARY_TEXT, Done, Preview, plain, quoted
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.masking import masked, part_of
+from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.recipients import SENDING, Reached, reached, touched, unnamed, values_at
+from crm_mcp.backends.base import HasOperations
+from crm_mcp.errors import Forbidden, InvalidArgument, Unsupported
+from crm_mcp.model import CustomValue, Line, fold
+
+if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
+    from crm_mcp.backends.catalog import Operation, Parameter
+
+MOST_FOUND = 15
+MOST_ARGUMENTS = 50_000
+"""Characters of the arguments of one call, as JSON."""
+MOST_ANSWER = 14_000
+"""Characters of an answer that is shown."""
+DEEPEST = 20
+IN_FULL = 4
+"""Up to so many operations are described with what is said about each parameter."""
+
+_EMPTY_WORDS = frozenset(
+    ("a", "an", "and", "by", "do", "for", "from", "how", "in", "into", "of", "on", "or", "the", "to", "with")
+)
+_LATER = ConfigDict(defer_build=True)
+_LEAF: TypeAdapter[Any] = TypeAdapter(CustomValue, config=_LATER)
+_NAME: TypeAdapter[str] = TypeAdapter(Line, config=_LATER)
+
+
+# Finding
+
+
+def find(desk: Desk, query: str) -> list[Operation]:
+    """Return the operations that fit these words, the best first, at most `MOST_FOUND`; one, where it is named."""
+    operations = desk.crm(HasOperations).catalog.operation
+    for each in operations:
+        if each.name == query.strip():
+            return [each]
+    words = [word for word in _words(query) if word not in _EMPTY_WORDS] or _words(query)
+    scored = [(score, place, each) for place, each in enumerate(operations) if any(score := _score(each, words))]
+    scored.sort(key=lambda found: (-found[0][0], -found[0][1], found[1]))
+    # What has less than half of the words that the best one has is something else.
+    return [each for score, _, each in scored[:MOST_FOUND] if score[0] * 2 >= scored[0][0][0]]
+
+
+def described(desk: Desk, operation: Operation, *, full: bool) -> dict[str, Any]:
+    """Return an operation as it is listed; `full` says of each parameter what is known about it."""
+    effect = operation.effect
+    if not isinstance(effect, str):
+        known = [f"{value}: {what}" for value, what in effect.items() if value != "by"]
+        effect = f"by {effect['by']} ({', '.join([*known, 'others: destructive'])})"
+    row = {
+        "name": operation.name,
+        "summary": operation.summary,
+        "method": operation.method,
+        "path": operation.path,
+        "effect": effect,
+        "parameters": ", ".join(
+            [*(_parameter(each, full=full) for each in operation.parameters), *(["..."] if operation.more else [])]
+        ),
+    }
+    if operation.tool:
+        row["tool"] = operation.tool
+    if why := _refused(desk, operation):
+        row["off"] = why
+    if full and operation.note:
+        row["note"] = operation.note
+    return row
+
+
+def _words(text: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\w+", fold(text).replace("_", " "))))
+
+
+def _score(operation: Operation, words: Iterable[str]) -> tuple[int, int]:
+    """Return how many of the words an operation has, and how well they fit."""
+    places = (
+        (12, _words(operation.name)),
+        (10, _words(operation.tool or "")),
+        (6, _words(operation.summary)),
+        (3, _words(operation.path)),
+    )
+    hits = best = 0
+    for word in words:
+        found = max((weight * _likeness(word, own) for weight, owns in places for own in owns), default=0)
+        hits += found > 0
+        best += found
+    return hits, best
+
+
+def _likeness(word: str, own: str) -> int:
+    """Return how much a word of the query is like one of an operation: 3 the same, 2 its beginning, 1 a part."""
+    if word == own:
+        return 3
+    if own.startswith(word) or (len(own) > 2 and word.startswith(own)):
+        return 2
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, own, strict=False)))
+    return int((len(word) > 2 and word in own) or common >= max(4, min(len(word), len(own)) - 1))
+
+
+def _parameter(each: Parameter, *, full: bool) -> str:
+    values = "|".join(each.values)
+    about = f" ({each.about})" if full and each.about else ""
+    kind = f": {values or each.type}" if values or each.type != "string" else ""
+    return f"{each.name}{'*' if each.required else ''}{kind}{about}"
+
+
+# Reading
+
+
+async def read(desk: Desk, name: str, arguments: Mapping[str, Any]) -> Any:
+    """Carry out an operation that only reads; returns its answer without secrets, cut to what a result has room for.
+
+    Raises:
+        InvalidArgument: it does not only read, there is none of this name, or an argument is not what it must be.
+        Forbidden: it is refused by default or by the policy.
+    """
+    operation = _allowed(desk, name)
+    checked = _checked(operation, arguments)
+    if (effect := operation.effect_of(checked)) != "read":
+        instead = operation.tool or "call_operation"
+        raise InvalidArgument(f"{operation.name} does not only read, its effect is {effect}", f"use {instead}")
+    return _clean(desk, await desk.crm(HasOperations).operate(operation, checked))
+
+
+# Acting
+
+
+async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any]) -> Preview:
+    """Check a call, read whom it reaches, and say what would be done.
+
+    Raises:
+        Unsupported: a tool serves it, which is named.
+        InvalidArgument: it only reads, there is none of this name, an argument is not what it must be, or it reaches
+            people whom it does not name.
+        Forbidden: it is refused by default or by the policy.
+        NotFound: a lead that it names is not there.
+    """
+    operation, checked, effect = _acting(desk, name, arguments)
+    also = operation.akin_to(checked)
+    people = Reached()
+    if effect is Effect.WRITE and unnamed(operation, checked):
+        effect = Effect.DESTRUCTIVE  # nobody can take back a change of records that were never named
+    if effect is Effect.OUTWARD:
+        people = await reached(desk, operation, checked, allowed=_verdict(desk, operation) is not None)
+        also += tuple(SENDING[each] for each in people.channels) if len(people.channels) == 1 else ()
+    elif effect is Effect.DESTRUCTIVE:
+        people = await touched(desk, operation, checked)
+        also += ("delete_record",)
+    summary, details = _said(desk, operation, checked, effect, people)
+    lifts = operation.off == "blacklist"
+    return Preview(
+        summary=summary,
+        details=details,
+        facts=people.facts,
+        lead=people.leads[0].id if len(people.leads) == 1 else None,
+        size=max(len(people.leads), 1),
+        blocked=people.blocked,
+        confirm=lifts or _verdict(desk, operation) == "confirm",
+        person_only=lifts,
+        effect=effect,
+        also=also,
+    )
+
+
+async def carry_out(desk: Desk, shown: Preview, name: str, arguments: Mapping[str, Any]) -> Done:
+    """Carry out an operation with exactly these arguments; `shown` is the preview made of it just before."""
+    operation, checked, _ = _acting(desk, name, arguments)
+    answer = await desk.crm(HasOperations).operate(operation, checked)
+    leads = [each[0] for each in shown.facts.get("leads", ())]
+    return Done(
+        f"did {operation.name}: {shown.summary}",
+        {} if answer is None else {"result": {"answer": _clean(desk, answer)}},
+        shown.lead,
+        tuple(("lead", each) for each in leads),
+        size=shown.size,
+    )
+
+
+def _acting(desk: Desk, name: str, arguments: Mapping[str, Any]) -> tuple[Operation, dict[str, Any], Effect]:
+    """Return an operation that does something, its arguments, checked, and what it does."""
+    operation = _allowed(desk, name)
+    effect = operation.effect_of(arguments)
+    if effect == "read":
+        raise InvalidArgument(f"{operation.name} only reads", "use read_operation")
+    if operation.tool:
+        raise Unsupported(f"{operation.name} is done by a tool", f"use {operation.tool}")
+    return operation, _checked(operation, arguments), Effect(effect)
+
+
+def _said(
+    desk: Desk, operation: Operation, arguments: Mapping[str, Any], effect: Effect, people: Reached
+) -> tuple[str, str]:
+    """Return what a person is shown: one line, and what it has no room for."""
+    given = json.dumps(_masked(desk, arguments), ensure_ascii=False)
+    text = "\n".join(str(each) for each in values_at(arguments, operation.text)) if effect is Effect.OUTWARD else ""
+    what = f"{operation.name} ({operation.method} {operation.path})"
+    to = f" to {people.shown}" if people.leads and effect is Effect.OUTWARD else ""
+    of = f" of {people.shown}" if people.leads and not to else ""
+    channel = f"{' or '.join(people.channels)}{to}: " if to else ""
+    summary = f"{channel}{quoted(text) + ', by ' if text else ''}{what}{of} with {quoted(given)}"
+    details = [operation.summary, *people.remarks]
+    if operation.note:
+        details.append(operation.note)
+    if effect is not Effect.WRITE:
+        details.append("can't be undone")
+    details += people.listed
+    if len(plain(text)) > SUMMARY_TEXT:
+        details.append(f"the whole text:\n{text}")
+    if len(plain(given)) > SUMMARY_TEXT:
+        details.append(f"all arguments:\n{given}")
+    return summary, "\n".join(details)
+
+
+# What is allowed, and with what
+
+
+def _allowed(desk: Desk, name: str) -> Operation:
+    operation = desk.crm(HasOperations).catalog.get(name)
+    if why := _refused(desk, operation):
+        raise Forbidden(
+            f"{operation.name} is refused: {why}",
+            "a person can allow it by name in [policy.operations] of the settings",
+        )
+    return operation
+
+
+def _refused(desk: Desk, operation: Operation) -> str | None:
+    """Return why an operation is refused whatever its arguments are, else None."""
+    verdict = _verdict(desk, operation)
+    if verdict == "deny":
+        return "the policy denies it"
+    if operation.off and verdict is None:
+        return f"it touches {operation.off}"
+    return None
+
+
+def _verdict(desk: Desk, operation: Operation) -> str | None:
+    return desk.policy.operation(operation.name)
+
+
+def _checked(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments, which are those of the catalogue, not too long, and without control characters."""
+    _look(operation.name, arguments, 0)
+    size = len(json.dumps(arguments, ensure_ascii=False))
+    if size > MOST_ARGUMENTS:
+        raise InvalidArgument(f"arguments have {size} characters", f"give at most {MOST_ARGUMENTS}")
+    return operation.check(arguments)
+
+
+def _look(where: str, value: Any, depth: int) -> None:
+    """Refuse what can't be sent, or what would show something else than it is."""
+    if depth > DEEPEST:
+        raise InvalidArgument(f"{where[:80]} is nested too deep", f"give at most {DEEPEST} levels")
+    if isinstance(value, Mapping):
+        for name, each in cast("Mapping[str, Any]", value).items():
+            _fits(_NAME, where, name)
+            _look(f"{where}.{name}" if depth else name, each, depth + 1)
+    elif isinstance(value, list):
+        for each in cast("list[Any]", value):
+            _look(where, each, depth + 1)
+    else:
+        _fits(_LEAF, where, value)
+
+
+def _fits(kind: TypeAdapter[Any], where: str, value: Any) -> None:
+    try:
+        kind.validate_python(value)
+    except ValidationError as error:
+        told = error.errors(include_url=False)
+        # Each kind that it could be says why it is not: the one that it is says more than the others.
+        best = next((each for each in told if not each["type"].endswith(("_type", "_parsing"))), told[0])
+        why = best["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        raise InvalidArgument(f"{where[:80]} is not right: {why}", "correct it") from None
+
+
+# What comes back
+
+
+def _masked(desk: Desk, value: Any) -> Any:
+    key = next((each.api_key for each in desk.settings.connections if each.name == desk.connection), None)
+    return masked(value, key.get_secret_value() if key else None)
+
+
+def _clean(desk: Desk, answer: Any) -> Any:
+    return part_of(_masked(desk, answer), MOST_ANSWER)

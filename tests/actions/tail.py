@@ -1,0 +1,296 @@
+"""A vendor with a long tail, over real HTTP, and the desk in front of it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr, TypeAdapter
+
+from crm_mcp.actions.approval import Client
+from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions.operations import carry_out, preview_operation
+from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.backends.base import FindsLeads, Limits
+from crm_mcp.backends.catalog import Catalog
+from crm_mcp.backends.http import Terms
+from crm_mcp.backends.remote import Access, Remote
+from crm_mcp.config import Connection, PolicySettings, Settings
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Account, Channel, Lead, LeadFilter, Page, Slice
+from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Entry, Refusal, route
+from crm_mcp.sandbox.people import PEOPLE
+from crm_mcp.sandbox.serving import serving
+from crm_mcp.store import Store
+
+KEY = "tail-0123456789abcdef"
+
+CATALOG = TypeAdapter(Catalog).validate_python(
+    tomllib.loads(
+        """
+source = "these tests"
+
+[[operation]]
+name = "read_lead"
+summary = "Read one lead"
+method = "GET"
+path = "/leads/{lead}"
+effect = "read"
+tool = "get_lead"
+parameters = [{ name = "lead", in = "path", required = true, about = "id of the lead" }]
+
+[[operation]]
+name = "list_folders"
+summary = "List folders"
+method = "GET"
+path = "/folders"
+effect = "read"
+parameters = [
+    { name = "limit", in = "query", type = "integer", about = "1-100" },
+    { name = "state", in = "query", values = ["open", "closed"] },
+]
+
+[[operation]]
+name = "list_api_keys"
+summary = "List API keys"
+method = "GET"
+path = "/keys"
+effect = "read"
+off = "keys"
+
+[[operation]]
+name = "create_api_key"
+summary = "Create an API key"
+method = "POST"
+path = "/keys"
+effect = "write"
+off = "keys"
+parameters = [{ name = "label", in = "body", required = true }]
+
+[[operation]]
+name = "rename_folder"
+summary = "Rename a folder"
+method = "PUT"
+path = "/folders/{folder}"
+effect = "write"
+parameters = [
+    { name = "folder", in = "path", required = true, about = "id of the folder" },
+    { name = "name", in = "body", required = true },
+    { name = "options", in = "body", type = "object" },
+]
+
+[[operation]]
+name = "merge_folders"
+summary = "Merge folders"
+method = "POST"
+path = "/folders/merge"
+parameters = [{ name = "folders", in = "body", type = "array", required = true }]
+
+[[operation]]
+name = "text_a_lead"
+summary = "Send an SMS"
+method = "POST"
+path = "/sms"
+effect = "outward"
+tool = "send_sms"
+recipient = { lead = "lead", channel = "sms" }
+text = "message"
+parameters = [{ name = "lead", in = "body", required = true }, { name = "message", in = "body", required = true }]
+
+[[operation]]
+name = "plan_text"
+summary = "Plan a text message for later"
+method = "POST"
+path = "/planned"
+effect = "outward"
+recipient = { lead = "lead", channel = "sms" }
+text = "message.body"
+more = true
+parameters = [
+    { name = "lead", in = "body", type = "any" },
+    { name = "message", in = "body", type = "object", required = true },
+]
+
+[[operation]]
+name = "mail_copy"
+summary = "Send a copy of a document"
+method = "POST"
+path = "/copies"
+effect = "outward"
+recipient = { lead = "lead", address = "to.email", channel = "email" }
+text = "note"
+parameters = [
+    { name = "lead", in = "body" },
+    { name = "to", in = "body", type = "array", required = true },
+    { name = "cc", in = "body", type = "array" },
+    { name = "from", in = "body" },
+    { name = "note", in = "body" },
+]
+
+[[operation]]
+name = "mass_action"
+summary = "Do something with many leads"
+method = "PUT"
+path = "/leads/mass-action"
+effect = { by = "type", add_tag = "write", wave = "outward", mail_wave = "outward", enrol = "outward", count = "read" }
+akin = { by = "type", add_tag = "tag_lead", mail_wave = "send_email", enrol = "enroll_in_sequence" }
+recipient = { lead = "filter.ids", channel = "sms" }
+parameters = [
+    { name = "type", in = "body", required = true },
+    { name = "filter", in = "body", type = "object" },
+    { name = "payload", in = "body", type = "object" },
+]
+
+[[operation]]
+name = "unblock"
+summary = "Lift a block"
+method = "DELETE"
+path = "/blocked/{entry}"
+effect = "destructive"
+off = "blacklist"
+parameters = [{ name = "entry", in = "path", required = true }]
+
+[[operation]]
+name = "start_flow"
+summary = "Start a flow"
+method = "PUT"
+path = "/flows/{flow}/start"
+effect = "outward"
+parameters = [{ name = "flow", in = "path", required = true, about = "id of the flow" }]
+"""
+    )
+)
+
+
+class TailEmulator(Emulator):
+    """Leads that can be read; everything else is taken as it is."""
+
+    vendor = "tail"
+    key = KEY
+    answer: Any
+
+    def begin(self) -> None:
+        self.leads: dict[str, dict[str, Any]] = {
+            f"p{n}": {"id": f"p{n}", "name": each.name, "email": each.email, "phone": each.phone}
+            for n, each in enumerate(PEOPLE, 1)
+        }
+        self.answer = {"ok": True}
+
+    def admit(self, call: Call) -> dict[str, str]:
+        if call.headers.get("authorization") != f"Bearer {KEY}":
+            raise Refusal(401, "no")
+        return {}
+
+    def worded(self, refusal: Refusal) -> Any:
+        return {"error": refusal.message}
+
+    @route("GET", "/leads/{lead}")
+    def lead(self, _: Call, lead: str) -> Answer:
+        if lead not in self.leads:
+            raise Refusal(404, "no such lead")
+        return Answer(self.leads[lead])
+
+    @route("GET", "/leads")
+    def find(self, call: Call) -> Answer:
+        wanted = call.query["address"]
+        return Answer([each for each in self.leads.values() if wanted in (each.get("email"), each.get("phone"))])
+
+    @route("GET", "/folders")
+    @route("GET", "/keys")
+    @route("POST", "/keys")
+    @route("POST", "/folders/merge")
+    @route("POST", "/planned")
+    @route("POST", "/copies")
+    @route("POST", "/sms")
+    @route("PUT", "/leads/mass-action")
+    @route("DELETE", "/blocked/{entry}")
+    @route("PUT", "/folders/{folder}")
+    @route("PUT", "/flows/{flow}/start")
+    def take(self, _: Call, *__: str) -> Answer:
+        return Answer(self.answer)
+
+
+class Tail(FindsLeads, Remote):
+    """The backend of the vendor above."""
+
+    vendor = "tail"
+    base_url = "https://tail.example"
+    limits = Limits(per_minute=10_000)
+    lead_filters = frozenset()
+    lead_sorts = ()
+
+    @classmethod
+    def terms(cls, address: str, access: Access) -> Terms:
+        return Terms("Tail", address, access.key)
+
+    @property
+    def catalog(self) -> Catalog:
+        return CATALOG
+
+    async def check(self) -> Account:
+        raise NotImplementedError
+
+    async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
+        raise NotImplementedError
+
+    async def get_lead(self, lead: str) -> Lead:
+        return Lead.model_validate(await self._api.read("GET", f"/leads/{lead}", missing=f'there is no lead "{lead}"'))
+
+    async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
+        if channel == "linkedin":
+            raise InvalidArgument("channel is wrong")
+        return tuple(Lead.model_validate(each) for each in await self._api.read("GET", "/leads", {"address": address}))
+
+
+class Tailed:
+    """A desk in front of that vendor."""
+
+    def __init__(
+        self, folder: Path, url: str, emulator: TailEmulator, policy: PolicySettings, *, dry_run: bool
+    ) -> None:
+        connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY))
+        settings = Settings(data_dir=folder, policy=policy, dry_run=dry_run, connections=(connection,))
+        self.emulator = emulator
+        self.store = Store(folder)
+        self.backend = Tail(Access(key=SecretStr(KEY), pace_file=folder / "pace.sqlite3", base_url=url))
+        self.desk = Desk(settings, connection, self.backend, self.store, Policy(policy), self._made)
+
+    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Job:
+        assert (desk, tool) == (self.desk, "call_operation")
+        return self.job(arguments["operation"], arguments["arguments"])
+
+    def job(self, name: str, arguments: dict[str, Any]) -> Job:
+        """Return the call, as the tool makes it."""
+        return Job(
+            "call_operation",
+            Effect.DESTRUCTIVE,
+            {"operation": name, "arguments": arguments},
+            lambda shown: carry_out(self.desk, shown, name, arguments),
+            lambda: preview_operation(self.desk, name, arguments),
+        )
+
+    async def call(self, client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
+        """Call an operation on the desk's road; returns the action result."""
+        return await self.desk.act(self.job(name, arguments), client)
+
+    @property
+    def left(self) -> list[Entry]:
+        """What left for the vendor and was not a look at leads."""
+        return [each for each in self.emulator.journal if (each.method, each.path.split("/")[1]) != ("GET", "leads")]
+
+
+@asynccontextmanager
+async def tailed(
+    folder: Path, policy: PolicySettings | None = None, *, dry_run: bool = False
+) -> AsyncGenerator[Tailed]:
+    emulator = TailEmulator()
+    with serving(emulator) as url:
+        opened = Tailed(folder, url, emulator, policy or PolicySettings(), dry_run=dry_run)
+        try:
+            yield opened
+        finally:
+            await opened.backend.aclose()
+            await opened.store.aclose()
