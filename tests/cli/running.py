@@ -22,7 +22,12 @@ LONGEST = 45
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    own = {"CRM_MCP_DATA_DIR": str(folder / "crm"), "HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
+    own = {
+        "CRM_MCP_DATA_DIR": str(folder / "crm"),
+        "HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
+    }
     return {**plain, **own, "COLUMNS": "120", "PYTHONUNBUFFERED": "1", **settings}
 
 

@@ -56,7 +56,7 @@ def test_check_says_what_it_found(tmp_path: Path):
 
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("local (local): ok\n  300 leads, ")
-    assert "  can: DeletesRecords, FindsLeads" in result.stdout
+    assert "\n  can: DeletesRecords, EndsSequences, FindsLeads, " in result.stdout
 
 
 def test_check_fails_where_the_data_directory_is_a_file(tmp_path: Path):
@@ -127,8 +127,9 @@ def test_the_table_for_people_has_every_tool_and_the_sum(tmp_path: Path, listed:
 
 
 def test_the_documents_are_checked_and_written(tmp_path: Path):
-    for name in ("README.md", "manifest.json"):
-        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "docs").mkdir()
+    for name in ("README.md", "manifest.json", "docs/operations.md"):
+        shutil.copy(ROOT / name, tmp_path / name)
     fresh = settle(tmp_path, write=False)
     readme, manifest = tmp_path / "README.md", tmp_path / "manifest.json"
     before = readme.read_text(), manifest.read_text()

@@ -14,8 +14,8 @@ from mcp.shared.exceptions import MCPError
 from rich.console import Console
 from rich.table import Table
 
-from crm_mcp.config import Settings, load
-from crm_mcp.errors import CrmError, CrmMcpError
+from crm_mcp.config import Connection, Settings, load
+from crm_mcp.errors import CrmError, CrmMcpError, SettingsError, choices
 
 if TYPE_CHECKING:
     from crm_mcp.server.app import Application
@@ -56,23 +56,28 @@ def demo() -> None:
 
 @app.command()
 def check() -> None:
-    """Try the configured connection and say what was found; exit 1 when it fails."""
-    application = _application()
+    """Try every configured connection and say what was found; exit 1 when one fails."""
+    from crm_mcp.cli.checking import check_all
 
-    async def look() -> int:
-        connection, backend = application.settings.connection, application.desk.backend
-        try:
-            account = await backend.check()
-        except CrmError as error:
-            print(f"{connection.name} ({connection.vendor}): FAILED\n  {error.code}: {error}")
-            return 1
-        finally:
-            await application.aclose()
-        print(f"{connection.name} ({connection.vendor}): ok\n  {account.found}")
-        print(f"  can: {', '.join(backend.capabilities())}")
-        return 0
+    raise typer.Exit(anyio.run(check_all, _application()))
 
-    raise typer.Exit(anyio.run(look))
+
+@app.command()
+def sandbox(
+    vendors: Annotated[list[str] | None, typer.Argument(metavar="VENDOR ...", help="default: all four")] = None,
+    port: Annotated[int, typer.Option(help="of the first; the others take the next ones; 0: any free")] = 8765,
+    empty: Annotated[bool, typer.Option("--empty", help="without sample data")] = False,
+    switches: Annotated[
+        list[str] | None, typer.Option("--switch", metavar="NAME=VALUE", help="choose a reading; see docs/sandbox.md")
+    ] = None,
+) -> None:
+    """Run emulators of the vendors' APIs on this machine, for trying things without an account."""
+    from crm_mcp.cli.sandbox import run_sandbox
+
+    try:
+        run_sandbox(vendors or [], port, sample=not empty, switches=switches or [])
+    except CrmMcpError as error:
+        _stop(error)
 
 
 @app.command()
@@ -128,6 +133,7 @@ def import_(
         Literal["skip", "update", "error"], typer.Option(help="a lead that is there already")
     ] = "skip",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="read and check, write nothing")] = False,
+    crm: Annotated[str | None, typer.Option("--crm", help="which connection, where several are configured")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask before the first row")] = False,
 ) -> None:
     """Import leads from a CSV. Bad rows go to FILE.rejected.csv; run it again to go on where it stopped."""
@@ -135,7 +141,9 @@ def import_(
 
     ask = None if yes or not sys.stdin.isatty() else _ask_terminal
     try:
-        totals = anyio.run(import_file, _application().settings, file, mapped or [], if_exists, dry_run, ask, Console())
+        settings = _application().settings
+        connection = _connection(settings, crm)
+        totals = anyio.run(import_file, settings, connection, file, mapped or [], if_exists, dry_run, ask, Console())
     except CrmMcpError as error:
         _stop(error)
     raise typer.Exit(totals.exit_code)
@@ -205,6 +213,17 @@ def _settings() -> Settings:
         return load()
     except CrmMcpError as error:
         _stop(error)
+
+
+def _connection(settings: Settings, named: str | None) -> Connection:
+    """Return the connection with this name, or the only one."""
+    by_name = {each.name: each for each in settings.connections}
+    if named is None and len(by_name) == 1:
+        return settings.connections[0]
+    if named not in by_name:
+        what = f'there is no connection "{named}"' if named else "which connection? give --crm"
+        raise SettingsError(f"{what}; {choices(named or '', by_name)}")
+    return by_name[named]
 
 
 def _application() -> Application:

@@ -1,4 +1,4 @@
-"""The parts of README and manifest that are made from the tools, so that they can't drift."""
+"""What README, manifest and docs have of the tools and catalogues is made from them, so that it can't drift."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from crm_mcp.server.app import Application, described
+from crm_mcp.backends.catalog import Operation, load
+from crm_mcp.config import VENDORS
+from crm_mcp.server.app import Application
 from crm_mcp.server.tools import TOOLS
 
 BEGIN, END = "<!-- tools: made by `crm-mcp tools --write` -->", "<!-- end of tools -->"
@@ -18,7 +20,7 @@ def listed(application: Application) -> list[dict[str, Any]]:
     """Return the served tools with everything that follows from their declaration."""
     result: list[dict[str, Any]] = []
     for each in application.tools.values():
-        shown = described(each).model_dump(mode="json", by_alias=True, exclude_none=True)
+        shown = application.described(each).model_dump(mode="json", by_alias=True, exclude_none=True)
         result.append(
             {
                 "name": each.name,
@@ -43,7 +45,8 @@ def tokens(shown: dict[str, Any]) -> int:
 def settle(folder: Path, *, write: bool) -> int:
     """Compare the generated parts with the tools, or write them; returns the exit code."""
     stale: list[str] = []
-    for path, make in ((folder / "README.md", _readme), (folder / "manifest.json", _manifest)):
+    made = (("README.md", _readme), ("manifest.json", _manifest), ("docs/operations.md", _operations))
+    for path, make in ((folder / name, make) for name, make in made):
         if not path.is_file():
             sys.stderr.write(f"crm-mcp: {path.name} is not here; run this in a checkout\n")
             return 2
@@ -74,6 +77,36 @@ def _manifest(present: str) -> str:
     manifest = json.loads(present)
     manifest["tools"] = [{"name": each.name, "description": _first_sentence(each.description)} for each in TOOLS]
     return json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+
+
+def _operations(present: str) -> str:
+    """Return the list of all operations, below the page's own words."""
+    parts = [BEGIN]
+    for vendor in VENDORS[1:]:
+        catalog = load(vendor)
+        head = f"## {vendor}: {len(catalog.operation)} operations\n\n| operation | request | effect | reached by |"
+        rows = [
+            f"| `{each.name}` | `{each.method} {each.path}` | {_effect(each)} | {_reached_by(each)} |"
+            for each in catalog.operation
+        ]
+        parts.append("\n".join([head, "|---|---|---|---|", *rows]))
+    table = "\n\n".join([*parts, END])
+    return re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: table, present, flags=re.DOTALL)
+
+
+def _effect(operation: Operation) -> str:
+    return operation.effect if isinstance(operation.effect, str) else f"by `{operation.effect['by']}`"
+
+
+def _reached_by(operation: Operation) -> str:
+    reads = operation.effect == "read"
+    ways = f"`{operation.tool}`" if operation.tool else "`read_operation`" if reads else "`call_operation`"
+    if operation.tool and reads:
+        ways += " or `read_operation`"
+    if operation.off:
+        return f"{ways}, when allowed by name ({operation.off})"
+    unnamed = operation.effect == "outward" and operation.recipient is None and not operation.tool
+    return f"{ways}, when allowed by name (it can't name whom it reaches)" if unnamed else ways
 
 
 def _first_sentence(text: str) -> str:

@@ -22,7 +22,8 @@ from crm_mcp.actions.csv_source import CsvTable, open_csv
 from crm_mcp.actions.importing import BadRow, GoodRow, Mapping, map_columns, rows
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
-from crm_mcp.config import Settings, operating_system_user
+from crm_mcp.backends.pace import bulk_work
+from crm_mcp.config import Connection, Settings, operating_system_user
 from crm_mcp.errors import CrmError, Forbidden, Unsupported
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
 from crm_mcp.store import Action, NewAction, Store, open_store
@@ -80,6 +81,7 @@ class Totals:
 
 async def import_file(
     settings: Settings,
+    connection: Connection,
     path: Path,
     mappings: Sequence[str],
     if_exists: IfExists,
@@ -95,19 +97,25 @@ async def import_file(
     """
     if settings.read_only or settings.policy.tools.get("import_leads", settings.policy.write) == "deny":
         raise Forbidden("these settings forbid imports", "see CRM_MCP_READ_ONLY and [policy]")
-    backend, store = open_backend(settings), open_store(settings.data_dir)
+    backend, store = open_backend(settings, connection), open_store(settings.data_dir)
     if not isinstance(backend, ImportsLeads):
-        raise Unsupported(f"{backend.vendor} takes no import")
+        raise Unsupported(f"{connection.vendor} takes no import")
+    crm = backend
     new = NewAction(
         caller=f"{operating_system_user()} via crm-mcp import",
-        connection=settings.connection.name,
+        connection=connection.name,
         tool="import_leads",
         effect="write",
         arguments={"file": path.name, "if_exists": if_exists, "map": list(mappings)},
         digest="",
         summary=f"import {path.name}",
     )
-    recorded = _Recorded(store, new, lambda batch: backend.import_leads(batch, if_exists))
+
+    async def write(batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
+        with bulk_work():
+            return await crm.import_leads(batch, if_exists)
+
+    recorded = _Recorded(store, new, write)
     failure: CrmError | None = None
     try:
         return await run_import(
@@ -115,7 +123,7 @@ async def import_file(
             mappings,
             if_exists,
             sink=recorded.take,
-            batch=backend.import_size,
+            batch=crm.import_size,
             country=settings.country,
             console=console,
             ask=ask,

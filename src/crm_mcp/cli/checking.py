@@ -1,0 +1,70 @@
+"""`crm-mcp check`: what is behind each connection, and what to do where something is wrong."""
+
+from __future__ import annotations
+
+from crm_mcp.actions.desk import Desk
+from crm_mcp.config import Connection
+from crm_mcp.errors import Busy, CrmError, Forbidden, PaymentRequired, TimedOut, Unauthorized, Unreachable
+from crm_mcp.server.app import Application
+from crm_mcp.server.federation import side_by_side
+
+_OF = {
+    "minute": "calls left in the minute",
+    "day": "calls left in the day",
+    "bulk": "bulk calls left in the minute",
+}
+
+
+async def check_all(application: Application) -> int:
+    """Try all connections at once and print what was found; returns the exit code, 1 where one failed."""
+    connections = {each.name: each for each in application.settings.connections}
+
+    async def look(desk: Desk) -> tuple[bool, list[str]]:
+        return await _look(desk, connections[desk.connection])
+
+    try:
+        found = await side_by_side(look, list(application.desks.values()))
+    finally:
+        await application.aclose()
+    for _, lines in found:
+        print("\n".join(lines))
+    return 0 if all(fine for fine, _ in found) else 1
+
+
+async def _look(desk: Desk, connection: Connection) -> tuple[bool, list[str]]:
+    """Return whether a connection works, and what is said of it."""
+    head = f"{desk.connection} ({desk.backend.vendor})"
+    error: CrmError | None = None
+    try:
+        account = await desk.backend.check()
+    except CrmError as failure:
+        error = failure
+        lines = [f"{head}: FAILED", f"  {error.code}: {error}"]
+    else:
+        lines = [f"{head}: ok", f"  {account.found}"]
+        lines += [f"  user: {account.user}"] if account.user else []
+        lines += [f"  plan: {account.plan}"] if account.plan else []
+    if desk.backend.vendor != "local":
+        lines.append(f"  {_key(error, connection)}")
+    lines.append(f"  can: {', '.join(desk.backend.capabilities())}")
+    budget = await desk.backend.budget()
+    said = [f"{each.remaining:,} of {each.limit:,} {_OF.get(each.name, each.name)}" for each in budget]
+    lines.append(f"  limits: {'; '.join(said) or 'none'}")
+    return error is None, lines
+
+
+def _key(error: CrmError | None, connection: Connection) -> str:
+    """Return whether the vendor was reached, and what it thinks of the key."""
+    match error:
+        case None:
+            return "reached: yes; key: accepted"
+        case Unreachable() | TimedOut():
+            return "reached: no; key: not tried"
+        case Busy():
+            return "reached: not now; key: not tried"
+        case Unauthorized():
+            return f"reached: yes; key: not accepted (it comes from {connection.key_from})"
+        case Forbidden() | PaymentRequired():
+            return "reached: yes; key: without the right, or not covered by the plan"
+        case _:
+            return "reached: yes; key: not known, as the answer made no sense"
