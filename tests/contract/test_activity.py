@@ -1,117 +1,128 @@
+"""What happened with a lead, on the sample: newest first, each lead's own alone, and one record as its list has it."""
+
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
-from crm_mcp.backends.base import (
-    Backend,
-    FindsLeads,
-    KeepsTasks,
-    LogsNotes,
-    ReadsActivity,
-    ReadsCalls,
-    ReadsMessages,
-    WritesLeads,
-)
-from crm_mcp.errors import InvalidArgument, NotFound
-from crm_mcp.model import LeadDraft, LeadFilter, NoteDraft, Slice, TaskFields, now
+from crm_mcp.backends.base import Backend, FindsLeads, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Activity, Lead, LeadFilter, Page, Slice
+
+from .reading import every
+
+PEOPLE = 15
 
 
-class Crm(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, KeepsTasks, WritesLeads, FindsLeads, Backend):
-    """What these tests need."""
+class Acting(ReadsActivity, FindsLeads, Backend):
+    """What the tests of all activity need."""
 
 
-async def test_a_note_is_read_back(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
-    at = now() - timedelta(days=2)
-    draft = NoteDraft(
-        content="Talked", kind="call", outcome="reached", occurred_at=at, duration_seconds=60, direction="inbound"
-    )
-
-    note = await crm.log_note(lead.id, draft)
-
-    assert await crm.get_note(note.id) == note
-    assert note.model_dump(exclude={"id", "lead_id"}) == draft.model_dump()
-    assert (await crm.list_notes(lead.id, Slice())).items == (note,)
+class Calling(ReadsCalls, FindsLeads, Backend):
+    """What the tests of calls need."""
 
 
-async def test_contact_is_remembered_and_never_moves_backwards(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
-    week, day = now() - timedelta(days=7), now() - timedelta(days=1)
-
-    await crm.log_note(lead.id, NoteDraft(content="thought of her"))
-    assert (await crm.get_lead(lead.id)).last_contacted_at is None
-    await crm.log_note(lead.id, NoteDraft(content="met", kind="meeting", occurred_at=day))
-    await crm.log_note(lead.id, NoteDraft(content="wrote", kind="email", occurred_at=week))
-    assert (await crm.get_lead(lead.id)).last_contacted_at == day
-    await crm.log_note(lead.id, NoteDraft(content="will meet", kind="meeting", occurred_at=now() + timedelta(days=5)))
-
-    contacted = (await crm.get_lead(lead.id)).last_contacted_at
-    assert contacted
-    assert day < contacted <= now()
+class Messaging(ReadsMessages, FindsLeads, Backend):
+    """What the test of messages needs."""
 
 
-async def test_a_lead_is_found_by_the_words_of_its_notes(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
-    await crm.log_note(lead.id, NoteDraft(content="Wants a Übergabe before Christmas."))
-
-    found = await crm.search_leads(LeadFilter(query="uberg christ jane"), Slice())
-
-    assert [each.id for each in found.items] == [lead.id]
+class Noting(LogsNotes, FindsLeads, Backend):
+    """What the test of notes needs."""
 
 
-async def test_all_activity_comes_newest_first_and_each_once(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
-    old = now() - timedelta(days=3)
-    notes = [(await crm.log_note(lead.id, NoteDraft(content=f"n{i}", occurred_at=old))).id for i in range(5)]
-    task = await crm.create_task(lead.id, TaskFields(title="Call"))
-
-    seen: list[str] = []
-    position = None
-    while True:
-        page = await crm.list_activity(lead.id, (), None, Slice(limit=2, position=position))
-        seen.extend(each.id for each in page.items)
-        position = page.next
-        if position is None:
-            break
-    only = await crm.list_activity(lead.id, ("task",), None, Slice())
-    recent = await crm.list_activity(lead.id, ("note", "task"), now() - timedelta(days=1), Slice())
-
-    assert seen == [task.id, *notes[::-1]]
-    assert [(each.kind, each.text, each.completed) for each in only.items] == [("task", "Call", False)]
-    assert [each.id for each in recent.items] == [task.id]
+async def leads(crm: FindsLeads) -> tuple[Lead, ...]:
+    return (await crm.search_leads(LeadFilter(), Slice(limit=PEOPLE))).items
 
 
-async def test_another_lead_s_history_stays_its_own(crm: Crm):
-    jane, bob = [await crm.create_lead(LeadDraft(name=name)) for name in ("Jane", "Bob")]
-    await crm.log_note(jane.id, NoteDraft(content="hers"))
-
-    assert (await crm.list_activity(bob.id, (), None, Slice())).items == ()
-    assert (await crm.list_notes(bob.id, Slice())).items == ()
-    assert (await crm.list_calls(bob.id, Slice())).items == ()
-    assert (await crm.list_messages(bob.id, Slice())).items == ()
+async def activity(crm: ReadsActivity, lead: str) -> list[Activity]:
+    return await every(lambda part: crm.list_activity(lead, (), None, part))
 
 
-async def test_what_is_not_there_is_not_found(crm: Crm):
-    with pytest.raises(NotFound):
-        await crm.log_note("L9", NoteDraft(content="x"))
-    with pytest.raises(NotFound):
-        await crm.list_activity("L9", (), None, Slice())
-    with pytest.raises(NotFound):
-        await crm.get_note("N9")
-    with pytest.raises(NotFound):
-        await crm.get_call("C9")
+async def everybody_s(crm: FindsLeads, fetch: Any) -> list[Any]:
+    """Return what each lead of the sample has, after looking that it is the lead's own, once, and newest first."""
+    found: list[Any] = []
+    for lead in await leads(crm):
+        page: Page[Any] = await fetch(lead.id, Slice(limit=100))
+        moments = [when(each) for each in page.items]
+        assert all(each.lead_id == lead.id for each in page.items)
+        assert moments == sorted(moments, reverse=True)
+        found.extend(page.items)
+    assert found, "the sample has none"
+    assert len({each.id for each in found}) == len(found)
+    return found
 
 
-async def test_bad_kinds_durations_and_positions_are_refused(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
+def when(item: Any) -> datetime:
+    moment = next(getattr(item, name) for name in ("occurred_at", "started_at", "sent_at") if hasattr(item, name))
+    assert isinstance(moment, datetime)
+    return moment
 
-    with pytest.raises(InvalidArgument, match="valid: "):
-        await crm.list_activity(lead.id, ("dance",), None, Slice())  # type: ignore[arg-type]
-    for seconds in (-1, 10**30):
-        with pytest.raises(InvalidArgument):
-            await crm.log_note(lead.id, NoteDraft(content="x", duration_seconds=seconds))
-    with pytest.raises(InvalidArgument, match="cursor"):
-        await crm.list_activity(lead.id, (), None, Slice(position="[1]"))
-    assert (await crm.list_notes(lead.id, Slice())).items == ()
+
+async def test_calls_are_listed_newest_first_for_their_lead_alone_and_read_one_by_one(stocked: Calling):
+    listed = await everybody_s(stocked, stocked.list_calls)
+
+    assert all(each.transcript is None for each in listed)
+    whole = [await stocked.get_call(each.id) for each in listed[:8]]
+    assert [each.model_copy(update={"transcript": None}) for each in whole] == listed[:8]
+
+
+async def test_messages_are_listed_newest_first_for_their_lead_alone(stocked: Messaging):
+    listed = await everybody_s(stocked, stocked.list_messages)
+
+    assert all(each.channel and each.direction and each.body for each in listed)
+
+
+async def test_notes_are_listed_newest_first_for_their_lead_alone_and_read_one_by_one(stocked: Noting):
+    listed = await everybody_s(stocked, stocked.list_notes)
+
+    assert [await stocked.get_note(each.id) for each in listed[:8]] == listed[:8]
+
+
+async def test_all_activity_comes_newest_first_each_once_and_of_the_lead_alone(stocked: Acting):
+    seen: list[tuple[str, str]] = []
+    for lead in await leads(stocked):
+        found = await activity(stocked, lead.id)
+        moments = [each.at for each in found if each.at]
+        assert moments == sorted(moments, reverse=True)
+        assert {each.kind for each in found} <= {*stocked.activity_kinds}
+        seen += [(each.kind, each.id) for each in found]
+
+    assert {kind for kind, _ in seen} == {*stocked.activity_kinds}
+    assert len(set(seen)) == len(seen)
+
+
+async def test_activity_is_what_the_lists_of_its_kinds_have(stocked: Acting):
+    for lead in (await leads(stocked))[:6]:
+        found = await activity(stocked, lead.id)
+        if isinstance(stocked, ReadsCalls):
+            calls = await stocked.list_calls(lead.id, Slice(limit=100))
+            assert [each.id for each in found if each.kind == "call"] == [each.id for each in calls.items]
+        if isinstance(stocked, ReadsMessages):
+            sent = await stocked.list_messages(lead.id, Slice(limit=100))
+            assert [each.id for each in found if each.kind == "message"] == [each.id for each in sent.items]
+
+
+async def test_activity_can_be_had_by_kind_and_since_a_moment(stocked: Acting):
+    for lead in (await leads(stocked))[:6]:
+        everything = await activity(stocked, lead.id)
+        for kind in stocked.activity_kinds:
+            page = await stocked.list_activity(lead.id, [kind], None, Slice(limit=100))
+            assert list(page.items) == [each for each in everything if each.kind == kind]
+        both: Sequence[Any] = (*stocked.activity_kinds, *stocked.activity_kinds)
+        assert list((await stocked.list_activity(lead.id, both, None, Slice(limit=100))).items) == everything
+        dated = [each.at for each in everything if each.at]
+        for moment in (dated[len(dated) // 2], dated[0] + timedelta(seconds=1)) if dated else ():
+            page = await stocked.list_activity(lead.id, (), moment, Slice(limit=100))
+            assert list(page.items) == [each for each in everything if each.at and each.at >= moment]
+
+
+async def test_a_kind_that_is_none_is_refused_with_the_valid_ones(stocked: Acting):
+    (lead, *_) = await leads(stocked)
+    lacking = {"note", "call", "message", "task"} - {*stocked.activity_kinds}
+
+    for kind in ("dance", "", *sorted(lacking)):
+        with pytest.raises(InvalidArgument, match=f"valid: .*{stocked.activity_kinds[0]}"):
+            await stocked.list_activity(lead.id, (kind,), None, Slice())  # type: ignore[arg-type]

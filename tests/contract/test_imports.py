@@ -1,121 +1,187 @@
 from __future__ import annotations
 
-from crm_mcp.backends.base import Backend, DeletesRecords, FindsLeads, ImportsLeads, TagsLeads, WritesLeads
-from crm_mcp.model import ImportRow, LeadDraft, LeadFilter, LeadUpdate, Slice
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crm_mcp.backends.base import Backend, DeletesRecords, FindsLeads, ImportsLeads, WritesLeads
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadFilter
+
+from .conftest import Unwritten
+from .reading import every, someone
+from .vendors import Vendor
+
+IF_EXISTS: tuple[IfExists, ...] = ("skip", "update", "error")
+MET = {"skip": "skipped", "update": "updated", "error": "failed"}
+"""What becomes of a row whose lead is there."""
+NOBODY = LeadDraft(title="Buyer")
+numbers = count(1, 10)
 
 
-class Crm(ImportsLeads, FindsLeads, WritesLeads, TagsLeads, DeletesRecords, Backend):
+class Crm(ImportsLeads, FindsLeads, Backend):
     """What these tests need."""
 
 
-def row(key: str | None, **fields: object) -> ImportRow:
-    return ImportRow(key=key, draft=LeadDraft.model_validate(fields))
+class Writing(ImportsLeads, WritesLeads, FindsLeads, Backend):
+    """What the tests with leads that are there need."""
 
 
-async def test_new_rows_become_leads_with_all_their_fields(crm: Crm):
-    given = row(
-        "k1", first_name="Jane", last_name="Doe", email="jane@a.example", phone="+14155552671", company="Acme",
-        title="CTO", status="working", owner="Tom", tags=("vip",), custom_fields={"seats": 3}, list="Fair",
-    )  # fmt: skip
-
-    (outcome,) = await crm.import_leads([given], "skip")
-
-    assert outcome.outcome == "created"
-    assert outcome.id
-    lead = await crm.get_lead(outcome.id)
-    assert (lead.name, lead.title, lead.status, lead.owner) == ("Jane Doe", "CTO", "working", "Tom")
-    assert (lead.tags, lead.custom_fields) == (("vip",), {"seats": 3})
-    assert (await crm.search_leads(LeadFilter(query="jane", list="fair"), Slice())).items == (lead,)
+class Deleting(ImportsLeads, DeletesRecords, FindsLeads, Backend):
+    """What the test of deleted leads needs."""
 
 
-async def test_known_rows_follow_what_is_asked_for(crm: Crm):
-    made = await crm.create_lead(LeadDraft(name="Jane", email="Jane@a.example", phone="+14155552671"))
-    rows = [row("k1", name="By mail", email="jane@A.example"), row("k2", name="By phone", phone="+14155552671")]
-
-    skipped = await crm.import_leads(rows, "skip")
-    failed = await crm.import_leads(rows, "error")
-    assert await crm.get_lead(made.id) == made
-    updated = await crm.import_leads(rows, "update")
-
-    assert [(each.outcome, each.id) for each in skipped] == [("skipped", made.id)] * 2
-    assert [(each.outcome, each.id) for each in failed] == [("failed", made.id)] * 2
-    assert all(each.reason for each in failed)
-    assert [(each.outcome, each.id) for each in updated] == [("updated", made.id)] * 2
-    assert (await crm.get_lead(made.id)).name == "By phone"
+def rows(*drafts: LeadDraft) -> list[ImportRow]:
+    return [ImportRow(draft=each) for each in drafts]
 
 
-async def test_a_second_import_of_the_same_rows_changes_nothing(crm: Crm):
-    rows = [row("k1", name="Nameless"), row("k2", name="Jane", email="jane@a.example")]
-    first = await crm.import_leads(rows, "error")
-
-    for if_exists in ("skip", "error"):
-        again = await crm.import_leads(rows, if_exists)
-        assert [(each.outcome, each.id) for each in again] == [("skipped", each.id) for each in first]
-    assert (await crm.search_leads(LeadFilter(), Slice())).total == 2
+def outcomes(found: tuple[ImportOutcome, ...]) -> list[str]:
+    return [each.outcome for each in found]
 
 
-async def test_a_row_that_was_changed_since_is_still_known_by_its_key(crm: Crm):
-    (first,) = await crm.import_leads([row("k1", name="Jane", email="jane@a.example")], "skip")
-    assert first.id
-    await crm.update_lead(first.id, LeadUpdate(email="new@a.example"))
-
-    (again,) = await crm.import_leads([row("k1", name="Jane", email="jane@a.example")], "skip")
-
-    assert (again.outcome, again.id) == ("skipped", first.id)
+async def people(crm: FindsLeads) -> dict[str | None, str]:
+    """Return everybody's id by address."""
+    found = await every(lambda part: crm.search_leads(LeadFilter(), part))
+    assert len({each.email for each in found}) == len(found)
+    return {each.email: each.id for each in found}
 
 
-async def test_rows_of_one_batch_with_one_address_are_one_lead(crm: Crm):
-    rows = [row(None, name="A", email="a@a.example"), row(None, name="B", email="A@a.example", company="Acme")]
+async def test_new_rows_become_leads_with_all_their_fields(crm: Crm, vendor: Vendor):
+    extra = {"title": "CTO", "status": "working", "owner": "Tom", "tags": ("vip",)}
+    given = someone(1, **{name: value for name, value in extra.items() if name in vendor.holds})
+    given = given.model_copy(update={"custom_fields": dict(vendor.custom)})
 
-    skipped = await crm.import_leads(rows, "skip")
-    (lead,) = (await crm.search_leads(LeadFilter(), Slice())).items
-    updated = await crm.import_leads(
-        [row(None, name="C", email="c@a.example"), row(None, name="D", email="c@a.example")], "update"
-    )
+    (outcome,) = await crm.import_leads(rows(given), "skip")
 
-    assert [each.outcome for each in skipped] == ["created", "skipped"]
-    assert lead.name == "A"
-    assert [each.outcome for each in updated] == ["created", "updated"]
-    assert [each.name for each in (await crm.search_leads(LeadFilter(query="c@a.example"), Slice())).items] == ["D"]
-
-
-async def test_a_row_that_fails_leaves_the_others_and_itself_unwritten(crm: Crm):
-    await crm.create_lead(LeadDraft(name="Bob", phone="+14155552671"))
-    jane = await crm.create_lead(LeadDraft(name="Jane", email="jane@a.example", tags=("old",)))
-    rows = [
-        row("k1", title="CTO"),
-        row("k2", name="Other", email="jane@a.example", phone="+14155552671", tags=("new",)),
-        row("k3", name="Good"),
-    ]
-
-    outcomes = await crm.import_leads(rows, "update")
-
-    assert [each.outcome for each in outcomes] == ["failed", "failed", "created"]
-    assert all(each.reason for each in outcomes[:2])
-    assert await crm.get_lead(jane.id) == jane
+    (lead,) = await crm.leads_at("email", given.email or "")
+    assert (outcome.outcome, outcome.id) == ("created", lead.id if vendor.names_imported else None)
+    assert lead.name == "Ann1 Vale1"
+    for name in {"phone", "company", "title", "status", "owner", "tags"} & vendor.holds:
+        assert getattr(lead, name) == getattr(given, name), name
+    assert vendor.custom.items() <= (lead.custom_fields or {}).items()
 
 
-async def test_an_address_that_a_row_has_freed_is_free_in_the_same_batch(crm: Crm):
-    (first,) = await crm.import_leads([row("k1", name="Jane", email="old@a.example")], "update")
-    rows = [row("k1", name="Jane", email="new@a.example"), row("k2", name="Bob", email="old@a.example")]
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+@pytest.mark.parametrize("known_by", ["email", "phone"])
+async def test_a_row_whose_lead_is_there_follows_what_is_asked_for(crm: Writing, if_exists: IfExists, known_by: str):
+    made = await crm.create_lead(someone(1))
+    other = {"email": "another@crowd1.example"} if known_by == "phone" else {"phone": "+12125550199"}
+    row = someone(1, first_name="Zoe", **other)
 
-    moved, other = await crm.import_leads(rows, "update")
+    (outcome,) = await crm.import_leads(rows(row), if_exists)
 
-    assert (moved.outcome, moved.id) == ("updated", first.id)
-    assert other.outcome == "created"
+    after = await crm.get_lead(made.id)
+    assert (outcome.outcome, outcome.id) == (MET[if_exists], made.id)
+    assert bool(outcome.reason) == (if_exists == "error") or if_exists == "skip"
+    assert after.name == ("Zoe Vale1" if if_exists == "update" else "Ann1 Vale1")
+    if if_exists != "update":
+        assert after == made
+    assert len(await people(crm)) == 1
 
 
-async def test_an_empty_import_is_no_error(crm: Crm):
-    assert await crm.import_leads([], "skip") == ()
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+async def test_the_same_rows_again_make_no_second_lead(crm: Crm, vendor: Vendor, if_exists: IfExists):
+    given = rows(*(someone(n) for n in range(12)))
+
+    first = await crm.import_leads(given, if_exists)
+    there = await people(crm)
+    again = await crm.import_leads(given, if_exists)
+
+    assert outcomes(first) == ["created"] * 12
+    assert outcomes(again) == [MET[if_exists]] * 12
+    for each, lead in zip(again, (there[someone(n).email] for n in range(12)), strict=True):
+        assert each.id == lead or (each.id is None and not vendor.names_imported)
+    assert await people(crm) == there
 
 
-async def test_ids_of_deleted_leads_are_not_given_again(crm: Crm):
-    (first,) = await crm.import_leads([row("k1", name="Jane")], "skip")
-    assert first.id
-    await crm.delete("lead", first.id)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+async def test_rows_of_one_batch_with_one_address_are_one_lead(crm: Crm, if_exists: IfExists):
+    third, last = someone(1, email="ANN1@crowd1.example", company="B"), someone(1, phone=None, company="C")
 
-    (again,) = await crm.import_leads([row("k1", name="Jane")], "skip")
-    made = await crm.create_lead(LeadDraft(name="Bob"))
+    found = await crm.import_leads(rows(someone(1), someone(2), third, last), if_exists)
+
+    (lead,) = await crm.leads_at("email", "ann1@crowd1.example")
+    assert outcomes(found) == ["created", "created", MET[if_exists], MET[if_exists]]
+    assert lead.company == ("C" if if_exists == "update" else "Company 1")
+    assert len(await people(crm)) == 2
+
+
+async def test_a_row_that_fails_leaves_the_others_and_itself_unwritten(crm: Crm, vendor: Vendor):
+    bad = [NOBODY, LeadDraft()]
+    bad += [someone(2, email="no address"), someone(3, phone="12")] if vendor.checks_rows else []
+
+    found = await crm.import_leads(rows(someone(1), *bad, someone(4)), "skip")
+
+    assert outcomes(found) == ["created", *["failed"] * len(bad), "created"]
+    assert all(each.reason for each in found[1:-1])
+    assert {*await people(crm)} == {"ann1@crowd1.example", "ann4@crowd1.example"}
+
+
+async def test_a_row_with_the_addresses_of_two_leads_changes_neither(crm: Writing, unwritten: Unwritten):
+    one, two = [await crm.create_lead(someone(n)) for n in (1, 2)]
+    row = someone(3, email=one.email, phone=two.phone)
+
+    with unwritten():
+        (found,) = await crm.import_leads(rows(row), "update")
+
+    assert found.outcome == "failed"
+    assert found.reason
+
+
+async def test_an_update_leaves_what_a_row_does_not_name(crm: Writing):
+    made = await crm.create_lead(someone(1, title="Buyer"))
+
+    (found,) = await crm.import_leads(rows(LeadDraft(email=made.email, company="Bluebird")), "update")
+
+    after = await crm.get_lead(made.id)
+    assert (found.outcome, found.id) == ("updated", made.id)
+    assert (after.company, after.title, after.name, after.phone) == ("Bluebird", "Buyer", made.name, made.phone)
+
+
+async def test_an_empty_import_is_no_error(crm: Crm, unwritten: Unwritten):
+    with unwritten():
+        for if_exists in IF_EXISTS:
+            assert await crm.import_leads([], if_exists) == ()
+
+
+async def test_a_lead_that_was_deleted_is_created_again(crm: Deleting):
+    await crm.import_leads(rows(someone(1)), "skip")
+    there = await people(crm)
+    await crm.delete("lead", there["ann1@crowd1.example"])
+
+    (again,) = await crm.import_leads(rows(someone(1)), "skip")
 
     assert again.outcome == "created"
-    assert len({first.id, again.id, made.id}) == 3
+    assert {*await people(crm)} == {"ann1@crowd1.example"}
+
+
+@given(
+    places=st.lists(st.one_of(st.none(), st.integers(0, 4)), max_size=12),
+    if_exists=st.sampled_from(IF_EXISTS),
+    there=st.integers(0, 3),
+)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+async def test_any_rows_have_one_outcome_each_in_their_order(
+    crm: Crm, places: list[int | None], if_exists: IfExists, there: int
+):
+    first = next(numbers)
+    known = set(range(there))
+    await crm.import_leads(rows(*(someone(first + n) for n in known)), "error")
+    expected: list[str] = []
+    for place in places:
+        expected.append("failed" if place is None else MET[if_exists] if place in known else "created")
+        known |= {place} - {None}
+    drafts = [NOBODY if place is None else someone(first + place) for place in places]
+
+    size = crm.import_size
+    found = [
+        each
+        for start in range(0, len(drafts), size)
+        for each in await crm.import_leads(rows(*drafts[start : start + size]), if_exists)
+    ]
+
+    assert [each.outcome for each in found] == expected
+    assert all(each.reason for each in found if each.outcome == "failed")
+    everybody = await people(crm)
+    assert {someone(first + place).email for place in known if place is not None} <= everybody.keys()

@@ -1,128 +1,199 @@
+"""Messages, calls and sequences: each goes out once, to the lead that is meant, and is listed afterwards."""
+
 from __future__ import annotations
 
 import pytest
 
 from crm_mcp.backends.base import (
     Backend,
-    FindsLeads,
+    EndsSequences,
     KeepsBlocklist,
+    ReadsCalls,
     ReadsMessages,
     RunsSequences,
     SendsEmail,
+    SendsLinkedIn,
     SendsSms,
+    StartsCalls,
     WritesLeads,
 )
 from crm_mcp.errors import Conflict, InvalidArgument, NotFound
-from crm_mcp.model import CHANNELS, LeadDraft, LeadUpdate, Mailbox, Slice
+from crm_mcp.model import CHANNELS, Delivery, Lead, LeadDraft, LeadUpdate, Mailbox, Message, Sender, Slice
+
+from .conftest import Unwritten
+from .reading import someone
+
+PROFILE = "https://www.linkedin.com/in/ann-vale-sandbox"
 
 
-class Sending(SendsEmail, SendsSms, ReadsMessages, WritesLeads, FindsLeads, Backend):
-    """What the tests of messages need."""
+class Mailing(SendsEmail, ReadsMessages, WritesLeads, Backend):
+    """What the tests of e-mail need."""
 
 
-class Blocking(KeepsBlocklist, WritesLeads, FindsLeads, Backend):
-    """What the tests of the block list need."""
+class Texting(SendsSms, ReadsMessages, WritesLeads, Backend):
+    """What the tests of SMS need."""
+
+
+class Linking(SendsLinkedIn, ReadsMessages, WritesLeads, Backend):
+    """What the tests of LinkedIn need."""
+
+
+class Calling(StartsCalls, ReadsCalls, WritesLeads, Backend):
+    """What the tests of calls need."""
 
 
 class Running(RunsSequences, WritesLeads, Backend):
     """What the tests of sequences need."""
 
 
-JANE = LeadDraft(name="Jane", email="jane@acme.example", phone="+14155552671")
+class Ending(EndsSequences, RunsSequences, WritesLeads, Backend):
+    """What the tests of leaving a sequence need."""
 
 
-async def test_a_message_that_was_sent_is_in_the_lead_s_history(crm: Sending):
-    lead = await crm.create_lead(JANE)
-    mailbox = next(each for each in await crm.mailboxes() if each.default)
-
-    mail = await crm.send_email(lead, mailbox, "Hello", "How are you?", None)
-    text = await crm.send_sms(lead, "Call me")
-
-    listed = await crm.list_messages(lead.id, Slice())
-    assert {each.id for each in listed.items} == {mail.message.id, text.message.id}
-    assert (mail.message.subject, mail.message.body, mail.message.channel) == ("Hello", "How are you?", "email")
-    assert (text.message.subject, text.message.body, text.message.channel) == (None, "Call me", "sms")
-    assert all(each.direction == "outbound" and each.sent_at for each in listed.items)
-    assert mail.delivered or mail.note
-    assert text.delivered or text.note
-    assert (await crm.get_lead(lead.id)).last_contacted_at
+class Blocking(KeepsBlocklist, WritesLeads, Backend):
+    """What the test of the block list needs."""
 
 
-async def test_a_message_goes_to_the_address_on_file_or_nowhere(crm: Sending):
-    lead = await crm.create_lead(JANE)
-    nameless = await crm.create_lead(LeadDraft(name="Nobody"))
-    (mailbox, *_) = await crm.mailboxes()
-    await crm.update_lead(lead.id, LeadUpdate(email="new@acme.example", clear=("phone",)))
-
-    with pytest.raises(Conflict):
-        await crm.send_email(lead, mailbox, "Hello", "x", None)
-    with pytest.raises(Conflict):
-        await crm.send_sms(lead, "x")
-    with pytest.raises(InvalidArgument):
-        await crm.send_email(nameless, mailbox, "Hello", "x", None)
-    with pytest.raises(InvalidArgument):
-        await crm.send_sms(nameless, "x")
-    assert (await crm.list_messages(lead.id, Slice())).items == ()
+async def a_mailbox(crm: SendsEmail) -> Mailbox:
+    found = await crm.mailboxes()
+    return next((each for each in found if each.default), found[0])
 
 
-async def test_a_mailbox_that_is_not_there_sends_nothing(crm: Sending):
-    lead = await crm.create_lead(JANE)
-
-    with pytest.raises(NotFound):
-        await crm.send_email(lead, Mailbox(id="B999", address="me@evil.example"), "Hello", "x", None)
-    assert (await crm.list_messages(lead.id, Slice())).items == ()
-
-
-async def test_a_block_belongs_to_the_address_and_is_lifted_by_it(crm: Blocking):
-    lead = await crm.create_lead(JANE)
-
-    await crm.block(lead, ["sms", "email"], "asked for it")
-    await crm.block(lead, ["email"], None)
-    blocked = await crm.get_lead(lead.id)
-    moved = await crm.update_lead(lead.id, LeadUpdate(email="other@acme.example"))
-    heir = await crm.create_lead(LeadDraft(name="Heir", email="JANE@acme.example"))
-    await crm.unblock(moved, ["sms"])
-
-    assert blocked.do_not_contact == ("email", "sms")
-    assert moved.do_not_contact == ("sms",)
-    assert heir.do_not_contact == ("email",)
-    assert (await crm.get_lead(lead.id)).do_not_contact is None
+def sent(delivery: Delivery) -> Message:
+    """Return the message of a delivery that says plainly what became of it."""
+    assert delivery.delivered or delivery.note
+    assert delivery.message.direction == "outbound"
+    return delivery.message
 
 
-async def test_a_lead_without_addresses_can_be_blocked_itself(crm: Blocking):
-    lead = await crm.create_lead(LeadDraft(name="Nobody"))
-    other = await crm.create_lead(LeadDraft(name="Other"))
-
-    await crm.block(lead, CHANNELS, None)
-    blocked = await crm.get_lead(lead.id)
-    await crm.unblock(lead, CHANNELS)
-
-    assert blocked.do_not_contact == tuple(sorted(CHANNELS))
-    assert (await crm.get_lead(other.id)).do_not_contact is None
-    assert (await crm.get_lead(lead.id)).do_not_contact is None
+async def messages(crm: ReadsMessages, lead: Lead) -> list[tuple[str | None, str | None]]:
+    """Return subject and text of a lead's messages, the newest first."""
+    return [(each.subject, each.body) for each in (await crm.list_messages(lead.id, Slice())).items]
 
 
-async def test_a_lead_is_enrolled_once_and_taken_out_once(crm: Running):
-    lead = await crm.create_lead(JANE)
-    sequence = (await crm.sequences())[0]
+async def test_an_e_mail_is_delivered_or_said_not_to_be_and_is_in_the_lead_s_history(crm: Mailing):
+    lead, other = [await crm.create_lead(someone(n)) for n in range(2)]
 
-    outcomes = [await crm.enroll(sequence.id, lead.id), await crm.enroll(sequence.id, lead.id)]
-    active = (await crm.sequences())[0].active
+    message = sent(await crm.send_email(lead, await a_mailbox(crm), "Hello", "How are you?\n2 < 3 & so on", None))
+
+    assert (message.lead_id, message.channel) == (lead.id, "email")
+    assert (message.subject, message.body) == ("Hello", "How are you?\n2 < 3 & so on")
+    (listed,) = (await crm.list_messages(lead.id, Slice())).items
+    assert (listed.channel, listed.direction) == ("email", "outbound")
+    assert await messages(crm, lead) == [("Hello", "How are you?\n2 < 3 & so on")]
+    assert listed.sent_at
+    assert await messages(crm, other) == []
+
+
+async def test_an_e_mail_to_somebody_without_an_address_is_not_sent(crm: Mailing, unwritten: Unwritten):
+    lead = await crm.create_lead(someone(1, email=None))
+
+    with unwritten(), pytest.raises(InvalidArgument, match="no e-mail address"):
+        await crm.send_email(lead, await a_mailbox(crm), "Hello", "x", None)
+
+
+async def test_an_e_mail_goes_to_the_address_on_file_or_nowhere(crm: Mailing, unwritten: Unwritten):
+    lead = await crm.create_lead(someone(1))
+    await crm.update_lead(lead.id, LeadUpdate(email="new@crowd1.example"))
+
+    with unwritten(), pytest.raises(Conflict):
+        await crm.send_email(lead, await a_mailbox(crm), "Hello", "x", None)
+
+
+async def test_a_mailbox_that_is_not_there_sends_nothing(crm: Mailing, unwritten: Unwritten):
+    lead = await crm.create_lead(someone(1))
+
+    for mailbox in ("B999", "", "00000001-0000-4000-8000-ffffffffffff"):
+        with unwritten(), pytest.raises((NotFound, InvalidArgument), match=r"mailbox|email_account"):
+            await crm.send_email(lead, Mailbox(id=mailbox, address="me@evil.example"), "Hello", "x", None)
+
+
+async def test_an_sms_is_delivered_or_said_not_to_be_and_is_in_the_lead_s_history(crm: Texting):
+    lead, other = [await crm.create_lead(someone(n)) for n in range(2)]
+
+    message = sent(await crm.send_sms(lead, "Call me"))
+
+    assert (message.lead_id, message.channel, message.body) == (lead.id, "sms", "Call me")
+    assert await messages(crm, lead) == [(None, "Call me")]
+    assert await messages(crm, other) == []
+
+
+async def test_an_sms_goes_to_the_number_on_file_or_nowhere(crm: Texting, unwritten: Unwritten):
+    lead, silent = await crm.create_lead(someone(1)), await crm.create_lead(someone(2, phone=None))
+    await crm.update_lead(lead.id, LeadUpdate(phone="+12125550199"))
+
+    with unwritten():
+        with pytest.raises(Conflict):
+            await crm.send_sms(lead, "x")
+        with pytest.raises(InvalidArgument, match="no phone number"):
+            await crm.send_sms(silent, "x")
+
+
+async def test_a_linkedin_message_is_queued_and_in_the_lead_s_history(crm: Linking):
+    lead = await crm.create_lead(someone(1, custom_fields={"linkedin": PROFILE}))
+    (sender, *_) = await crm.senders()
+
+    delivery = await crm.send_linkedin_message(lead, sender, "Good to meet you.")
+
+    message = sent(delivery)
+    assert (message.lead_id, message.channel, message.body) == (lead.id, "linkedin", "Good to meet you.")
+    assert await messages(crm, lead) == [(None, "Good to meet you.")]
+
+
+async def test_a_sender_that_is_not_there_sends_nothing(crm: Linking, unwritten: Unwritten):
+    lead = await crm.create_lead(someone(1, custom_fields={"linkedin": PROFILE}))
+
+    for sender in ("", "00000001-0000-4000-8000-ffffffffffff"):
+        with unwritten(), pytest.raises((NotFound, InvalidArgument)):
+            await crm.send_linkedin_message(lead, Sender(id=sender, name="Nobody"), "x")
+
+
+async def test_a_call_is_started_once_and_listed(crm: Calling):
+    lead, other = [await crm.create_lead(someone(n)) for n in range(2)]
+
+    call = await crm.start_call(lead)
+
+    assert (call.lead_id, call.direction) == (lead.id, "outbound")
+    assert [each.id for each in (await crm.list_calls(lead.id, Slice())).items] == [call.id]
+    assert (await crm.get_call(call.id)).lead_id == lead.id
+    assert (await crm.list_calls(other.id, Slice())).items == ()
+
+
+async def test_somebody_without_a_number_is_not_called(crm: Calling, unwritten: Unwritten):
+    lead = await crm.create_lead(someone(1, phone=None))
+
+    with unwritten(), pytest.raises(InvalidArgument, match="no phone number"):
+        await crm.start_call(lead)
+
+
+async def test_a_lead_is_enrolled_once(crm: Running):
+    lead, other = [await crm.create_lead(someone(n)) for n in range(2)]
+    sequence = next(each for each in await crm.sequences() if each.name != "Reactivation")
+
+    outcomes = [await crm.enroll(sequence.id, each.id) for each in (lead, lead, other)]
+
+    assert outcomes[0] is None
+    assert outcomes[1]
+    assert outcomes[2] is None
+
+
+async def test_a_lead_is_taken_out_once_and_may_come_again(crm: Ending):
+    lead = await crm.create_lead(someone(1))
+    sequence = next(each for each in await crm.sequences() if each.name != "Reactivation")
+
+    outcomes = [await crm.unenroll(sequence.id, lead.id), await crm.enroll(sequence.id, lead.id)]
     outcomes += [await crm.unenroll(sequence.id, lead.id), await crm.unenroll(sequence.id, lead.id)]
-    again = await crm.enroll(sequence.id, lead.id)
+    outcomes += [await crm.enroll(sequence.id, lead.id)]
 
-    assert [each is None for each in outcomes] == [True, False, True, False]
-    assert active == 1
-    assert again is None
-    assert [step.position for step in sequence.steps] == sorted({step.position for step in sequence.steps})
+    assert [each is None for each in outcomes] == [False, True, True, False, True]
 
 
-async def test_an_unknown_sequence_or_lead_is_not_found(crm: Running):
-    lead = await crm.create_lead(JANE)
-    sequence = (await crm.sequences())[0]
+async def test_blocking_and_unblocking_twice_are_no_errors(crm: Blocking):
+    lead, bare = await crm.create_lead(someone(1)), await crm.create_lead(LeadDraft(name="Bob", company="Acme"))
 
-    for wrong in ((sequence.id, "L999"), ("S999", lead.id), ("", "")):
-        with pytest.raises(NotFound):
-            await crm.enroll(*wrong)
-        with pytest.raises(NotFound):
-            await crm.unenroll(*wrong)
+    for each in (lead, bare):
+        await crm.unblock(each, CHANNELS)
+        await crm.block(each, ["email", "sms"], "asked for it")
+        await crm.block(each, CHANNELS, None)
+        await crm.unblock(each, CHANNELS)
+        await crm.unblock(each, CHANNELS)

@@ -4,18 +4,31 @@ from datetime import timedelta
 
 import pytest
 
-from crm_mcp.backends.base import Backend, KeepsTasks, WritesLeads
-from crm_mcp.errors import InvalidArgument, NotFound
-from crm_mcp.model import LeadDraft, Slice, TaskFields, now
+from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, WritesLeads
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import LeadFilter, Priority, Slice, TaskFields, now
+
+from .conftest import Unwritten
+from .reading import every, someone
+
+NOON = now().replace(hour=12, minute=0, second=0, microsecond=0)
 
 
-class Crm(KeepsTasks, WritesLeads, Backend):
-    """What these tests need."""
+class Crm(KeepsTasks, Backend):
+    """What most tests need."""
 
 
-async def test_a_created_task_is_read_back(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
-    due = now() + timedelta(days=1)
+class Writing(KeepsTasks, WritesLeads, Backend):
+    """What the tests with leads need."""
+
+
+class Finding(KeepsTasks, FindsLeads, Backend):
+    """What the test on the sample needs."""
+
+
+async def test_a_created_task_is_read_back(crm: Writing):
+    lead = await crm.create_lead(someone(1))
+    due = NOON + timedelta(days=1)
 
     task = await crm.create_task(lead.id, TaskFields(title="Call", due_at=due, priority="high"))
 
@@ -24,62 +37,78 @@ async def test_a_created_task_is_read_back(crm: Crm):
     assert task.completed is False
 
 
-async def test_tasks_come_by_date_and_those_without_one_last(crm: Crm):
-    lead = await crm.create_lead(LeadDraft(name="Jane"))
+@pytest.mark.parametrize("priority", ["low", "normal", "high"])
+async def test_every_priority_is_kept(crm: Crm, priority: Priority):
+    task = await crm.create_task(None, TaskFields(title="Call", priority=priority))
+
+    assert (task.priority, task.lead_id, task.due_at) == (priority, None, None)
+    assert await crm.get_task(task.id) == task
+
+
+async def test_tasks_come_by_date_and_those_without_one_last(crm: Writing):
+    lead = await crm.create_lead(someone(1))
     undated = await crm.create_task(None, TaskFields(title="Some day"))
-    late = await crm.create_task(lead.id, TaskFields(title="Late", due_at=now() + timedelta(days=9)))
-    soon = await crm.create_task(None, TaskFields(title="Soon", due_at=now() - timedelta(days=1)))
+    late = await crm.create_task(lead.id, TaskFields(title="Late", due_at=NOON + timedelta(days=9)))
+    soon = await crm.create_task(None, TaskFields(title="Soon", due_at=NOON - timedelta(days=1)))
     done = await crm.update_task(late.id, TaskFields(completed=True))
 
     everything = await crm.list_tasks(None, None, None, Slice())
     of_lead = await crm.list_tasks(lead.id, None, None, Slice())
     still_open = await crm.list_tasks(None, False, None, Slice())
-    overdue = await crm.list_tasks(None, None, now(), Slice())
+    finished = await crm.list_tasks(None, True, None, Slice())
+    overdue = await crm.list_tasks(None, None, NOON, Slice())
 
     assert everything.items == (soon, done, undated)
     assert of_lead.items == (done,)
     assert still_open.items == (soon, undated)
+    assert finished.items == (done,)
     assert overdue.items == (soon,)
 
 
-async def test_a_task_is_changed_and_its_fields_cleared(crm: Crm):
-    task = await crm.create_task(None, TaskFields(title="Call", due_at=now(), priority="low"))
+async def test_a_task_is_changed_in_what_is_named_and_nothing_else(crm: Crm):
+    task = await crm.create_task(None, TaskFields(title="Call", due_at=NOON, priority="low"))
+    changes: tuple[dict[str, object], ...] = (
+        {"title": "Write"}, {"due_at": NOON + timedelta(days=1)}, {"priority": "high"}, {"completed": True},
+        {"completed": False},
+    )  # fmt: skip
 
-    changed = await crm.update_task(task.id, TaskFields(title="Write", completed=True), ["due_at", "priority"])
-    opened = await crm.update_task(task.id, TaskFields(completed=False))
-
-    assert (changed.title, changed.completed, changed.due_at, changed.priority) == ("Write", True, None, None)
-    assert opened.completed is False
-    with pytest.raises(InvalidArgument, match="valid: "):
-        await crm.update_task(task.id, TaskFields(), ["title"])
-    with pytest.raises(InvalidArgument, match="both"):
-        await crm.update_task(task.id, TaskFields(priority="low"), ["priority"])
+    for change in changes:
+        after = await crm.update_task(task.id, TaskFields.model_validate(change))
+        assert after == task.model_copy(update=change)
+        assert await crm.get_task(task.id) == after
+        task = after
 
 
-async def test_a_task_without_a_title_or_with_an_unknown_lead_is_refused(crm: Crm):
-    with pytest.raises(InvalidArgument):
+async def test_fields_of_a_task_are_cleared(crm: Crm, unwritten: Unwritten):
+    task = await crm.create_task(None, TaskFields(title="Call", due_at=NOON, priority="low"))
+
+    with unwritten():
+        with pytest.raises(InvalidArgument, match="valid: "):
+            await crm.update_task(task.id, TaskFields(), ["title"])
+        with pytest.raises(InvalidArgument, match="both"):
+            await crm.update_task(task.id, TaskFields(priority="low"), ["priority"])
+    changed = await crm.update_task(task.id, TaskFields(title="Write"), ["due_at", "priority"])
+
+    assert changed == task.model_copy(update={"title": "Write", "due_at": None, "priority": None})
+
+
+async def test_a_task_without_a_title_is_refused(crm: Crm, unwritten: Unwritten):
+    with unwritten(), pytest.raises(InvalidArgument, match="title"):
         await crm.create_task(None, TaskFields(priority="low"))
-    with pytest.raises(NotFound):
-        await crm.create_task("L999", TaskFields(title="Call"))
-    with pytest.raises(NotFound):
-        await crm.list_tasks("L999", None, None, Slice())
-    for wrong in ("T1", "L1", ""):
-        with pytest.raises(NotFound):
-            await crm.get_task(wrong)
 
 
-async def test_pages_of_tasks_hold_each_once(crm: Crm):
-    dates = [now() + timedelta(days=i % 2) if i % 3 else None for i in range(8)]
-    made = {(await crm.create_task(None, TaskFields(title=f"Task {i}", due_at=at))).id for i, at in enumerate(dates)}
+async def test_an_update_of_nothing_changes_nothing(crm: Crm, unwritten: Unwritten):
+    task = await crm.create_task(None, TaskFields(title="Call"))
 
-    seen: list[str] = []
-    position = None
-    while True:
-        page = await crm.list_tasks(None, None, None, Slice(limit=3, position=position))
-        seen.extend(each.id for each in page.items)
-        position = page.next
-        if position is None:
-            break
+    with unwritten():
+        assert await crm.update_task(task.id, TaskFields()) == task
 
-    assert len(seen) == 8
-    assert set(seen) == made
+
+async def test_the_tasks_of_a_lead_are_its_own(stocked: Finding):
+    everything = await every(lambda part: stocked.list_tasks(None, None, None, part))
+    dates = [each.due_at for each in everything if each.due_at]
+
+    assert dates == sorted(dates)
+    for lead in (await stocked.search_leads(LeadFilter(), Slice(limit=12))).items:
+        page = await stocked.list_tasks(lead.id, None, None, Slice(limit=100))
+        assert {each.id for each in page.items} == {each.id for each in everything if each.lead_id == lead.id}
