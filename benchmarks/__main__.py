@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import imports, search, start, tokens
+from benchmarks import imports, search, start, tokens, vendors
 from benchmarks.report import FULL, QUICK, show
 
-SUBJECTS = {"start": start, "search": search, "imports": imports, "tokens": tokens}
+SUBJECTS = {"start": start, "search": search, "imports": imports, "tokens": tokens, "vendors": vendors}
 
 
 def main() -> None:

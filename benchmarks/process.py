@@ -24,7 +24,7 @@ META = {
 _POLL_SECONDS = 0.02
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment of a measured process: its data in `folder`, no settings of the user, and compiled
     bytecode, as an installed program has it, kept beside the data.
     """
@@ -37,17 +37,19 @@ def environment(folder: Path) -> dict[str, str]:
         **kept,
         "CRM_MCP_DATA_DIR": str(folder / "data"),
         "XDG_CONFIG_HOME": str(folder / "config"),
+        "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONPYCACHEPREFIX": str(folder.parent / "bytecode"),
+        **(settings or {}),
     }
 
 
 class Server:
     """A server on stdio."""
 
-    def __init__(self, command: Sequence[str], folder: Path) -> None:
+    def __init__(self, command: Sequence[str], folder: Path, settings: Mapping[str, str] | None = None) -> None:
         self._ids = itertools.count(1)
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(folder), bufsize=0
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(folder, settings), bufsize=0
         )
         assert self._child.stdin
         assert self._child.stdout
