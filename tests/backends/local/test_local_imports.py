@@ -1,0 +1,84 @@
+"""Imports into the embedded CRM: rows are known by their key as well."""
+
+from __future__ import annotations
+
+from crm_mcp.backends.local import Local
+from crm_mcp.model import ImportRow, LeadDraft, LeadFilter, LeadUpdate, Slice
+
+
+def row(key: str | None, **fields: object) -> ImportRow:
+    return ImportRow(key=key, draft=LeadDraft.model_validate(fields))
+
+
+async def test_new_rows_become_leads_with_all_their_fields(crm: Local):
+    given = row(
+        "k1", first_name="Jane", last_name="Doe", email="jane@a.example", phone="+14155552671", company="Acme",
+        title="CTO", status="working", owner="Tom", tags=("vip",), custom_fields={"seats": 3}, list="Fair",
+    )  # fmt: skip
+
+    (outcome,) = await crm.import_leads([given], "skip")
+
+    assert outcome.outcome == "created"
+    assert outcome.id
+    lead = await crm.get_lead(outcome.id)
+    assert (lead.name, lead.title, lead.status, lead.owner) == ("Jane Doe", "CTO", "working", "Tom")
+    assert (lead.tags, lead.custom_fields) == (("vip",), {"seats": 3})
+    assert (await crm.search_leads(LeadFilter(query="jane", list="fair"), Slice())).items == (lead,)
+
+
+async def test_a_second_import_of_the_same_rows_changes_nothing(crm: Local):
+    rows = [row("k1", name="Nameless"), row("k2", name="Jane", email="jane@a.example")]
+    first = await crm.import_leads(rows, "error")
+
+    for if_exists in ("skip", "error"):
+        again = await crm.import_leads(rows, if_exists)
+        assert [(each.outcome, each.id) for each in again] == [("skipped", each.id) for each in first]
+    assert (await crm.search_leads(LeadFilter(), Slice())).total == 2
+
+
+async def test_a_row_that_was_changed_since_is_still_known_by_its_key(crm: Local):
+    (first,) = await crm.import_leads([row("k1", name="Jane", email="jane@a.example")], "skip")
+    assert first.id
+    await crm.update_lead(first.id, LeadUpdate(email="new@a.example"))
+
+    (again,) = await crm.import_leads([row("k1", name="Jane", email="jane@a.example")], "skip")
+
+    assert (again.outcome, again.id) == ("skipped", first.id)
+
+
+async def test_a_row_that_fails_leaves_the_others_and_itself_unwritten(crm: Local):
+    await crm.create_lead(LeadDraft(name="Bob", phone="+14155552671"))
+    jane = await crm.create_lead(LeadDraft(name="Jane", email="jane@a.example", tags=("old",)))
+    rows = [
+        row("k1", title="CTO"),
+        row("k2", name="Other", email="jane@a.example", phone="+14155552671", tags=("new",)),
+        row("k3", name="Good"),
+    ]
+
+    outcomes = await crm.import_leads(rows, "update")
+
+    assert [each.outcome for each in outcomes] == ["failed", "failed", "created"]
+    assert all(each.reason for each in outcomes[:2])
+    assert await crm.get_lead(jane.id) == jane
+
+
+async def test_an_address_that_a_row_has_freed_is_free_in_the_same_batch(crm: Local):
+    (first,) = await crm.import_leads([row("k1", name="Jane", email="old@a.example")], "update")
+    rows = [row("k1", name="Jane", email="new@a.example"), row("k2", name="Bob", email="old@a.example")]
+
+    moved, other = await crm.import_leads(rows, "update")
+
+    assert (moved.outcome, moved.id) == ("updated", first.id)
+    assert other.outcome == "created"
+
+
+async def test_ids_of_deleted_leads_are_not_given_again(crm: Local):
+    (first,) = await crm.import_leads([row("k1", name="Jane")], "skip")
+    assert first.id
+    await crm.delete("lead", first.id)
+
+    (again,) = await crm.import_leads([row("k1", name="Jane")], "skip")
+    made = await crm.create_lead(LeadDraft(name="Bob"))
+
+    assert again.outcome == "created"
+    assert len({first.id, again.id, made.id}) == 3
