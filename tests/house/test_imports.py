@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from crm_mcp.config import VENDORS
+
 from .sources import ROOMS, served
 
 OUTSIDE_ROOMS = ("", "__main__")
@@ -17,18 +19,34 @@ EXCLUSIVE = {
     "mcp_types": ("server", "cli"),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
-    "sqlite3": ("store", "backends.local"),
+    "sqlite3": ("store", "backends.local", "backends.pace"),
     "httpx": (),
-    "httpx2": (),
+    "httpx2": ("backends.http",),
+    "stamina": ("backends.http",),
     "platformdirs": ("config",),
     "keyring": ("config",),
     "pydantic_settings": ("config",),
     "rich": ("cli",),
     "typer": ("cli",),
-    "uvicorn": ("cli",),
+    "uvicorn": ("cli", "sandbox"),
 }
 
-LATE = ("sqlalchemy", "alembic", "phonenumbers", "email_validator", "typer", "rich", "platformdirs")
+LATE = (
+    "sqlalchemy",
+    "alembic",
+    "phonenumbers",
+    "email_validator",
+    "typer",
+    "rich",
+    "platformdirs",
+    "keyring",
+    "stamina",
+    "crm_mcp.backends.http",
+    "crm_mcp.backends.catalog",
+    "crm_mcp.backends.pace",
+    "crm_mcp.actions.operations",
+    "crm_mcp.sandbox",
+)
 """What a server that waits for its first call has not loaded.
 
 sqlite3 is loaded: the rooms of the embedded CRM are made of it; and uvicorn: the SDK loads it with its HTTP transport.
@@ -55,16 +73,32 @@ def test_imports_point_left_from_room_to_room():
     assert wrong == []
 
 
+def test_the_sandbox_stands_alone_and_only_the_commands_start_it():
+    wrong = [
+        f"{source.shown}:{line} imports {name}"
+        for source in served()
+        for line, name in source.imports()
+        if name.startswith("crm_mcp.")
+        and (
+            (source.room == "sandbox" and name.split(".")[1] not in ("sandbox", "model"))
+            or (source.room not in ("sandbox", "cli") and name.split(".")[1] == "sandbox")
+        )
+    ]
+
+    assert wrong == []
+
+
 def test_a_backend_never_imports_another():
     def wing(name: str) -> str:
-        return name.split(".")[1] if name.startswith("backends.") else ""
+        own = name.split(".")[1] if name.startswith("backends.") else ""
+        return own if own in VENDORS else ""
 
     wrong = [
         f"{source.shown}:{line} imports {name}"
         for source in served()
-        if (own := wing(source.module)) not in ("", "base")
+        if (own := wing(source.module))
         for line, name in source.imports()
-        if wing(name.removeprefix("crm_mcp.")) not in ("", "base", own)
+        if wing(name.removeprefix("crm_mcp.")) not in ("", own)
     ]
 
     assert wrong == []
