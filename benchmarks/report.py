@@ -23,10 +23,12 @@ class Size:
     """Calls of each query."""
     imports: int
     """Of each file."""
+    minute: float
+    """Seconds that a minute of an emulator's limit lasts: the shorter, the more the machine's own speed shows."""
 
 
-FULL = Size(leads=100_000, few=10_000, starts=15, rounds=100, imports=3)
-QUICK = Size(leads=10_000, few=1_000, starts=3, rounds=15, imports=1)
+FULL = Size(leads=100_000, few=10_000, starts=15, rounds=100, imports=3, minute=15.0)
+QUICK = Size(leads=10_000, few=1_000, starts=3, rounds=15, imports=1, minute=4.0)
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,6 @@ MOST_OVERHEAD = 0.002
 LEAST_THROUGHPUT = 0.95
 CALLS = 500
 WORKERS = 25
-MINUTE = 6.0
-"""Seconds of a limit's minute in the bursts."""
 FAST = 0.2
 """The same where no limit is to be felt."""
 BURSTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
@@ -44,7 +42,7 @@ IMPORTS = (("salessheet", "/contacts/batch", 100), ("salespulse", "/contacts/bul
 def measure(size: Size, folder: Path) -> Iterator[Figure]:
     """Measure overhead, bursts and imports."""
     yield _overhead(size, folder)
-    yield from anyio.run(_bursts, folder)
+    yield from anyio.run(_bursts, size.minute, folder)
     for vendor, path, most in IMPORTS:
         yield from anyio.run(_import, vendor, path, most, size, folder)
 
@@ -75,16 +73,16 @@ def _overhead(size: Size, folder: Path) -> Figure:
     return Figure(name, ms(median(ours[5:])), ms(median(bare[5:])), None, target, over <= MOST_OVERHEAD)
 
 
-async def _bursts(folder: Path) -> list[Figure]:
+async def _bursts(minute: float, folder: Path) -> list[Figure]:
     figures: dict[str, Figure] = {}
 
     async def one(vendor: str, limit: int, switches: dict[str, Any]) -> None:
-        with emulated(vendor, MINUTE, **switches) as url:
-            crm = cast("FindsLeads", _opened(vendor, url, folder, MINUTE))
+        with emulated(vendor, minute, **switches) as url:
+            crm = cast("FindsLeads", _opened(vendor, url, folder, minute))
             lead = (await crm.search_leads(LeadFilter(), Slice(limit=1))).items[0].id
             before = len(statuses(url))
             waiting = iter(range(CALLS))
-            await anyio.sleep(2 * MINUTE - time.time() % MINUTE)  # the calls made so far do not count any more
+            await anyio.sleep(2 * minute - time.time() % minute)  # the calls made so far do not count any more
             started = time.perf_counter()
 
             async def worker() -> None:
@@ -97,14 +95,14 @@ async def _bursts(folder: Path) -> list[Figure]:
             took = time.perf_counter() - started
             await cast("Backend", crm).aclose()
             refused = statuses(url)[before:].count(429)
-        allowed = (math.ceil(CALLS / limit) - 1) * MINUTE
+        allowed = (math.ceil(CALLS / limit) - 1) * minute
         part = allowed / took
         name = f"burst of {CALLS}, {vendor}, {limit} a minute"
-        told = f"{took * 60 / MINUTE:.0f} s, {refused} refused"
+        told = f"{took * 60 / minute:.0f} s, {refused} refused"
         figures[vendor] = Figure(
             name,
             told,
-            f"{allowed * 60 / MINUTE:.0f} s",
+            f"{allowed * 60 / minute:.0f} s",
             part,
             f">= {LEAST_THROUGHPUT}, 0 refused",
             part >= LEAST_THROUGHPUT and refused == 0,

@@ -166,7 +166,8 @@ class _Bucket:
         """Forget what does not count any more, and follow a clock that was set back."""
         slots = math.floor(back / self.grain)
         # What an answer tells of others' calls is compared with ours at the time that its request left.
-        oldest, newest = self.slot(now - self.window * (1 + SLACK) - PATIENCE) - 1, self.slot(now + PATIENCE) + 1
+        oldest = self.slot(now - self.window * (1 + SLACK + PATIENCE / MINUTE)) - 1
+        newest = self.slot(now + PATIENCE) + 1
         count.used = {slot - slots: n for slot, n in count.used.items() if oldest <= slot - slots <= newest}
         count.paced_at = min(count.paced_at - back, now)
         count.held_until = min(count.held_until - back, now + LONGEST_HOLD)
