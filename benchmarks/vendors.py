@@ -28,7 +28,7 @@ MOST_OVERHEAD = 0.002
 LEAST_THROUGHPUT = 0.95
 CALLS = 500
 WORKERS = 25
-FAST = 0.2
+FAST = 0.02
 """The same where no limit is to be felt."""
 BURSTS: tuple[tuple[str, int, dict[str, Any]], ...] = (
     ("dialsheet", 60, {}),
@@ -67,7 +67,6 @@ def _overhead(size: Size, folder: Path) -> Figure:
                 client.get(f"{url}/contacts/{lead}").json()
                 bare.append(time.perf_counter() - started)
                 ours.append(server.call("get_lead", {"lead": lead})[1])
-                time.sleep(2 * FAST / 100)  # below the limit: what is measured is the way, not the wait
     over = median(ours[5:]) - median(bare[5:])
     name, target = "get_lead beside the bare request, p50", f"<= {ms(MOST_OVERHEAD)} more"
     return Figure(name, ms(median(ours[5:])), ms(median(bare[5:])), None, target, over <= MOST_OVERHEAD)
@@ -116,8 +115,8 @@ async def _bursts(minute: float, folder: Path) -> list[Figure]:
 
 async def _import(vendor: str, path: str, most: int, size: Size, folder: Path) -> list[Figure]:
     """Import leads in batches, and see how the memory grows after the first tenth."""
-    with emulated(vendor, FAST * 10) as url:
-        backend = _opened(vendor, url, folder, FAST * 10)
+    with emulated(vendor, FAST * 100) as url:
+        backend = _opened(vendor, url, folder, FAST * 100)
         crm = cast("ImportsLeads", backend)
         created = 0
         tracemalloc.start()

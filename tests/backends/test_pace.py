@@ -718,3 +718,15 @@ async def test_a_call_costs_a_small_part_of_a_millisecond(tmp_path: Path):
         spent.append(time.perf_counter() - began)
 
     assert sorted(spent)[len(spent) // 2] < 0.001
+
+
+async def test_an_answer_that_says_nothing_is_left_is_heard_among_many_that_say_nothing_new(tmp_path: Path):
+    one = paced(tmp_path, Clock(), Limits(per_minute=10))
+
+    for left in (9, 8, 7):
+        await one.turn()
+        one.learn({"x-ratelimit-limit": "10", "x-ratelimit-remaining": str(left)})
+    await one.turn()
+    one.learn({"x-ratelimit-limit": "10", "x-ratelimit-remaining": "0"})
+
+    assert one.budget()[0].remaining == 0

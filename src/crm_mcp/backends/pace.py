@@ -207,6 +207,10 @@ class Pace:
         """The account as this process saw it last: what it goes on with where the file fails."""
         self._alone_until = -math.inf
         self._refused = False
+        self._told: dict[tuple[int, bool], _Bucket] = {}
+        """What answers have said, of calls to endpoints for many records or not, and the limit that it was about."""
+        self._spare: dict[str, int] = {}
+        """The places that each limit had left after this process's last call."""
 
     async def turn(self, *, bulk: bool = False, patience: float = math.inf) -> float:
         """Wait until a call may leave, count it, and return the moment that it was counted at.
@@ -219,8 +223,16 @@ class Pace:
         work = _work.get()
         patience = min(work.patience, patience)
         buckets = [each for name, each in self._buckets.items() if name != "bulk" or bulk]
+
+        def reserve(account: _Account, now: float) -> tuple[float, float]:
+            at = _reserve(account, buckets, now, work, patience)
+            self._spare = {
+                each.name: each.places(account.of(each)) - each.counted(account.of(each), at) for each in buckets
+            }
+            return now, at
+
         while True:
-            now, at = self._do(lambda account, now: (now, _reserve(account, buckets, now, work, patience)))  # noqa: B023
+            now, at = self._do(reserve)
             if at <= now:
                 return at
             # What is not reserved may come sooner or later than it looks now.
@@ -241,7 +253,7 @@ class Pace:
         `left` is the moment at which its request left, as `turn` returned it.
         """
         limit, remaining = (_whole(headers.get(f"x-ratelimit-{name}")) for name in ("limit", "remaining"))
-        if not limit and not self._refused:
+        if not self._refused and self._knew(limit, remaining, bulk):
             return
 
         def note(account: _Account, now: float) -> None:
@@ -254,6 +266,7 @@ class Pace:
             count = account.of(bucket)
             if limit != count.limit:
                 count.limit = limit
+                self._told.clear()
                 if bucket is self._minute and "day" in self._buckets and (per_day := self._plans.get(limit)):
                     account.of(self._buckets["day"]).limit = per_day
             if remaining is not None and remaining < limit:
@@ -261,9 +274,18 @@ class Pace:
                 others = limit - remaining - (limit - bucket.places(count))
                 if (more := others - bucket.counted(count, now if left is None else left)) > 0:
                     bucket.add(count, now, more)
+            self._told[limit, bulk] = bucket
 
         self._do(note)
         self._refused = False
+
+    def _knew(self, limit: int | None, remaining: int | None, bulk: bool) -> bool:
+        """Whether an answer says nothing of the limit that was not known, and nobody else seems to use the key."""
+        if not limit:
+            return True
+        known = self._told.get((limit, bulk))
+        left = limit if remaining is None else remaining
+        return known is not None and left >= self._spare.get(known.name, math.inf)
 
     def refused(self, headers: Mapping[str, str], *, bulk: bool = False) -> float:
         """Take in that the vendor answered 429: nobody calls until the moment it gives, or for twice as long as the
