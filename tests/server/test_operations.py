@@ -317,6 +317,8 @@ def test_call_operation_is_no_way_round_a_guard(begin: Begin, asked: bool) -> No
         ("start_flow", {"flow": "f"}, "forbidden"),
         ("retry_linkedin_message", {"message": "m"}, "forbidden"),
         ("mass_retry_outreach_tasks", {"uuids": ["t"]}, "forbidden"),
+        ("complete_outreach_task", {"task": "t"}, "forbidden"),
+        ("mass_skip_outreach_tasks", {"uuids": ["t"]}, "forbidden"),
         ("unblacklist_lead", {"entry": "e"}, "forbidden"),
         ("create_api_key", {"name": "mine"}, "forbidden"),
         ("create_webhook", {"name": "x", "event": "contact_created", "target_url": "https://e.example"}, "forbidden"),
@@ -332,6 +334,35 @@ def test_call_operation_is_no_way_round_a_guard(begin: Begin, asked: bool) -> No
 
     assert tail.left == []
     assert tail.talk.user.asked == []
+
+
+def test_what_a_tool_lacks_of_an_operation_is_asked_and_sent(begin: Begin) -> None:
+    tail = begin()
+    inmail = {"sender_profile_uuid": SENDER, "lead_uuid": BEN, "text": "Hello Ben", "subject": "Prices"}
+
+    done = tail.talk.ok("call_operation", operation="send_inmail", arguments=inmail)
+
+    assert done["status"] == "done"
+    assert [(each.path, each.body) for each in tail.left] == [("/flows/api/linkedin-messages", inmail)]
+    assert all(shown in tail.talk.user.asked[-1] for shown in ("Ben Carter", "Hello Ben", "Prices"))
+
+
+def test_a_copy_goes_to_nobody_whose_address_is_not_that_of_a_lead_named(begin: Begin) -> None:
+    tail = begin()
+    mailboxes = tail.talk.ok("read_operation", operation="list_mailboxes")["answer"]["data"]
+    mailbox = next(each for each in mailboxes if each["status"] == "active")
+    to = [{"to_email": "ben.carter@lumen-optics.example"}]
+    mail = {"mailbox_uuid": mailbox["uuid"], "to": to, "subject": "Hi", "body": "Hello", "lead_uuid": BEN}
+
+    copied = tail.talk.ok(
+        "call_operation", operation="send_email_with_copies", arguments={**mail, "cc": ["x@else.example"]}
+    )
+    assert (copied["status"], tail.left) == ("blocked", [])
+    assert "x@else.example" in copied["reason"]
+
+    plain = tail.talk.ok("call_operation", operation="send_email_with_copies", arguments={**mail, "cc": []})
+    assert plain["status"] == "done"
+    assert [each.body for each in tail.left] == [{**mail, "cc": []}]
 
 
 def test_who_must_not_be_contacted_is_not_reached_by_any_operation(begin: Begin) -> None:
@@ -478,4 +509,19 @@ def test_every_operation_that_reaches_people_names_them_or_is_refused_by_default
         if each.effect == "outward" and not each.tool and not each.off and each.recipient
     ]
 
-    assert reaching == ["getsales create_outreach_task", "getsales continue_automation"]
+    assert reaching == [
+        f"getsales {name}"
+        for name in (
+            "add_lead_to_flow_source",
+            "create_outreach_task",
+            "continue_automation",
+            "send_inmail",
+            "send_linkedin_template",
+            "send_linkedin_attachments",
+            "send_linkedin_message_by_messenger",
+            "send_email_with_copies",
+            "send_email_template",
+            "reply_to_email",
+            "send_email_in_thread",
+        )
+    ]

@@ -122,6 +122,7 @@ class Account(Emulator):
         "order_names": "underscore",  # hyphen: `order-field`, `order-type`
         "default_order": "desc",  # asc
         "over_limit": "clamp",  # refuse: `limit` above 100 is 422
+        "most_rows": 100,  # of a page; fewer: a smaller maximum than the documented one
         "unknown_filter": "fail",  # ignore; refuse: 422
         "date_filters": "from_to",  # operators: {">=": ...}
         "numbers_searched": True,  # False: the `q` of a search does not look at phone numbers
@@ -142,7 +143,9 @@ class Account(Emulator):
         "upsert_tags": "add",  # replace
         "create_existing": "returned",  # doubled: an array makes a second record of a lead that is there
         "create_partial": "refuse",  # keep: the good ones of an array with a bad one are created
+        "written_leads": "whole",  # brief: what is answered to their creation has no addresses
         "enroll_twice": "idempotent",  # refuse
+        "in_flow": "in_progress",  # another word: the status of a lead that is in a flow
         "done_answer": "empty",  # message: {"message": ..., "status": ...} where a 204 is documented too
         "deletion": "at_once",  # later: a deleted lead is there until `work()`
         "delivery": "at_once",  # held: messages stay `new` until `work()`
@@ -228,6 +231,11 @@ class Account(Emulator):
         row["updated_at"] = self.now()
         return row
 
+    def told(self, row: Row) -> Row:
+        """Return what is answered to the creation or upsert of a lead."""
+        brief = self.switches["written_leads"] == "brief"
+        return {name: row[name] for name in ("uuid", "created_at", "updated_at")} if brief else row
+
     def find(self, kind: str, uuid: str) -> Row:
         """Return a record; 404 where it is not there."""
         if uuid not in self.tables[kind]:
@@ -292,7 +300,7 @@ class Account(Emulator):
         limit, offset = whole(asked, "limit", 20), whole(asked, "offset", 0)
         if limit < 1 or (limit > 100 and self.switches["over_limit"] == "refuse"):
             raise invalid({"limit": ["The limit must be between 1 and 100."]})
-        limit = min(limit, 100)
+        limit = min(limit, self.switches["most_rows"])
         if offset + limit > WINDOW:
             raise Refusal(500, "Result window is too large")
         dash = "-" if self.switches["order_names"] == "hyphen" else "_"

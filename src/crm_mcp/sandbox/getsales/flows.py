@@ -288,7 +288,7 @@ class Flows(Leads):
         """Let a paused flow go on for a contact."""
         lead = self.checked(call.body, {"lead_uuid": "required|exists:lead"})["lead_uuid"]
         for row in self.rows("flow_lead", lead_uuid=lead, status="paused"):
-            self.change(row, {"status": "in_progress"})
+            self.change(row, {"status": self.switches["in_flow"]})
         return Answer({"lead_uuid": lead})
 
     @route("GET", "/flows/api/tasks/schedule")
@@ -313,12 +313,13 @@ class Flows(Leads):
         names = {each["linkedin"] for each in self.rows("lead_block") if each.get("linkedin")}
         if {lead.get("work_email"), lead.get("personal_email")} & barred or lead.get("linkedin") in names:
             raise invalid({"lead_uuid": ["The lead is blacklisted."]})
-        held = self.rows("flow_lead", flow_uuid=flow["uuid"], lead_uuid=lead["uuid"], status="in_progress")
+        status = self.switches["in_flow"]
+        held = self.rows("flow_lead", flow_uuid=flow["uuid"], lead_uuid=lead["uuid"], status=status)
         if held:
             if self.switches["enroll_twice"] == "refuse":
                 raise invalid({"lead_uuid": ["The lead is in this automation already."]})
             return
-        row = self.make("flow_lead", flow_uuid=flow["uuid"], lead_uuid=lead["uuid"], status="in_progress")
+        row = self.make("flow_lead", flow_uuid=flow["uuid"], lead_uuid=lead["uuid"], status=status)
         self.make_task(
             automation="auto",
             type="linkedin_send_connection_request",
@@ -332,8 +333,8 @@ class Flows(Leads):
 
     def cancel(self, lead: Row, flows: list[str] | None) -> None:
         """Take a contact out of flows; its tasks that wait are cancelled."""
-        for row in self.rows("flow_lead", lead_uuid=lead["uuid"], status="in_progress"):
-            if flows is None or row["flow_uuid"] in flows:
+        for row in self.rows("flow_lead", lead_uuid=lead["uuid"]):
+            if row["status"] not in ("finished", "canceled") and (flows is None or row["flow_uuid"] in flows):
                 self.change(row, {"status": "canceled"})
                 for task in self.rows("task", flow_lead_uuid=row["uuid"], status="in_progress"):
                     self.change(task, {"status": "canceled"})

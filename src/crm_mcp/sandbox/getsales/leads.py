@@ -117,12 +117,12 @@ class Leads(Account):
                 good.append((fields, each))
         if faults and (self.switches["create_partial"] == "refuse" or not good):
             raise invalid(faults)
-        return Answer([self._made_or_there(fields, each, body["list_uuid"]) for fields, each in good])
+        return Answer([self.told(self._made_or_there(fields, each, body["list_uuid"])) for fields, each in good])
 
     @route("POST", "/leads/api/leads/upsert")
     def upsert_lead(self, call: Call) -> Answer:
         """Create a contact, or update the one that is there."""
-        return Answer(self.upserted(call.body)[0])
+        return Answer(self.told(self.upserted(call.body)[0]))
 
     @route("PUT", "/leads/api/leads/{lead}")
     def update_lead(self, call: Call, lead: str) -> Answer:

@@ -74,8 +74,13 @@ async def list_deals(
 
 
 @tool(Effect.READ, needs=SumsPipeline)
-async def get_pipeline(desk: Desk, of: StageOwner = "deals", group_by: Grouping = "stage") -> dict[str, Any]:
+async def get_pipeline(
+    desk: Desk,
+    of: Annotated[StageOwner | None, Field(description="default deals, where the CRM has them")] = None,
+    group_by: Grouping = "stage",
+) -> dict[str, Any]:
     """Count all deals or leads by group and sum their value, in one call. Of leads, value sums their open deals."""
+    of = of or ("deals" if isinstance(desk.backend, ReadsDeals) else "leads")
     answer = (await desk.crm(SumsPipeline).pipeline(of, group_by)).shown()
     return answer if answer["partial"] else {name: answer[name] for name in ("groups", "total")}
 
