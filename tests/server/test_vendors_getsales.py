@@ -75,7 +75,8 @@ def test_leads_are_counted_by_group(crm: Vendor) -> None:
 
     assert (by_stage["total"], [each["count"] for each in by_stage["groups"]]) == (12, [2] * 6)
     assert {each["name"]: each["count"] for each in by_tag["groups"]}["hot"] == 3
-    assert crm.refused("get_pipeline").startswith("unsupported: GetSales can't sum deals; it has none: ")
+    assert crm.ok("get_pipeline") == by_stage
+    assert crm.refused("get_pipeline", of="deals").startswith("unsupported: GetSales can't sum deals; it has none: ")
     assert crm.left == []
 
 

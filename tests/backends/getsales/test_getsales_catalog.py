@@ -84,10 +84,50 @@ def test_the_catalogue_and_the_emulator_have_the_same_operations(catalog: Catalo
         for method, path in getattr(function, "routes", [])
     }
 
-    listed = [(each.method, shape(each.path)) for each in catalog.operation]
+    listed = {(each.method, shape(each.path)) for each in catalog.operation}
 
-    assert sorted(listed) == sorted(routes)
+    assert listed == routes
     assert len(listed) == 177
+
+
+def test_what_a_tool_does_not_do_of_an_operation_is_one_of_its_own(catalog: Catalog):
+    further = {
+        each.name: [one.name for one in each.parameters if one.required and one.name not in needed]
+        for each in catalog.operation
+        for plain in catalog.operation
+        if plain.tool and not each.tool and (each.method, each.path) == (plain.method, plain.path)
+        for needed in [{one.name for one in plain.parameters if one.required}]
+    }
+    alike = {each.name: each.akin for each in catalog.operation if each.name in further}
+    reaching = {name for name in further if catalog.get(name).effect == "outward"}
+
+    assert further == {
+        "upsert_lead_into_list": ["move_to_list"],
+        "add_lead_to_flow_source": ["contact_source_id"],
+        "send_inmail": ["text", "subject"],
+        "send_linkedin_template": ["template_uuid"],
+        "send_linkedin_attachments": ["attachments"],
+        "send_linkedin_message_by_messenger": ["linkedin_messenger_type"],
+        "send_email_with_copies": ["cc"],
+        "send_email_template": ["template_uuid"],
+        "reply_to_email": ["in_reply_to_email_uuid"],
+        "send_email_in_thread": ["thread_uuid"],
+    }
+    assert all(alike.values())
+    assert reaching == further.keys() - {"upsert_lead_into_list"}
+    assert all(catalog.get(name).recipient for name in reaching)
+
+
+@pytest.mark.parametrize("name", ["cancel_outreach_task", "fail_outreach_task", "mass_cancel_outreach_tasks"])
+def test_what_ends_a_task_is_asked_since_nobody_says_what_its_flow_does_then(catalog: Catalog, name: str):
+    assert catalog.get(name).effect == "destructive"
+
+
+def test_what_closes_a_task_may_let_its_flow_write_to_people_whom_it_does_not_name(catalog: Catalog):
+    for name in ("complete_outreach_task", "mass_complete_outreach_tasks", "mass_skip_outreach_tasks"):
+        found = catalog.get(name)
+
+        assert (found.effect, found.akin, found.recipient) == ("outward", ("enroll_in_sequence",), None)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -141,14 +181,26 @@ def test_what_reaches_people_is_outward(catalog: Catalog):
         "start_flow",
         "create_flow_version",
         "add_lead_to_flow",
+        "add_lead_to_flow_source",
         "add_new_lead_to_flow",
         "enable_sender_profile",
         "create_outreach_task",
+        "complete_outreach_task",
+        "mass_complete_outreach_tasks",
+        "mass_skip_outreach_tasks",
         "mass_retry_outreach_tasks",
         "continue_automation",
         "send_linkedin_message_as",
+        "send_inmail",
+        "send_linkedin_template",
+        "send_linkedin_attachments",
+        "send_linkedin_message_by_messenger",
         "retry_linkedin_message",
         "send_email_from",
+        "send_email_with_copies",
+        "send_email_template",
+        "reply_to_email",
+        "send_email_in_thread",
         "activate_mailbox",
         "run_linkedin_browser",
     }

@@ -180,6 +180,47 @@ async def test_a_row_that_the_answer_lacks_is_not_called_created(work: Work):
     assert outcomes[1].reason == "GetSales did not take it"
 
 
+async def test_rows_whose_leads_show_no_address_are_told_as_not_known(opened: Opened):
+    async with opened(written_leads="brief") as work:
+        outcomes = await work.crm.import_leads([mail(1), mail(2)], "skip")
+
+        assert [each.outcome for each in outcomes] == ["failed", "failed"]
+        assert all((each.reason or "").startswith("not known whether it was imported") for each in outcomes)
+        assert len(work.there.rows("lead")) == 2
+
+
+async def test_a_lead_with_another_address_in_the_answer_does_not_tell_that_a_row_was_refused(work: Work):
+    body = [{"uuid": f"u{number}", "work_email": f"l{number}@other.example"} for number in (1, 2)]
+    work.there.fail("status", path=CREATE, status=200, body=body)
+
+    outcomes = await work.crm.import_leads([mail(1), mail(2)], "skip")
+
+    assert all((each.reason or "").startswith("not known whether it was imported") for each in outcomes)
+
+
+async def test_a_number_of_several_leads_says_of_none_that_it_is_the_one_to_update(work: Work):
+    leads = [work.there.make("lead", name=name, work_phone_number="+12125550101", tags=[]) for name in ("A", "B")]
+    rows = [row(phone="+12125550101", title="CEO"), row(name="C", phone="+12125550102", company="Acme")]
+
+    outcomes = await work.crm.import_leads(rows, "update")
+
+    assert [each.outcome for each in outcomes] == ["failed", "created"]
+    assert outcomes[0].reason == f"its number belongs to several leads: {leads[0]['uuid']}, {leads[1]['uuid']}"
+    assert [each for each in work.wire() if each[0] == "PUT"] == []
+
+
+async def test_all_leads_at_the_domains_of_a_batch_are_read_from_pages_that_are_smaller_than_asked(opened: Opened):
+    async with opened(most_rows=50) as work:
+        for number in range(120):
+            work.there.make("lead", name=f"Lead {number}", work_email=f"l{number}@acme.example", tags=[])
+
+        outcomes = await work.crm.import_leads([mail(number) for number in range(100)], "skip")
+
+        assert [each.outcome for each in outcomes] == ["skipped"] * 100
+        assert [each["offset"] for each in sent(work, SEARCH)[1:]] == [0, 50, 100]
+        assert sent(work, CREATE) == []
+
+
 @pytest.mark.parametrize("kind", ["drop_after", "malformed", "empty"])
 async def test_an_array_without_an_answer_is_told_as_not_known(work: Work, kind: Any):
     work.there.fail(kind, path=CREATE)

@@ -231,13 +231,24 @@ async def test_leads_are_found_at_exactly_their_address(work: Work):
     assert await work.crm.leads_at("linkedin", "https://www.linkedin.com/in/Jane-Whitfield/") == (made,)
     assert await work.crm.leads_at("sms", "+1212555010") == ()
     assert await work.crm.leads_at("email", "jane@acme.exampl") == ()
+    searched = {"limit": 100, "offset": 0, **NEWEST, "order_type": "asc"}
     assert [(each.path, each.body) for each in work.there.journal[start:]] == [
         (LOOKUP, {"email": "JANE@acme.example"}),
-        (SEARCH, {"filter": {"q": "+12125550101"}, "limit": 100, "offset": 0, **NEWEST, "order_type": "asc"}),
+        *((SEARCH, {"filter": {"q": words}, **searched}) for words in ("+12125550101", "2125550101", "0101")),
         (LOOKUP, {"linkedin_id": "https://www.linkedin.com/in/Jane-Whitfield/"}),
-        (SEARCH, {"filter": {"q": "+1212555010"}, "limit": 100, "offset": 0, **NEWEST, "order_type": "asc"}),
+        *((SEARCH, {"filter": {"q": words}, **searched}) for words in ("+1212555010", "212555010", "5010")),
         (LOOKUP, {"email": "jane@acme.exampl"}),
     ]
+
+
+async def test_a_number_is_found_in_each_form_that_it_may_be_written_in(work: Work):
+    forms = ("+12125550101", "2125550101", "(212) 555-0101", "(212) 555-0102", "0101")
+    for number in forms:
+        work.there.make("lead", name=number, work_phone_number=number, tags=[])
+
+    found = await work.crm.leads_at("sms", "+12125550101")
+
+    assert [each.name for each in found] == ["+12125550101", "2125550101", "(212) 555-0101"]
 
 
 async def test_the_path_of_the_look_up_can_be_corrected(opened: Opened):
@@ -300,6 +311,25 @@ async def test_a_second_lead_at_one_address_is_a_conflict_and_nothing_is_written
 
     assert caught.value.wrote is False
     assert len(sent(work, "POST", UPSERT)) == 1
+
+
+@pytest.mark.parametrize("known", [{"email": "jane@acme.example"}, {"phone": "+12125550101", "company": "Acme"}])
+async def test_a_new_lead_whose_answer_shows_no_address_is_no_conflict(opened: Opened, known: dict[str, str]):
+    async with opened(written_leads="brief") as work:
+        await work.crm.create_lead(LeadDraft(name="Bob", email="bob@acme.example"))
+
+        made = await work.crm.create_lead(LeadDraft.model_validate({"name": "Jane", **known}))
+
+        assert made == await work.crm.get_lead(made.id)
+        assert {name: getattr(made, name) for name in known} == known
+
+
+async def test_a_lead_whose_answer_does_not_show_what_was_sent_is_told(opened: Opened):
+    async with opened(keys={"phone": "unheard_of"}) as work:
+        with pytest.raises(VendorError, match="it does not show phone; read it again") as caught:
+            await work.crm.create_lead(JANE)
+
+        assert caught.value.wrote is True
 
 
 @pytest.mark.parametrize("reading", ["untouched", "refuse"])
@@ -518,7 +548,7 @@ async def test_stages_are_asked_for_in_json_where_the_settings_say_so(opened: Op
 
 async def test_tags_that_a_new_lead_does_not_show_are_told(work: Work):
     work.there.fail("status", method="GET", path="/leads/api/leads/.*", status=200, body={"uuid": "x", "name": "Jane",
-        "work_email": "Jane@acme.example"})  # fmt: skip
+        "work_email": "Jane@acme.example", "work_phone_number": "+12125550101"})  # fmt: skip
 
     with pytest.raises(VendorError, match="does not show the tags vip") as caught:
         await work.crm.create_lead(JANE.model_copy(update={"tags": ("vip",)}))

@@ -170,13 +170,52 @@ async def test_a_lead_is_enrolled_once_and_taken_out_once(work: Work):
     }
 
 
-async def test_a_sequence_that_is_stopped_takes_nobody(work: Work):
+@pytest.mark.parametrize(("status", "word"), [
+    ("off", "stopped"), ("draft", "a draft"), ("archived", "archived"), ("words of the vendor", "not on"),
+])  # fmt: skip
+async def test_a_sequence_that_is_not_on_takes_nobody(work: Work, status: str, word: str):
     lead = await work.crm.create_lead(JANE)
+    work.there.rows("flow", name="Reactivation")[0]["status"] = status
 
     why = await work.crm.enroll(one(work, "flow", name="Reactivation"), lead.id)
 
-    assert why == "the sequence is stopped; start it in GetSales first"
+    assert why == f"the sequence is {word}; start it in GetSales first"
     assert work.there.rows("flow_lead") == []
+
+
+async def test_who_may_be_in_a_sequence_by_a_status_that_is_not_known_is_taken_out_and_not_enrolled(opened: Opened):
+    async with opened(in_flow="active") as work:
+        lead = await work.crm.create_lead(JANE)
+        flow = one(work, "flow", name="Welcome")
+
+        outcomes = [await work.crm.enroll(flow, lead.id), await work.crm.enroll(flow, lead.id)]
+        outcomes += [await work.crm.unenroll(flow, lead.id), await work.crm.unenroll(flow, lead.id)]
+
+        assert outcomes == [None, "may be in this sequence still: take it out first", None, "is not in this sequence"]
+        assert [row["status"] for row in work.there.rows("flow_lead")] == ["canceled"]
+        assert sent(work, "PUT", f"/flows/api/flows/leads/{lead.id}/cancel") == [{"flow_uuids": [flow]}]
+
+
+async def test_the_statuses_of_who_is_in_a_sequence_can_be_corrected(opened: Opened):
+    async with opened(in_flow="active", keys={"in_flow": "waiting Active", "out_of_flow": "done"}) as work:
+        lead = await work.crm.create_lead(JANE)
+        flow = one(work, "flow", name="Welcome")
+        await work.crm.enroll(flow, lead.id)
+
+        assert await work.crm.enroll(flow, lead.id) == "is in this sequence already"
+        work.there.rows("flow_lead")[0]["status"] = "done"
+        assert await work.crm.unenroll(flow, lead.id) == "is not in this sequence"
+
+
+async def test_a_filter_of_sequences_that_is_not_heeded_does_not_keep_a_lead_in_one(work: Work):
+    lead = await work.crm.create_lead(JANE)
+    flow = one(work, "flow", name="Welcome")
+    await work.crm.enroll(flow, lead.id)
+    others = {"data": [{"flow_uuid": flow, "lead_uuid": "other", "status": "in_progress"}], "total": 700}
+    work.there.fail("status", path="/flows/api/flows-leads/list", status=200, body=others)
+
+    assert await work.crm.unenroll(flow, lead.id) is None
+    assert [row["status"] for row in work.there.rows("flow_lead")] == ["canceled"]
 
 
 async def test_taking_out_may_be_answered_with_a_message(opened: Opened):
@@ -408,6 +447,41 @@ async def test_many_names_are_read_to_the_last_page(work: Work):
     assert [each.query["offset"] for each in work.there.journal] == ["0", "100"]
 
 
+async def test_names_are_read_to_the_last_page_where_pages_are_smaller_than_asked(opened: Opened):
+    async with opened(most_rows=50) as work:
+        for number in range(118):
+            work.there.make("tag", name=f"tag {number:03}", color=None)
+
+        assert len({each.name for each in await work.crm.list_options("tags")}) == 120
+        assert [each.query["offset"] for each in work.there.journal] == ["0", "50", "100"]
+
+
+async def test_a_note_is_found_on_a_later_page_that_is_smaller_than_asked(opened: Opened):
+    async with opened(most_rows=50, unknown_filter="ignore", keys={"note_id": "unheard_of"}) as work:
+        for number in range(60):
+            work.there.make("note", object="lead", object_uuid="x", note=f"note {number}", user_id=20)
+
+        assert (await work.crm.get_note(work.there.rows("note")[0]["uuid"])).content == "note 0"
+
+
+@pytest.mark.parametrize("order", [pytest.param(10**400, id="huge"), "1e999", None, {}, "2"])
+async def test_a_stage_whose_order_is_no_number_breaks_nothing(work: Work, order: Any):
+    rows = [{"uuid": "g1", "name": "New", "order": order}, {"uuid": "g2", "name": "Replied", "order": 1}]
+    work.there.fail("status", path="/leads/api/pipeline-stages", status=200, body={"data": rows, "total": 2})
+
+    assert [each.name for each in await work.crm.list_options("stages")] == ["Replied", "New"]
+
+
+async def test_a_note_whose_last_line_has_an_endless_number_is_read(work: Work):
+    lead = await work.crm.create_lead(JANE)
+    text = f"x\n\n(call, {'9' * 5000} seconds)"
+    work.there.make("note", object="lead", object_uuid=lead.id, note=text, user_id=20)
+
+    (note,) = (await work.crm.list_notes(lead.id, Slice())).items
+
+    assert (note.content, note.duration_seconds) == (text, None)
+
+
 async def test_leads_are_counted_by_stage_one_call_a_group(opened: Opened):
     async with opened(sample=True) as work:
         pipeline = await work.crm.pipeline("leads", "stage")
@@ -498,6 +572,9 @@ async def test_a_deletion_may_be_answered_with_a_message(opened: Opened):
     ({"stage_actoin": "x"}, 'nearest: "stage_action"'),
     ({"email_form": "post"}, "valid: mailbox, sender"),
     ({"count_form": "leadfilter"}, 'nearest: "leadFilter"'),
+    ({"lookup": "leads/api/leads/find-one"}, 'lookup is "leads/api/leads/find-one"; give a path'),
+    ({"blacklist": "@other.example/x"}, "blacklist is .*; give a path"),
+    ({"send_linkedin": "/flows/api/messages?x=1"}, "send_linkedin is .*; give a path"),
 ])  # fmt: skip
 async def test_a_correction_that_corrects_nothing_stops_the_start(opened: Opened, keys: dict[str, str], told: str):
     with pytest.raises(SettingsError, match=told):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from datetime import UTC, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, Names, has_address, has_profile, lead_of, parts
-from crm_mcp.backends.getsales.wire import SEARCH, Wire, all_of, cannot, more_after, records
-from crm_mcp.backends.remote import record_in, whole
+from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
+from crm_mcp.backends.remote import moment, record_in, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import (
     Channel,
@@ -31,6 +32,21 @@ STATUSES = ("ok", "failed_validation", "no_contact_data", "duplicate")
 MOST_FOUND = 10_000
 """Where the vendor's search ends: beyond, it answers HTTP 500 (found in public clients)."""
 _MOST_AT_ADDRESS = 10
+
+
+@dataclass(frozen=True)
+class Before:
+    """The leads there were before a write: the answer to it does not say whether a lead is new."""
+
+    ids: frozenset[str] = frozenset()
+    """Of the newest ones."""
+    newest: datetime | None = None
+    """When, by the vendor's own clock, the newest was made."""
+
+    def had(self, lead: Mapping[str, Any]) -> bool:
+        """Whether a lead that the vendor answers with was there."""
+        made = moment(lead.get("created_at"))
+        return str(lead["uuid"]) in self.ids or bool(made and self.newest and made < self.newest)
 
 
 class Finding(FindsLeads, Wire):
@@ -78,8 +94,9 @@ class Finding(FindsLeads, Wire):
     async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
         """Return the leads that have an address.
 
-        An e-mail address, work or personal, and a LinkedIn profile are looked up; a number can only be searched for,
-        and whether the vendor's search finds it in every form that it may be written in is not documented.
+        An e-mail address, work or personal, and a LinkedIn profile are looked up; a number can only be searched for.
+        Whether the vendor's search finds it in every form that it may be written in is not documented, so several are
+        tried.
         """
         if channel == "email":
             row = await self._looked_up(email=address) if _is_address(address) else None
@@ -88,10 +105,15 @@ class Finding(FindsLeads, Wire):
             row = await self._looked_up(linkedin_id=address)
             rows = [row] if row and has_profile(parts(row)[0], address) else []
         else:
-            body = {"filter": {"q": address}, "limit": 100, "offset": 0}
-            order = {"order_field": "created_at", "order_type": "asc"}
-            found = records(await self._api.read("POST", SEARCH, body={**body, **order}))
-            rows = [row for row in found if address in self._numbers(parts(row)[0])]
+            found: dict[str, dict[str, Any]] = {}
+            for words in _ways_to_write(address):
+                body = {"filter": {"q": words}, "limit": PAGE, "offset": 0}
+                order = {"order_field": "created_at", "order_type": "asc"}
+                for row in records(await self._api.read("POST", SEARCH, body={**body, **order})):
+                    lead = parts(row)[0]
+                    if address in self._numbers(lead):
+                        found.setdefault(str(lead["uuid"]), row)
+            rows = [*found.values()]
         return await self._leads(rows[:_MOST_AT_ADDRESS])
 
     # What the verbs share
@@ -140,6 +162,14 @@ class Finding(FindsLeads, Wire):
     def _numbers(self, lead: Mapping[str, Any]) -> set[str | None]:
         return {self.number(lead.get(name)) for name in PHONES} - {None}
 
+    async def _before(self) -> Before:
+        """Return the newest leads."""
+        order = {"order_field": "created_at", "order_type": "desc"}
+        body: dict[str, Any] = {"filter": {}, "limit": PAGE, "offset": 0, **order}
+        leads = [parts(row)[0] for row in records(await self._api.read("POST", SEARCH, body=body))]
+        newest = max((made for lead in leads if (made := moment(lead.get("created_at")))), default=None)
+        return Before(frozenset(str(lead["uuid"]) for lead in leads), newest)
+
     async def _same(self, fields: LeadFields, *, by_name: bool) -> list[Lead]:
         """Return the leads that have one of the addresses, or, where that is asked for, the name and company."""
         found: dict[str, Lead] = {}
@@ -182,7 +212,8 @@ class Finding(FindsLeads, Wire):
         if chosen:
             return (await self._meant("lists", chosen)).id
         valid = [each.name for each in await self._named("lists")]
-        raise InvalidArgument("GetSales needs a list for a new lead", f"give list; {choices('', valid)}", wrote=False)
+        fix = f"give list; {choices('', valid)}; defaults.list of the connection sets one for all"
+        raise InvalidArgument("GetSales needs a list for a new lead", fix, wrote=False)
 
 
 def _status(given: str) -> str:
@@ -198,6 +229,17 @@ def _is_address(text: str) -> bool:
         return bool(email_address(text))
     except InvalidArgument:
         return False
+
+
+def _ways_to_write(number: str) -> list[str]:
+    """Return what a number may be found by: as it is, without its country, and by its last four digits."""
+    import phonenumbers  # only a look-up by number needs it; start-up counts
+
+    try:
+        national = phonenumbers.national_significant_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return [number]
+    return list(dict.fromkeys([number, national, national[-4:]]))
 
 
 def full_name(fields: LeadFields) -> str | None:

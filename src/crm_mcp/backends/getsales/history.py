@@ -79,15 +79,17 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
 
     async def get_note(self, note: str) -> Note:
         """Read one note: it is looked for by its id, and where that filter does nothing, among the newest 500."""
-        for page in range(_NOTES_SEARCHED):
+        offset = 0
+        for _ in range(_NOTES_SEARCHED):
             query = {"filter[object]": "lead", f"filter[{self._keys.note_id}]": note}
-            answer = await self._api.read("GET", NOTES, _newest(query, "created_at", PAGE, page * PAGE))
+            answer = await self._api.read("GET", NOTES, _newest(query, "created_at", PAGE, offset))
             rows = records(answer)
             for row in rows:
                 if text(row.get("uuid")) == note:
                     return note_of(row)
-            if not more_after(answer, page * PAGE, len(rows)):
+            if not more_after(answer, offset, len(rows)):
                 break
+            offset += len(rows)
         raise NotFound(f'there is no note "{note[:80]}"', "the id may be wrong, or the note deleted")
 
     async def list_messages(self, lead: str, part: Slice) -> Page[Message]:

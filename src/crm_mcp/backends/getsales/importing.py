@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import ImportsLeads
-from crm_mcp.backends.getsales.finding import full_name
+from crm_mcp.backends.getsales.finding import Before, full_name
 from crm_mcp.backends.getsales.records import EMAILS, handle, has_address, parts
 from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_after, records
 from crm_mcp.backends.getsales.writing import Leads, unidentified
-from crm_mcp.backends.remote import moment, record_in, rows_in, text
+from crm_mcp.backends.remote import record_in, rows_in, text
 from crm_mcp.errors import (
     Busy,
     CrmError,
@@ -72,10 +71,9 @@ class Batch:
     if_exists: IfExists
     rows: dict[int, Row] = field(default_factory=dict[int, Row])
     done: dict[int, ImportOutcome] = field(default_factory=dict[int, ImportOutcome])
-    ids: set[str] = field(default_factory=set[str])
-    """Of the newest leads before the batch, and of those that it made."""
-    newest: datetime | None = None
-    """When, by the vendor's own clock, the newest lead before the batch was made."""
+    before: Before = field(default_factory=Before)
+    made: set[str] = field(default_factory=set[str])
+    """The ids of the leads that it made."""
 
     @property
     def open(self) -> dict[int, Row]:
@@ -96,12 +94,12 @@ class Batch:
 
     def answered(self, index: int, lead: Mapping[str, Any]) -> None:
         """Note the lead that the vendor answered a row with: new, or older than the batch."""
-        key, made = str(lead["uuid"]), moment(lead.get("created_at"))
-        if key in self.ids or (made and self.newest and made < self.newest):
+        key = str(lead["uuid"])
+        if key in self.made or self.before.had(lead):
             self.met(index, key)
         else:
             self.done[index] = ImportOutcome(outcome="created", id=key)
-        self.ids.add(key)
+            self.made.add(key)
 
     def stop(self, error: CrmError) -> None:
         """Leave the rest untried. Raises the error where nothing was written yet."""
@@ -124,7 +122,7 @@ class Imports(ImportsLeads, Leads):
         five pages, each address is looked up. The other rows, and all with `update`, are upserts, one call a row: the
         vendor knows people by LinkedIn profile, e-mail address, or name and company, and its answer's `created_at` says
         whether the lead is older than the batch. Numbers are searched for in batches of at most 25 rows and for rows
-        that have nothing else. An array that is refused goes row by row.
+        that have nothing else, at three calls each. An array that is refused goes row by row.
         """
         batch = Batch(if_exists)
         for index, row in enumerate(rows):
@@ -156,11 +154,7 @@ class Imports(ImportsLeads, Leads):
     async def _run(self, batch: Batch) -> None:
         if not batch.rows:
             return
-        order = {"order_field": "created_at", "order_type": "desc"}
-        body: dict[str, Any] = {"filter": {}, "limit": PAGE, "offset": 0, **order}
-        newest = [parts(row)[0] for row in records(await self._api.read("POST", SEARCH, body=body))]
-        batch.ids = {str(lead["uuid"]) for lead in newest}
-        batch.newest = max((made for lead in newest if (made := moment(lead.get("created_at")))), default=None)
+        batch.before = await self._before()
         await self._by_number(batch)
         if batch.if_exists != "update":
             await self._by_email(batch)
@@ -178,6 +172,9 @@ class Imports(ImportsLeads, Leads):
             if not draft.phone or not (few or not (draft.email or row.profile)):
                 continue
             found = await self.leads_at("sms", draft.phone)
+            if len(found) > 1 and batch.if_exists == "update":
+                batch.fail(index, f"its number belongs to several leads: {', '.join(each.id for each in found)}")
+                continue
             if found and batch.if_exists == "update":
                 fields = draft.model_dump(exclude_none=True, exclude={"list"})
                 try:
@@ -210,15 +207,17 @@ class Imports(ImportsLeads, Leads):
     async def _at_domains(self, domains: Seq[str]) -> dict[str, str] | None:
         """Return the leads with these e-mail domains by address; None where they are too many to read."""
         found: dict[str, str] = {}
-        for page in range(_MOST_PAGES):
+        offset = 0
+        for _ in range(_MOST_PAGES):
             order = {"order_field": "created_at", "order_type": "asc"}
-            body = {"filter": {"work_email_domain": domains}, "limit": PAGE, "offset": page * PAGE, **order}
+            body = {"filter": {"work_email_domain": domains}, "limit": PAGE, "offset": offset, **order}
             answer = await self._api.read("POST", SEARCH, body=body)
             rows = records(answer)
             for lead in (parts(row)[0] for row in rows):
                 found |= {address_key(each): str(lead["uuid"]) for name in EMAILS if (each := text(lead.get(name)))}
-            if not more_after(answer, page * PAGE, len(rows)):
+            if not more_after(answer, offset, len(rows)):
                 return found
+            offset += len(rows)
         return None
 
     async def _array(self, batch: Batch, list_id: str, rows: Mapping[int, Row]) -> None:
@@ -233,10 +232,12 @@ class Imports(ImportsLeads, Leads):
             for index in rows:
                 batch.fail(index, _UNSURE)
             return
+        # What came back without an address may be any of the rows.
+        told = len(made) < len(rows) and all(any(text(each.get(name)) for name in EMAILS) for each in made)
         for index, row in rows.items():
             lead = next((each for each in made if row.draft.email and has_address(each, row.draft.email)), None)
             if lead is None:
-                batch.fail(index, "GetSales did not take it")
+                batch.fail(index, "GetSales did not take it" if told else _UNSURE)
             else:
                 batch.answered(index, lead)
 

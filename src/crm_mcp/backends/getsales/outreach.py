@@ -31,8 +31,8 @@ LONGEST = 8_000
 """Characters of a LinkedIn message (found)."""
 NO_ID = "unknown"
 """The id of what was sent where the answer does not say it."""
-_ACTIVE = "in_progress"
-"""The status of a lead that is in a sequence now (sister product)."""
+_STANDING = {"off": "stopped", "draft": "a draft", "archived": "archived"}
+"""What the statuses of a sequence mean that is not on."""
 _MOST_PAGES = 50
 
 
@@ -118,18 +118,22 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         return tuple(Sequence(id=each.id, name=each.name) for each in named)
 
     async def enroll(self, sequence: str, lead: str) -> str | None:
-        """Enrol a lead; a sequence that is not on takes nobody. The answer is an empty 204 (documented)."""
+        """Enrol a lead; a sequence that is not on takes nobody. The answer is an empty 204 (documented).
+
+        Who may be in it still, by a status that is not known, is not enrolled a second time.
+        """
         flow = record_in(await self._api.read("GET", at(FLOW, sequence), missing=_no_sequence(sequence)))
         if (status := text(flow.get("status"))) not in ("on", None):
-            return f"the sequence is {'stopped' if status == 'off' else status}; start it in GetSales first"
-        if await self._enrolled(sequence, lead):
-            return "is in this sequence already"
+            return f"the sequence is {_STANDING.get(status or '', 'not on')}; start it in GetSales first"
+        if held := await self._held(sequence, lead):
+            known = held & set(fold(self._keys.in_flow).split())
+            return "is in this sequence already" if known else "may be in this sequence still: take it out first"
         await self._api.write("POST", at(FLOW_LEAD, sequence, lead), {}, missing=no_lead(lead))
         return None
 
     async def unenroll(self, sequence: str, lead: str) -> str | None:
-        """Take a lead out of one sequence."""
-        if not await self._enrolled(sequence, lead):
+        """Take a lead out of one sequence, wherever it is not known to be out of it."""
+        if not await self._held(sequence, lead):
             await self._api.read("GET", at(FLOW, sequence), missing=_no_sequence(sequence))
             await self._lead_row(lead)
             return "is not in this sequence"
@@ -176,13 +180,16 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
             "to_email": address,
         }
 
-    async def _enrolled(self, sequence: str, lead: str) -> bool:
-        """Whether a lead is in a sequence now."""
+    async def _held(self, sequence: str, lead: str) -> set[str]:
+        """Return the statuses with which a lead may be in a sequence; an empty one where it is not told."""
         body = {"filter": {"flow_uuid": [sequence], "lead_uuid": [lead]}, "limit": PAGE, "offset": 0}
-        rows = records(await self._api.read("POST", FLOW_LEADS, body=body))
-        return any(
-            (row.get("flow_uuid"), row.get("lead_uuid"), row.get("status")) == (sequence, lead, _ACTIVE) for row in rows
-        )
+        answer = await self._api.read("POST", FLOW_LEADS, body=body)
+        rows = records(answer)
+        own = [row for row in rows if row.get("flow_uuid") in (None, sequence) and row.get("lead_uuid") in (None, lead)]
+        found = {fold(text(row.get("status")) or "") for row in own}
+        if not own and more_after(answer, 0, len(rows)):  # the filter is not heeded
+            found.add("")
+        return found - set(fold(self._keys.out_of_flow).split())
 
     async def _blocked(self, lead: Lead, channels: Seq[Channel]) -> list[tuple[str, str]]:
         """Return the blacklist's entries that are for one of the lead's addresses alone: id and field."""

@@ -42,8 +42,12 @@ _TAKEN = frozenset(
     )
 )
 _PROFILE = "https://www.linkedin.com/in/"
+_BREAK = re.compile(r"(?i)<br\s*/?>\s*|</(?:p|div|li|tr|h\d)>\s*")
+_TAG = re.compile("<[^<>]*>")
+_HIDDEN = re.compile(r"(?i)<(style|script)\b")
+_HIDDEN_END = {name: re.compile(f"(?i)</{name}>") for name in ("style", "script")}
 _LOGGED = re.compile(
-    r"\n*\((call|email|meeting|note)(?:, (inbound|outbound))?(?:, (\d+) seconds)?"
+    r"\n*\((call|email|meeting|note)(?:, (inbound|outbound))?(?:, (\d{1,9}) seconds)?"
     r"(?:, at ([^,)]+))?(?:, outcome: (.+))?\)\Z"
 )
 
@@ -220,8 +224,24 @@ def plain(body: str | None) -> str | None:
     """Return HTML as text."""
     if body is None:
         return None
-    lines = re.sub(r"(?i)<br\s*/?>\s*|</(p|div|li|tr|h\d)>\s*", "\n", body)
-    return html.unescape(re.sub(r"(?s)<(style|script)\b.*?</\1>|<[^>]*>", "", lines)).strip() or None
+    lines = _BREAK.sub("\n", _seen(body))
+    return html.unescape(_TAG.sub("", lines)).strip() or None
+
+
+def _seen(body: str) -> str:
+    """Return HTML without what a browser does not show: style sheets and scripts; one that never ends takes the rest.
+
+    Strangers write e-mails: each character is looked at once or twice, whatever they write.
+    """
+    parts: list[str] = []
+    at = 0
+    while begin := _HIDDEN.search(body, at):
+        parts.append(body[at : begin.start()])
+        end = _HIDDEN_END[begin[1].lower()].search(body, begin.end())
+        if end is None:
+            return "".join(parts)
+        at = end.end()
+    return "".join([*parts, body[at:]])
 
 
 def marked_up(body: str) -> str:

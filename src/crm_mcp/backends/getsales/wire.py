@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Query, Terms, after_write, at
-from crm_mcp.backends.remote import Access, Remote, overridden, record_in, rows_in, text, total_in
+from crm_mcp.backends.remote import Access, Remote, number_in, overridden, record_in, rows_in, text, total_in
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, VendorError, choices
 from crm_mcp.model import Account, Option, OptionKind, fold
 
@@ -109,6 +109,10 @@ class Keys:
     email_form: str = "mailbox"
     """How an e-mail names its sender: `mailbox` (`mailbox_uuid` and `to`), or `sender` (`sender_profile_uuid`,
     `from_email` and `to_email`), as older sources have it."""
+    in_flow: str = "in_progress"
+    """The statuses of a lead that is in a sequence now, with spaces between (sister product)."""
+    out_of_flow: str = "finished canceled cancelled"
+    """Those of one to whom no more of it goes out; with any other status it may still be in the sequence."""
 
 
 FORMS = {
@@ -118,6 +122,8 @@ FORMS = {
     "email_form": ("mailbox", "sender"),
 }
 """The keys that choose between two forms, and their values."""
+PATHS = ("blacklist", "send_linkedin", "lookup")
+"""The keys that are paths."""
 
 
 class Wire(Remote):
@@ -136,6 +142,10 @@ class Wire(Remote):
             given = str(getattr(self._keys, form))
             if given not in valid:
                 raise SettingsError(f'keys of GetSales: {form} is "{given}"; {choices(given, valid)}')
+        for name in PATHS:  # a path without its first slash would be a part of the host's name
+            given = str(getattr(self._keys, name))
+            if not re.fullmatch(r"/[A-Za-z0-9/_-]+", given):
+                raise SettingsError(f'keys of GetSales: {name} is "{given[:80]}"; give a path such as {LEADS}')
         self._kept: dict[OptionKind, tuple[float, tuple[dict[str, Any], ...]]] = {}
 
     @classmethod
@@ -171,12 +181,13 @@ class Wire(Remote):
     async def _listed(self, path: str, query: Query) -> list[dict[str, Any]]:
         """Return all rows of a list."""
         rows: list[dict[str, Any]] = []
-        for page in range(MOST_PAGES):
-            asked = {"limit": PAGE, "offset": page * PAGE, "order_field": "created_at", "order_type": "asc", **query}
+        for _ in range(MOST_PAGES):
+            asked = {"limit": PAGE, "offset": len(rows), "order_field": "created_at", "order_type": "asc", **query}
             answer = await self._api.read("GET", path, asked)
             found = records(answer)
+            more = more_after(answer, len(rows), len(found))
             rows += found
-            if not more_after(answer, page * PAGE, len(found)):
+            if not more:
                 break
         return rows
 
@@ -334,4 +345,5 @@ def _option(row: Mapping[str, Any]) -> Option:
 
 
 def _order(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 1e9
+    found = number_in(value)
+    return 1e9 if found is None else found

@@ -43,23 +43,24 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         """Create one in its list, else in the connection's default list.
 
         It is an upsert that must not update: whatever the vendor takes for the same person stays as it is, and is a
-        Conflict. The vendor knows people by LinkedIn profile, e-mail address, or name and company.
+        Conflict. The vendor knows people by LinkedIn profile, e-mail address, or name and company; that a lead was
+        there is told by the newest ones, which are read before.
         """
         draft = self._normal(draft)
         body = await self._upsert_body(draft, update=False)
         if found := await self._same(draft, by_name=draft.email is None):
             raise _taken(found)
+        before = await self._before()
         try:
             answer = await self._api.write("POST", UPSERT, body)
         except InvalidArgument as error:
             await self._explain(draft, error)
             raise
         made = _made(answer)
+        if before.had(parts(made)[0]):
+            raise _taken(await self._leads([made]))
         with after_write():
-            lead = await self._shown(made, draft)
-        if not self._fits(lead, draft):
-            raise _taken([lead])
-        return lead
+            return await self._shown(made, draft)
 
     async def upsert_lead(self, draft: LeadDraft) -> tuple[Lead, bool]:
         """Create or update. The vendor does not know people by number: who is known by it alone is updated by id.
@@ -267,7 +268,7 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         return made
 
     async def _shown(self, row: dict[str, Any], draft: LeadDraft) -> Lead:
-        """Return the lead that an upsert answers with, once it shows tags and custom fields that were sent.
+        """Return the lead that an upsert answers with; it is read again where the answer does not show all of it.
 
         Raises:
             VendorError: the lead was written, and does not show all that was sent.
@@ -275,25 +276,19 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         lead = str(parts(row)[0]["uuid"])
         if draft.tags:
             self._forget("tags")
-        if draft.tags or draft.custom_fields:
-            row = await self._lead_row(lead)
         found = (await self._leads([row]))[0]
-        missing = {fold(each) for each in draft.tags or ()} - {fold(each) for each in found.tags or ()}
-        if missing and self._fits(found, draft):
+        if draft.tags or draft.custom_fields or _lacks(found, draft):
+            found = (await self._leads([await self._lead_row(lead)]))[0]
+        missing = _lacks(found, draft)
+        if tags := {fold(each) for each in draft.tags or ()} - {fold(each) for each in found.tags or ()}:
+            missing.append(f"the tags {', '.join(sorted(tags))}")
+        if missing:
             raise VendorError(
-                f"GetSales wrote the lead {lead}, and it does not show the tags {', '.join(sorted(missing))}",
-                "read it again, and add them with tag_lead",
+                f"GetSales wrote the lead {lead}, and it does not show {', '.join(missing)}",
+                "read it again, and add what it lacks with update_lead",
                 wrote=True,
             )
         return found
-
-    def _fits(self, lead: Lead, draft: LeadDraft) -> bool:
-        """Whether a lead is the one that was sent, and not one that the vendor took for it and left as it was."""
-        if draft.email:
-            return self.same_address(lead.email, draft.email)
-        if draft.phone:
-            return lead.phone == draft.phone
-        return fold(lead.name or "") == fold(full_name(draft) or "") or not full_name(draft)
 
     async def _explain(self, draft: LeadDraft, error: InvalidArgument) -> None:
         """Say more of why the vendor does not accept a new lead, where it can be known.
@@ -357,6 +352,11 @@ def _made(answer: Any) -> dict[str, Any]:
     except VendorError as error:
         raise OutcomeUnknown("GetSales took the lead and did not say its id", detail=error.detail) from None
     return row
+
+
+def _lacks(lead: Lead, draft: LeadDraft) -> list[str]:
+    """Return the fields that were sent and of which a lead shows nothing."""
+    return [each for each in ("email", "phone", "company", "title") if getattr(draft, each) and not getattr(lead, each)]
 
 
 def _tag_names(given: Seq[str]) -> list[str]:
