@@ -67,11 +67,16 @@ def parsed(body: bytes | str) -> Any:
 def _refuse_depth(found: Any) -> None:
     level = [found]
     for _ in range(DEEPEST):
-        inside = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
-        level = [each for values in inside for each in cast("Iterable[Any]", values) if isinstance(each, dict | list)]
+        level = [inner for each in level for inner in _inside(each) if isinstance(inner, dict | list)]
         if not level:
             return
     raise ValueError("it is nested too deeply")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast("dict[str, Any]", value).values()
+    return cast("list[Any]", value) if isinstance(value, list) else ()
 
 
 def _no_number(text: str) -> Any:

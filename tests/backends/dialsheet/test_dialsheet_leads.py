@@ -407,3 +407,14 @@ async def test_a_key_that_is_refused_ends_an_import_at_once(opened: Opened):
         assert {each.outcome for each in outcomes} == {"failed"}
         assert all("does not accept the key" in (each.reason or "") for each in outcomes)
         assert len(sheet.there.journal) == 1
+
+
+async def test_a_number_that_two_leads_have_in_two_spellings_is_of_both(sheet: Sheet):
+    one = sheet.put(name="A", phone="+12125550123")
+    other = sheet.put(name="B", phone="212-555-0123")
+
+    found = await sheet.crm.leads_at("sms", "+12125550123")
+
+    assert {each.id for each in found} == {one, other}
+    with pytest.raises(Conflict, match=r"\(A\).*\(B\)|\(B\).*\(A\)"):
+        await sheet.crm.create_lead(LeadDraft(name="C", phone="+12125550123"))

@@ -223,3 +223,13 @@ async def test_only_leads_and_tasks_are_deleted(sheet: Sheet):
         await sheet.crm.delete("task", task)
     with pytest.raises(NotFound):
         await sheet.crm.goes_with("task", task)
+
+
+@pytest.mark.parametrize(("status", "said"), [(412, "has changed"), (423, "is locked")])
+async def test_what_is_locked_or_has_changed_is_not_enrolled_already(sheet: Sheet, status: int, said: str):
+    lead = sheet.put(**JANE)
+    sequence = (await sheet.crm.sequences())[0].id
+    sheet.there.fail("status", method="POST", path=".*/enroll", status=status, body={"error": "no"})
+
+    with pytest.raises(Conflict, match=said):
+        await sheet.crm.enroll(sequence, lead)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from http.client import HTTPConnection
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -230,3 +231,17 @@ async def test_a_server_that_is_not_there_is_unreachable(opened: Opened):
 
         with pytest.raises(Unreachable):
             await crm.check()
+
+
+@pytest.mark.parametrize("levels", [150, 900])
+async def test_an_answer_that_is_nested_too_deeply_can_t_be_read(sheet: Sheet, levels: int):
+    lead = sheet.put(**JANE)
+    inside: Any = 1
+    for _ in range(levels):
+        inside = [inside]
+    sheet.there.fail(
+        "status", method="GET", path=".*/leads/.*", status=200, body={"lead": {"id": lead, "x": inside}}, times=9
+    )
+
+    with pytest.raises(VendorError, match="can't be read"):
+        await sheet.crm.get_lead(lead)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from crm_mcp.errors import Conflict, InvalidArgument, NotFound, OutcomeUnknown, SettingsError, Unsupported
-from crm_mcp.model import Lead, LeadDraft, LeadFilter, LeadUpdate, Option, Slice
+from crm_mcp.model import DealFilter, Lead, LeadDraft, LeadFilter, LeadUpdate, Option, Slice
 
 from .conftest import JANE, Opened, Pulse
 
@@ -159,7 +160,9 @@ async def test_a_lead_is_created_after_a_search_for_its_address_and_number(pulse
     made = await pulse.crm.create_lead(draft)
 
     *_, create, _stages = pulse.there.journal
-    assert pulse.wire()[:3] == [("GET", "/contacts"), ("GET", "/contacts"), ("POST", "/contacts")]
+    assert pulse.wire()[:5] == [("GET", "/contacts")] * 4 + [("POST", "/contacts")]
+    words = [each.query["search"] for each in pulse.there.journal[:4]]
+    assert words == ["jane@acme.example", "+12125550101", "2125550101", "0101"]
     assert create.headers["content-type"] == "application/json"
     assert create.body == {
         "first_name": "Jane",
@@ -414,3 +417,30 @@ async def test_an_id_that_is_not_there_is_not_found(pulse: Pulse, wrong: str):
         await pulse.crm.move_lead(wrong, "stg_1")
     with pytest.raises(NotFound):
         await pulse.crm.goes_with("lead", wrong)
+
+
+@pytest.mark.parametrize("kept", ["+12125550123", "+1 212-555-0123", "(212) 555-0123", "2125550123"])
+async def test_a_number_is_found_however_it_is_kept(pulse: Pulse, kept: str):
+    lead, other, twin = (pulse.put(first_name=each) for each in ("Jane", "Other", "Twin"))
+    for each, number in ((lead, kept), (other, "+13125550123"), (twin, "212.555.0123")):
+        pulse.there.contacts[each]["phone"] = number  # as an import of the vendor's own may have left it
+
+    found = await pulse.crm.leads_at("sms", "+12125550123")
+
+    assert {(each.id, each.phone) for each in found} == {(lead, "+12125550123"), (twin, "+12125550123")}
+    with pytest.raises(Conflict, match=r"\(Jane\).*\(Twin\)|\(Twin\).*\(Jane\)"):
+        await pulse.crm.create_lead(LeadDraft(name="J", phone="212 555 0123"))
+
+
+async def test_ten_large_pages_of_deals_are_told_apart_in_no_time(pulse: Pulse):
+    for page in range(10):
+        rows = [{"id": f"d{page}-{number}", "name": "Robots"} for number in range(2_000)]
+        body = {"data": [*rows, rows[0]], "total": 100_000}
+        pulse.there.fail("status", method="GET", path=".*/pipeline/deals", status=200, body=body)
+    started = time.monotonic()
+
+    page = await pulse.crm.list_deals(DealFilter(), Slice(limit=1))
+
+    assert page.items[0].id == "d0-0"
+    assert len([each for each in pulse.wire() if each == ("GET", "/pipeline/deals")]) == 10
+    assert time.monotonic() - started < 4

@@ -24,7 +24,7 @@ from crm_mcp.errors import (
     Unreachable,
     VendorError,
 )
-from crm_mcp.model import LeadDraft, LeadFilter, NoteDraft, RecordKind, Slice, TaskFields
+from crm_mcp.model import DealFields, LeadDraft, LeadFilter, NoteDraft, RecordKind, Slice, TaskFields
 from crm_mcp.sandbox.emulator import identity
 from crm_mcp.sandbox.salessheet import SalesSheetEmulator
 from crm_mcp.sandbox.serving import serving
@@ -265,6 +265,35 @@ def test_the_catalogue_and_the_emulator_have_the_same_operations():
 
     assert catalogued == routes
     assert len(catalogued) == 35
+
+
+async def test_what_no_tool_can_give_is_reached_by_an_operation_of_its_own(opened: Opened):
+    vendor, crm = opened
+    lead = await crm.create_lead(LeadDraft(name="Jane", company="Acme"))
+    deal = await crm.create_deal(None, DealFields(name="Robots"), None)
+    task = await crm.create_task(None, TaskFields(title="Call"))
+    asked = {
+        "create_activity_with_subject": {"type": "meeting", "contact_id": lead.id, "subject": "Visit"},
+        "list_contacts_by_company": {"company": "Acme"},
+        "update_deal_contact": {"id": deal.id, "contact_id": lead.id},
+        "update_deal_owner": {"id": deal.id, "owner": "Robin"},
+        "update_task_contact": {"id": task.id, "contact_id": lead.id},
+        "update_task_owner": {"id": task.id, "owner": "Robin"},
+    }
+
+    told = {name: await crm.operate(crm.catalog.get(name), given) for name, given in asked.items()}
+
+    assert told["create_activity_with_subject"]["data"]["subject"] == "Visit"
+    assert [each["id"] for each in told["list_contacts_by_company"]["data"]] == [lead.id]
+    assert vendor.records["deals"][deal.id]["contact_id"] == vendor.records["tasks"][task.id]["contact_id"] == lead.id
+    assert vendor.records["deals"][deal.id]["owner"] == vendor.records["tasks"][task.id]["owner"] == "Robin"
+    for name, given in asked.items():
+        operation = crm.catalog.get(name)
+        assert operation.tool is None, name
+        lacked = [each.name for each in operation.parameters if each.required and each.place != "path"]
+        for missing in lacked:
+            with pytest.raises(InvalidArgument, match=f"{name} needs"):
+                operation.check({key: value for key, value in given.items() if key != missing})
 
 
 async def test_operations_of_the_catalogue_are_carried_out(opened: Opened):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -291,3 +292,27 @@ async def test_deals_that_are_not_there_are_not_found(opened: Opened):
         await crm.create_deal("nobody", DealFields(name="x"), None)
     with pytest.raises(NotFound, match='no lead "nobody"'):
         await crm.list_deals(DealFilter(lead="nobody"), Slice())
+
+
+@pytest.mark.parametrize("stages", [5, True, "Won", {"id": "s1"}, [5, None]])
+async def test_stages_that_are_no_list_are_none(opened: Opened, stages: Any):
+    vendor, crm = opened
+    deal = await crm.create_deal(None, DealFields(name="Robots"), None)
+    body = {"data": [{"id": "p1", "name": "Sales", "stages": stages}]}
+    vendor.fail("status", method="GET", path="/v1/pipelines", status=200, body=body, times=9)
+
+    pipeline = await crm.pipeline("deals", "stage")
+    changed = await crm.update_deal(deal.id, DealFields(value=5.0))
+
+    assert await crm.list_options("stages") == ()
+    assert [each.count for each in pipeline.groups] == [1]
+    assert changed.value == 5.0
+
+
+async def test_the_words_of_a_priority_are_those_of_the_keys(emulated: Emulated):
+    vendor, crm = emulated(keys={"priority_high": "p1", "priority_normal": "p2", "priority_low": "p3"})
+
+    made = [await crm.create_task(None, TaskFields(title="Call", priority=each)) for each in ("high", "normal", "low")]
+
+    assert [each.body["priority"] for each in vendor.calls("POST")] == ["p1", "p2", "p3"]
+    assert [each.priority for each in made] == ["high", "normal", "low"]

@@ -106,8 +106,14 @@ async def test_a_few_rows_are_looked_up_one_by_one_in_a_large_crm(emulated: Emul
     )
 
     assert (skipped.outcome, skipped.id, created.outcome) == ("skipped", "k7", "created")
-    asked = [each.query.get("email") or each.query.get("phone") for each in vendor.calls("GET")]
-    assert asked == [None, "K7@acme.example", "new@acme.example", "+12125550199"]
+    asked = [{key: each.query[key] for key in each.query if "page" not in key} for each in vendor.calls("GET")]
+    assert asked[1:] == [
+        {"email": "K7@acme.example"},
+        {"email": "new@acme.example"},
+        {"phone": "+12125550199"},
+        {"phone": "2125550199"},
+        {"search": "0199"},
+    ]
 
 
 @pytest.mark.parametrize("match", ["email", "nothing"])
@@ -271,3 +277,90 @@ async def test_an_empty_import_makes_no_call(opened: Opened):
 
     assert await crm.import_leads([], "skip") == ()
     assert vendor.journal == []
+
+
+NOT_SAID = "SalesSheet took the batch and did not say what became of this row: it may be there"
+REFUSED = "SalesSheet does not accept this row"
+
+
+@pytest.mark.parametrize(
+    ("entry", "outcome", "reason"),
+    [
+        ({"success": False, "message": "email is invalid"}, "failed", "SalesSheet does not accept its email"),
+        ({"ok": False}, "failed", REFUSED),
+        ({"status": "skipped"}, "failed", REFUSED),
+        ({"status": "skipped", "id": "c1"}, "failed", REFUSED),
+        ({"status": "rejected", "message": "no"}, "failed", REFUSED),
+        ({"status": "422"}, "failed", REFUSED),
+        ({"action": "queued"}, "failed", NOT_SAID),
+        ({"message": "thank you"}, "failed", NOT_SAID),
+        ({"success": True}, "created", None),
+        ({"status": "ok"}, "created", None),
+        ({"status": 201}, "created", None),
+        ({"id": "c1"}, "created", None),
+        ({"status": "new", "email": "lead0@acme.example", "id": "c1"}, "created", None),
+        ({"contact": {"id": "c1", "status": "new"}, "status": "updated"}, "updated", "SalesSheet recognised a contact"),
+    ],
+)
+async def test_a_row_counts_as_written_only_where_the_answer_says_so(
+    opened: Opened, entry: dict[str, Any], outcome: str, reason: str | None
+):
+    vendor, crm = opened
+    vendor.fail("status", path=".*/batch", status=207, body={"results": [{"index": 0, **entry}]})
+
+    (told,) = await crm.import_leads(numbered(1), "skip")
+
+    assert told.outcome == outcome
+    assert (told.reason or "").startswith(reason) if reason else told.reason is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcomes"),
+    [
+        ({"created": 2, "updated": 0, "failed": [{"index": 1}]}, ["created", REFUSED, "created"]),
+        ({"created": 2, "failed": [{"index": 1, "message": "email"}]}, ["created", "its email", "created"]),
+        ({"errors": [{"index": 2}], "failed": 1}, ["created", "created", REFUSED]),
+        ({"created": 3}, ["created"] * 3),
+        ({"created": 1, "failed": [{"index": 1}]}, [NOT_SAID, REFUSED, NOT_SAID]),
+        ({"errors": [{"index": 1}]}, [NOT_SAID, REFUSED, NOT_SAID]),
+    ],
+)
+async def test_counts_beside_the_rows_at_fault_are_believed_where_they_add_up(
+    opened: Opened, answer: dict[str, Any], outcomes: list[str]
+):
+    vendor, crm = opened
+    vendor.fail("status", path=".*/batch", status=207, body=answer)
+
+    told = await crm.import_leads(numbered(3), "skip")
+
+    assert all(wanted in (each.reason or each.outcome) for each, wanted in zip(told, outcomes, strict=True)), told
+
+
+@pytest.mark.parametrize(
+    ("if_exists", "outcome", "reason"),
+    [
+        ("skip", "skipped", None),
+        ("error", "failed", "a row before it has this address or number already"),
+        ("update", "failed", "SalesSheet made a lead of a row before it with this address, and did not say its id"),
+    ],
+)
+async def test_a_row_like_one_whose_id_was_not_told_is_not_sent_again(
+    opened: Opened, if_exists: IfExists, outcome: str, reason: str | None
+):
+    vendor, crm = opened
+    vendor.fail("status", path=".*/batch", status=200, body={"created": 1})
+
+    first, second = await crm.import_leads([*numbered(1), *numbered(1)], if_exists)
+
+    assert (first.outcome, first.id) == ("created", None)
+    assert (second.outcome, second.id, second.reason) == (outcome, None, reason)
+    assert len(vendor.calls("POST")) == 1
+
+
+async def test_the_id_of_a_row_that_changes_a_contact_stands_where_the_keys_say(emulated: Emulated):
+    vendor, crm = emulated(keys={"batch_id": "contact"})
+    known(vendor, 1)
+
+    await crm.import_leads([row(name="K", email="k0@acme.example")], "update")
+
+    assert vendor.calls("POST")[0].body == [{"contact": "k0", "first_name": "K", "email": "k0@acme.example"}]

@@ -32,10 +32,12 @@ async def test_creating_looks_for_the_address_and_the_number_and_posts_what_is_g
 
     made = await crm.create_lead(JANE)
 
-    by_mail, by_phone, posted = vendor.journal
+    by_mail, by_phone, by_digits, by_words, posted = vendor.journal
     assert (by_mail.method, by_mail.path) == ("GET", "/v1/contacts")
     assert by_mail.query == {"email": "Jane@acme.example", "page": "1", "per_page": "100"}
     assert by_phone.query == {"phone": "+12125550100", "page": "1", "per_page": "100"}
+    assert by_digits.query == {"phone": "2125550100", "page": "1", "per_page": "100"}
+    assert by_words.query == {"search": "0100", "page": "1", "per_page": "100"}
     assert (posted.method, posted.path, posted.query) == ("POST", "/v1/contacts", {})
     assert posted.headers["authorization"] == f"Bearer {vendor.key}"
     assert posted.headers["content-type"] == "application/json"
@@ -402,3 +404,59 @@ async def test_inferred_names_can_be_corrected(emulated: Emulated):
     assert vendor.journal[-1].query["q"] == "jane"
     with pytest.raises(SettingsError, match=r'"titel" is none.*nearest: "title"'):
         emulated(keys={"titel": "x"})
+
+
+@pytest.mark.parametrize("kept", ["+12125550101", "+1 212-555-0101", "(212) 555-0101", "2125550101"])
+@pytest.mark.parametrize("filters", ["honoured", "ignored"])
+async def test_a_number_is_found_however_it_is_kept(emulated: Emulated, kept: str, filters: str):
+    vendor, crm = emulated(filters=filters)
+    there = vendor.records["contacts"]
+    there["c1"] = {"id": "c1", "first_name": "Jane", "phone": kept}
+    there["c2"] = {"id": "c2", "first_name": "Other", "phone": "+13125550101"}
+
+    found = await crm.leads_at("sms", "+12125550101")
+
+    assert [(each.id, each.phone) for each in found] == [("c1", "+12125550101")]
+    with pytest.raises(Conflict, match=r"belongs to c1 \(Jane\)"):
+        await crm.create_lead(LeadDraft(name="J", phone="212 555 0101"))
+    assert vendor.calls("POST") == []
+
+
+async def test_a_number_that_two_contacts_have_in_two_spellings_is_of_both(opened: Opened):
+    vendor, crm = opened
+    vendor.records["contacts"]["c1"] = {"id": "c1", "first_name": "A", "phone": "+12125550101"}
+    vendor.records["contacts"]["c2"] = {"id": "c2", "first_name": "B", "phone": "212-555-0101"}
+
+    assert [each.id for each in await crm.leads_at("sms", "+12125550101")] == ["c1", "c2"]
+
+
+async def test_a_number_is_looked_for_where_the_crm_is_large_and_does_not_search(emulated: Emulated):
+    vendor, crm = emulated(search="ignored")
+    for n in range(1_050):
+        vendor.records["contacts"][f"k{n}"] = {"id": f"k{n}", "first_name": f"K{n}"}
+
+    assert await crm.leads_at("sms", "+12125550101") == ()
+
+
+async def test_what_is_no_record_counts_as_a_row_and_is_left_out(opened: Opened):
+    vendor, crm = opened
+    first = [{"id": "c1"}, None, {"id": "c3"}, {"id": "c4"}, {"id": "c5"}]
+    vendor.fail("status", path="/v1/contacts", status=200, body={"data": first, "total": 7})
+    vendor.fail("status", path="/v1/contacts", status=200, body={"data": [{"id": "c6"}, {"id": "c7"}], "total": 7})
+
+    one = await crm.search_leads(LeadFilter(), Slice(limit=5))
+    two = await crm.search_leads(LeadFilter(), Slice(limit=5, position=one.next))
+
+    assert [each.id for each in (*one.items, *two.items)] == ["c1", "c3", "c4", "c5", "c6", "c7"]
+    assert [(each.query["page"], each.query["per_page"]) for each in vendor.journal] == [("1", "5"), ("2", "5")]
+
+
+async def test_a_custom_field_is_not_both_set_and_cleared(opened: Opened):
+    vendor, crm = opened
+    made = await crm.create_lead(LeadDraft(name="Jane", custom_fields={"cf_seats": 3}))
+    change = LeadUpdate(custom_fields={"cf_seats": 4}, clear=("custom_fields.cf_seats",))
+
+    with pytest.raises(InvalidArgument, match="both set and cleared"):
+        await crm.update_lead(made.id, change)
+
+    assert vendor.calls("PATCH") == []

@@ -80,7 +80,8 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
         """Change name or value. A status is sent only where the deal's record has one: it is not documented."""
         body = self._deal_body(fields)
         refuse_clearing(fields.model_dump(), clear, CLEARABLE)
-        body |= {self._keys.deal_value: None for _ in clear}
+        if clear:
+            body[self._keys.deal_value] = None
         if fields.status:
             record = (await self._listed(DEALS)).find("deal", deal)
             if not text(record.get(self._keys.deal_status)):

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crm_mcp.backends.people import addresses_in, unknown_person
+from crm_mcp.backends.remote import ONE_CUSTOM, set_and_cleared
 from crm_mcp.backends.salespulse.shapes import NAME, Keys
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
-from crm_mcp.model import Lead, LeadDraft, LeadFields, LeadUpdate, email_address, fold, phone_number
+from crm_mcp.model import Lead, LeadDraft, LeadFields, LeadUpdate, fold
 
 UNHELD = ("status", "owner", "tags", "list")
 """Fields of a lead that a contact does not have."""
 CLEARABLE = ("name", "first_name", "last_name", "email", "phone", "company", "title", "custom_fields")
-_CUSTOM = "custom_fields."
 
 
 def body_of(draft: LeadDraft, keys: Keys, country: str | None) -> dict[str, Any]:
@@ -60,10 +61,8 @@ def _written(fields: LeadFields, keys: Keys, country: str | None) -> dict[str, A
                 fix += "; stages are set with move_stage"
             raise Unsupported(f"{NAME}'s contacts have no {name}", fix, wrote=False)
     body: dict[str, Any] = _names_of(fields)
-    if fields.email and fields.email.strip():
-        body["email"] = email_address(fields.email)
-    if fields.phone and fields.phone.strip():
-        body["phone"] = phone_number(fields.phone, country)
+    email, phone = addresses_in(fields, country)
+    body |= {name: value for name, value in (("email", email), ("phone", phone)) if value}
     if fields.company:
         body[keys.company] = fields.company
     if fields.title:
@@ -99,29 +98,29 @@ def _names_of(fields: LeadFields) -> dict[str, Any]:
 
 def _cleared(change: LeadUpdate, before: Lead) -> list[str]:
     """Return the fields to empty, a single custom field by the name it really has."""
-    valid = (*CLEARABLE, *(_CUSTOM + name for name in before.custom_fields or ()))
+    valid = (*CLEARABLE, *(ONE_CUSTOM + name for name in before.custom_fields or ()))
     by_fold = {fold(name): name for name in valid}
     given = {name for name in CLEARABLE if getattr(change, name)}
-    given |= {_CUSTOM + name for name in change.custom_fields or ()}
+    given |= {ONE_CUSTOM + name for name in change.custom_fields or ()}
     if change.name:
         given |= {"first_name", "last_name"}
     found: list[str] = []
     for each in change.clear:
         name = each if each in valid else by_fold.get(fold(each))
-        if name is None and each.startswith(_CUSTOM) and len(each) > len(_CUSTOM):
+        if name is None and each.startswith(ONE_CUSTOM) and len(each) > len(ONE_CUSTOM):
             continue  # a custom field that the contact does not have is empty already
         if name is None:
             raise InvalidArgument(f'"{each[:80]}" is no field to clear', choices(each, valid), wrote=False)
         parts = {"first_name", "last_name"} if name == "name" else {name}
         if name != "custom_fields" and given & parts:
-            raise InvalidArgument(f'"{name}" is both set and cleared', "do one of the two", wrote=False)
+            raise set_and_cleared(name)
         found.append(name)
     return found
 
 
 def _key(name: str, keys: Keys) -> str:
     given = {"company": keys.company, "title": keys.title}
-    return given.get(name) or name.removeprefix(_CUSTOM)
+    return given.get(name) or name.removeprefix(ONE_CUSTOM)
 
 
 def _differs(before: Any, after: Any) -> bool:
@@ -131,8 +130,4 @@ def _differs(before: Any, after: Any) -> bool:
 
 def _known_by(fields: Mapping[str, Any], keys: Keys) -> None:
     if not any(fields.get(name) for name in ("first_name", "last_name", "email", "phone", keys.company)):
-        raise InvalidArgument(
-            "a lead needs something to be known by",
-            "give at least one of name, first_name, last_name, email, phone, company",
-            wrote=False,
-        )
+        raise unknown_person()

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
 from crm_mcp.backends.base import ReadsActivity, ReadsCalls, StartsCalls
+from crm_mcp.backends.histories import of_call, refuse_kinds
 from crm_mcp.backends.http import at
-from crm_mcp.backends.remote import merged, part_of, record_in, text
+from crm_mcp.backends.remote import merged, part_of, record_in
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
-from crm_mcp.backends.salespulse.shapes import NAME, call_of
-from crm_mcp.errors import InvalidArgument, OutcomeUnknown, VendorError, choices
+from crm_mcp.backends.salespulse.shapes import NAME, call_of, key_of
+from crm_mcp.errors import InvalidArgument, OutcomeUnknown, VendorError
 from crm_mcp.model import Activity, ActivityKind, Call, Lead, Page, Slice, now
 
 
@@ -24,15 +25,13 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls):
         self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
     ) -> Page[Activity]:
         """List a contact's calls, newest first."""
-        for kind in kinds:
-            if kind not in self.activity_kinds:
-                raise InvalidArgument(f'"{str(kind)[:80]}" is no kind of activity', choices(kind, self.activity_kinds))
+        refuse_kinds(kinds, self.activity_kinds)
         calls: list[Activity] | None = None
 
         async def fetch(wanted: Slice) -> Page[Activity]:
             nonlocal calls
             if calls is None:
-                calls = [_activity(each) for each in (await self._calls_of(lead, since))[0]]
+                calls = [of_call(each) for each in (await self._calls_of(lead, since))[0]]
             return part_of(calls, wanted)
 
         return await merged({"call": fetch}, since, part)
@@ -63,7 +62,7 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls):
             "POST", "/calls/initiate", {self._keys.call_to: to}, missing=f'there is no lead "{lead.id}"'
         )
         row = record_in(answer, "call") if isinstance(answer, dict) else {}
-        if not text(row.get("id")) and not text(row.get("call_id")):
+        if not key_of(row):
             raise OutcomeUnknown(
                 f"{NAME} took the call to {lead.label} and did not say its id; it probably rings",
                 "list_activity has the call once it is there",
@@ -89,13 +88,7 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls):
         return sorted(calls, key=lambda each: each.started_at or first, reverse=True), complete
 
 
-def _activity(call: Call) -> Activity:
-    return Activity(kind="call", id=call.id, at=call.started_at, direction=call.direction, outcome=call.outcome)
-
-
 def _called(row: Any) -> dict[str, Any]:
-    if isinstance(row, dict):
-        found = cast("dict[str, Any]", row)
-        if text(found.get("id")) or text(found.get("call_id")):
-            return found
+    if key_of(row):
+        return cast("dict[str, Any]", row)
     raise VendorError(f"{NAME} gives a call without an id", "try again", detail=repr(cast("object", row))[:300])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import ClassVar
 
 from crm_mcp.backends.base import ReadsDeals, SumsPipeline
-from crm_mcp.backends.remote import moment, part_of
+from crm_mcp.backends.remote import grouped, moment, part_of, worth_of_leads
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
 from crm_mcp.backends.salespulse.shapes import NAME, deal_of, identified
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import Deal, DealFilter, Group, Grouping, Lead, Page, Pipeline, Slice, StageOwner, fold
+from crm_mcp.model import Deal, DealFilter, Grouping, Lead, Page, Pipeline, Slice, StageOwner, fold
 
 MOST_COUNTED = 10
 """Pages of contacts that are counted; beyond them a pipeline is partial."""
-NONE = "(none)"
 
 
 class SalesPulseDeals(SalesPulseLeads, ReadsDeals, SumsPipeline):
@@ -61,14 +59,11 @@ class SalesPulseDeals(SalesPulseLeads, ReadsDeals, SumsPipeline):
         stages = [each.name for each in await self._listed_stages(fresh=True)]
         deals, complete = await self._deals()
         if of == "deals":
-            groups = _grouped(stages, ((each.stage, each.value or 0.0) for each in deals))
+            groups = grouped(((each.stage, each.value or 0.0) for each in deals), stages)
             return Pipeline(groups=groups, total=len(deals), partial=not complete)
-        open_value: dict[str | None, float] = {}
-        for each in deals:
-            if each.status not in ("won", "lost"):
-                open_value[each.lead_id] = open_value.get(each.lead_id, 0.0) + (each.value or 0.0)
+        worth = worth_of_leads(each for each in deals if each.status not in ("won", "lost"))
         leads, total, all_of_them = await self._counted()
-        groups = _grouped(stages, ((each.stage, open_value.get(each.id, 0.0)) for each in leads))
+        groups = grouped(((each.stage, worth.get(each.id, 0.0)) for each in leads), stages)
         return Pipeline(groups=groups, total=total, partial=not (complete and all_of_them))
 
     async def _counted(self) -> tuple[list[Lead], int, bool]:
@@ -98,11 +93,3 @@ class SalesPulseDeals(SalesPulseLeads, ReadsDeals, SumsPipeline):
             if stage == each.id or fold(stage) == fold(each.name):
                 return each.name
         raise InvalidArgument(f'there is no stage "{stage[:80]}"', choices(stage, [each.name for each in stages]))
-
-
-def _grouped(stages: Iterable[str], found: Iterable[tuple[str | None, float]]) -> tuple[Group, ...]:
-    counts: dict[str, tuple[int, float]] = dict.fromkeys(stages, (0, 0.0))
-    for stage, value in found:
-        count, worth = counts.get(stage or NONE, (0, 0.0))
-        counts[stage or NONE] = (count + 1, worth + value)
-    return tuple(Group(name=name, count=count, value=value) for name, (count, value) in counts.items())

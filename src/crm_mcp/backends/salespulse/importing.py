@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Sequence as Seq
 from contextlib import aclosing
@@ -13,7 +12,8 @@ import anyio
 
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.http import at
-from crm_mcp.backends.remote import Access, record_in, text
+from crm_mcp.backends.people import AddressBook, keys_of
+from crm_mcp.backends.remote import Access, record_in, text, ways_to_write
 from crm_mcp.backends.salespulse.bodies import body_of
 from crm_mcp.backends.salespulse.bulk import Told, faults_in, refused, told_by
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
@@ -36,33 +36,9 @@ ONE_ROW = (InvalidArgument, NotFound, Conflict, Unsupported, OutcomeUnknown)
 NOT_TOLD = f"{NAME} did not say whether it was created"
 
 
-class Index:
-    """Which addresses and numbers are known, and whose they are; an empty id is a contact whose id was not told."""
-
-    def __init__(self, writes: int = 0) -> None:
-        self._ids: dict[str, str] = {}
-        self._writes = writes
-        self._used = self._read = time.monotonic()
-
-    def fits(self, writes: int) -> bool:
-        """Whether it can still be used, after so many writes of single contacts; this counts as a use."""
-        now, used = time.monotonic(), self._used
-        self._used = now
-        return writes == self._writes and now - used < KEPT_IDLE and now - self._read < KEPT_AT_MOST
-
-    def add(self, body: Body, lead: str) -> None:
-        """Remember the addresses of a contact; the first one at an address stays."""
-        for key in keys_of(body):
-            self._ids[key] = self._ids.get(key) or lead
-
-    def at(self, body: Body) -> list[str]:
-        """Return the contacts that have one of these addresses, the one with the e-mail address first."""
-        return list(dict.fromkeys(self._ids[key] for key in keys_of(body) if key in self._ids))
-
-
-def keys_of(body: Body) -> list[str]:
+def keys(body: Body) -> list[str]:
     """Return what a contact is recognised by: its address and its number."""
-    return [address_key(str(each)) for each in (body.get("email"), body.get("phone")) if each]
+    return keys_of((body.get("email"), body.get("phone")))
 
 
 class SalesPulseImports(SalesPulseLeads, ImportsLeads):
@@ -72,7 +48,7 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
-        self._index: Index | None = None
+        self._index: AddressBook | None = None
         self._importing = anyio.Lock()
 
     async def import_leads(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
@@ -80,10 +56,10 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
 
         Known is who has the address or number. All contacts are read once, 100 a call, and their addresses are kept
         while calls follow within two minutes and nothing else is written (at most half an hour): 10,000 rows for an
-        account of 500 contacts take 5 calls to read and 10 to create. Where reading would take more calls than there
-        are addresses in the rows, each address is searched for instead. What others add or delete meanwhile is not
-        seen. A contact has no place for a row's key, so a row without address and number can't be recognised: it is
-        created each time.
+        account of 500 contacts take 5 calls to read and 10 to create. Where reading would take more calls than to
+        search for each address (one) and number (three), they are searched for instead. What others add or delete
+        meanwhile is not seen. A contact has no place for a row's key, so a row without address and number can't be
+        recognised: it is created each time.
 
         A batch that is refused as a whole (400 and 422 are documented; they are taken to mean that nothing was
         written) goes again without the contacts that the answer names, by index; where it names none it is taken
@@ -104,17 +80,17 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
             for index, outcome in zip(new, made, strict=True):
                 work.outcomes[index] = outcome
                 if outcome.outcome == "created":
-                    known.add(work.bodies[index], outcome.id or "")
+                    known.add(keys(work.bodies[index]), outcome.id or "")
             work.follow(twins, known)
             await self._update_known(work, known)
             return work.result()
 
-    async def _update_known(self, work: _Import, known: Index) -> None:
+    async def _update_known(self, work: _Import, known: AddressBook) -> None:
         async def update(index: int) -> ImportOutcome:
             body = work.bodies[index]
             lead = work.updates[index] or await self._id_at(body)
             await self._api.write("PATCH", at("/contacts/{}", lead), body, missing=f'there is no lead "{lead}"')
-            known.add(body, lead)
+            known.add(keys(body), lead)
             return ImportOutcome(outcome="updated", id=lead)
 
         order = list(work.updates)
@@ -123,10 +99,7 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
 
     async def _id_at(self, body: Body) -> str:
         """Return the id of the contact with this address or number; empty where it is not found."""
-        for channel, address in self._addresses(body):
-            for lead in await self.leads_at(channel, address):
-                return lead.id
-        return ""
+        return next((each.id for each in await self._holders(body)), "")
 
     # Creating
 
@@ -176,7 +149,7 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
     async def _settled(self, bodies: Seq[Body], told: Seq[Told]) -> list[ImportOutcome]:
         """Look for the contacts of which an answer says nothing: who is there now was created."""
         unknown = [body for body, each in zip(bodies, told, strict=True) if each is None]
-        known = Index()
+        known = AddressBook()
         if unknown:
             self._index = None
             try:
@@ -187,27 +160,32 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
 
     # Knowing who is there
 
-    async def _known_among(self, bodies: Seq[Body]) -> Index:
+    async def _known_among(self, bodies: Seq[Body]) -> AddressBook:
         """Return an index that says of each of these contacts whether it is there, by the cheaper of the two ways."""
-        addresses: dict[str, Channel] = {key: channel for body in bodies for channel, key in self._addresses(body)}
+        addresses: dict[str, Channel] = {body["email"]: "email" for body in bodies if body.get("email")}
+        addresses |= {body["phone"]: "sms" for body in bodies if body.get("phone")}
+        searches = sum(1 if channel == "email" else len(ways_to_write(each)) for each, channel in addresses.items())
         if self._index is None or not self._index.fits(self._writes):
-            self._index = await self._read_all(most=len(addresses)) if len(addresses) > 1 else None
+            self._index = await self._read_all(most=searches) if searches > 1 else None
         if self._index is not None:
             return self._index
-        found = Index(self._writes)
+        found = self._book()
         for address, channel in addresses.items():
             for lead in await self.leads_at(channel, address):
-                found.add({"email": address}, lead.id)
+                found.add([address_key(address)], lead.id)
         return found
 
-    async def _read_all(self, most: int) -> Index | None:
+    def _book(self) -> AddressBook:
+        return AddressBook(self._writes, KEPT_IDLE, KEPT_AT_MOST)
+
+    async def _read_all(self, most: int) -> AddressBook | None:
         """Read the addresses of all contacts, or None where that takes more than so many calls."""
-        index, calls = Index(self._writes), 0
+        index, calls = self._book(), 0
         async with aclosing(self._pages()) as pages:
             async for rows, total in pages:
                 calls += 1
                 for row in map(identified, rows):
-                    index.add({"email": row.get("email"), "phone": self.number(row.get("phone"))}, str(row["id"]))
+                    index.add(keys_of((row.get("email"), self.number(row.get("phone")))), str(row["id"]))
                 needed = calls if total is None else math.ceil(total / max(len(rows), 1)) if calls == 1 else calls
                 if needed > most:
                     return None
@@ -225,25 +203,25 @@ class _Import:
         """The rows that change a contact, and its id."""
         self.outcomes: dict[int, ImportOutcome] = {}
 
-    def sorted_out(self, known: Index) -> tuple[list[int], list[int]]:
+    def sorted_out(self, known: AddressBook) -> tuple[list[int], list[int]]:
         """Return the rows that are new, and those that share an address with one of these; the others are decided."""
         new: list[int] = []
         twins: list[int] = []
-        coming = Index()
+        coming = AddressBook()
         for index, body in self.bodies.items():
-            if there := known.at(body):
+            if there := known.at(keys(body)):
                 self._decide(index, there)
-            elif coming.at(body):
+            elif coming.at(keys(body)):
                 twins.append(index)
             else:
-                coming.add(body, "")
+                coming.add(keys(body), "")
                 new.append(index)
         return new, twins
 
-    def follow(self, twins: Seq[int], known: Index) -> None:
+    def follow(self, twins: Seq[int], known: AddressBook) -> None:
         """Decide about the rows that share an address with a new one, now that this is there or was refused."""
         for index in twins:
-            if there := known.at(self.bodies[index]):
+            if there := known.at(keys(self.bodies[index])):
                 self._decide(index, there)
             else:
                 reason = "the row before it with this address or number was not created"
@@ -267,10 +245,10 @@ class _Import:
         return tuple(self.outcomes[index] for index in range(len(self.rows)))
 
 
-def _found(body: Body, known: Index) -> ImportOutcome:
-    if there := known.at(body):
+def _found(body: Body, known: AddressBook) -> ImportOutcome:
+    if there := known.at(keys(body)):
         return ImportOutcome(outcome="created", id=there[0] or None)
-    why = "it is not found there" if keys_of(body) else "without address and number it can't be looked for"
+    why = "it is not found there" if keys(body) else "without address and number it can't be looked for"
     return ImportOutcome(outcome="failed", reason=f"{NOT_TOLD}, and {why}; look before importing it again")
 
 

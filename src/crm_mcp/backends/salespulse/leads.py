@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from collections.abc import Sequence as Seq
 from contextlib import aclosing
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import DeletesRecords, FindsLeads, ListsOptions, MovesLeads, WritesLeads
 from crm_mcp.backends.http import Method, after_write, at
-from crm_mcp.backends.remote import Access, Remote, overridden, record_in, rows_in, text, total_in, window
+from crm_mcp.backends.people import holders, refuse_taken
+from crm_mcp.backends.remote import (
+    Access,
+    Remote,
+    overridden,
+    record_in,
+    rows_in,
+    text,
+    total_in,
+    ways_to_write,
+    window,
+)
 from crm_mcp.backends.salespulse.bodies import body_of, changes_of
-from crm_mcp.backends.salespulse.shapes import NAME, WORDS, Keys, Names, identified, lead_of, needs_names
-from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, choices
+from crm_mcp.backends.salespulse.shapes import NAME, WORDS, Keys, Names, identified, key_of, lead_of, needs_names
+from crm_mcp.errors import InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, choices
 from crm_mcp.model import (
     Channel,
     Lead,
@@ -95,19 +105,21 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
     async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
         """Return the contacts that have this address or number: those of a search's hits that have exactly it.
 
-        At most ten pages of hits are looked through.
+        A number is searched for in E.164, by its national digits, and by its last four: how SalesPulse keeps and
+        searches numbers is not documented. At most ten pages of hits of each search are looked through.
         """
         if channel == "linkedin":
             return ()
-        found: list[Lead] = []
-        async with aclosing(self._pages(address, most=MOST_HITS)) as pages:
-            async for rows, _ in pages:
-                names = await self._names(rows)
-                leads = [self._decoded(row, names) for row in rows]
-                found += [each for each in leads if self.same_address(each.address(channel), address)]
-                if len(found) >= MOST_AT_ADDRESS:
-                    break
-        return tuple(found[:MOST_AT_ADDRESS])
+        found: dict[str, Lead] = {}
+        for words in [address] if channel == "email" else ways_to_write(address):
+            async with aclosing(self._pages(words, most=MOST_HITS)) as pages:
+                async for rows, _ in pages:
+                    names = await self._names(rows)
+                    leads = [self._decoded(row, names) for row in rows]
+                    found |= {each.id: each for each in leads if self.same_address(each.address(channel), address)}
+                    if len(found) >= MOST_AT_ADDRESS:
+                        break
+        return tuple(found.values())[:MOST_AT_ADDRESS]
 
     # Writing
 
@@ -117,16 +129,15 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         `company` and `title` are not in the reference; they are passed on, as custom fields are.
         """
         body = body_of(draft, self._keys, self._access.country)
-        await self._refuse_taken(body.get("email"), body.get("phone"))
+        refuse_taken(await self._holders(body))
         self._writes += 1
         answer = await self._api.write("POST", "/contacts", body)
         with after_write():
             row = record_in(answer, "contact") if isinstance(answer, dict) else {}
             if lead := text(row.get("id")):
                 return await (self._lead(row) if body.keys() <= row.keys() else self.get_lead(lead))
-            for channel, address in self._addresses(body):
-                if found := await self.leads_at(channel, address):
-                    return found[0]
+            if found := await self._holders(body):
+                return found[0]
         raise OutcomeUnknown(f"{NAME} took the lead and did not say its id", "look for it with search_leads")
 
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
@@ -139,7 +150,7 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         body = changes_of(change, before, row, self._keys, self._access.country)
         if not body:
             return before
-        await self._refuse_taken(body.get("email"), body.get("phone"), besides=before.id)
+        refuse_taken(await self._holders(body), besides=before.id)
         self._writes += 1
         answer = await self._api.write("PATCH", at("/contacts/{}", lead), body, missing=_no_lead(lead))
         emptied = {name for name, value in body.items() if value is None}
@@ -239,10 +250,12 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         ten.
         """
         rows: list[Any] = []
+        seen: set[str] = set()
         for number in range(1, MOST_PAGES + 1):
             pages = {"page": number} if number > 1 else {}
             answer = await self._api.read("GET", path, {**query, **pages})
-            more = [row for row in rows_in(answer, name) if row not in rows]
+            more = [row for row in rows_in(answer, name) if (key := key_of(row)) is None or key not in seen]
+            seen.update(key for row in more if (key := key_of(row)))
             rows += more
             total = total_in(answer)
             if total is None or len(rows) >= total:
@@ -265,19 +278,8 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
             return await self._lead(row)
         return await self.get_lead(lead)
 
-    @staticmethod
-    def _addresses(body: Mapping[str, Any]) -> Seq[tuple[Channel, str]]:
-        given: tuple[tuple[Channel, Any], ...] = (("email", body.get("email")), ("sms", body.get("phone")))
-        return [(channel, address) for channel, address in given if address]
-
-    async def _refuse_taken(self, email: str | None, phone: str | None, besides: str = "") -> None:
-        """Raise Conflict where another contact has the address or number."""
-        taken: dict[str, Lead] = {}
-        for channel, address in self._addresses({"email": email, "phone": phone}):
-            taken |= {each.id: each for each in await self.leads_at(channel, address) if each.id != besides}
-        if taken:
-            who = ", ".join(f"{each.id} ({each.label})" for each in [*taken.values()][:5])
-            raise Conflict(f"this address or number belongs to {who}", "update that lead instead", wrote=False)
+    async def _holders(self, body: Mapping[str, Any]) -> list[Lead]:
+        return await holders(self, body.get("email"), body.get("phone"))
 
     def _only_leads(self, kind: RecordKind) -> None:
         if kind not in self.deletes:

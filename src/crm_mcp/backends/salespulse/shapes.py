@@ -61,6 +61,14 @@ class Keys:
         )
 
 
+def key_of(row: Any) -> str | None:
+    """Return the id of a record, of a call also from `call_id` as in the webhook; None where it has none."""
+    if not isinstance(row, dict):
+        return None
+    found = cast("dict[str, Any]", row)
+    return text(found.get("id")) or text(found.get("call_id"))
+
+
 def identified(row: Any) -> dict[str, Any]:
     """Return a record that has an id.
 
@@ -114,11 +122,11 @@ def lead_of(row: Mapping[str, Any], keys: Keys, names: Names, number: Callable[[
 
 
 def call_of(row: Mapping[str, Any], keys: Keys, *, whole: bool = False) -> Call:
-    """Return a call; `whole` takes its transcript along. Its id stands under `id`, or `call_id` as in the webhook."""
+    """Return a call that has an id; `whole` takes its transcript along."""
     seconds = number_in(row.get("duration_seconds"))
     direction = text(row.get("direction"))
     return Call(
-        id=str(row.get("id") or row["call_id"]),
+        id=key_of(row) or "",
         lead_id=text(row.get("contact_id")),
         direction=direction if direction in ("inbound", "outbound") else None,
         duration_seconds=None if seconds is None else round(seconds),

@@ -64,4 +64,4 @@ class SalesSheet(SalesSheetImports, SalesSheetActivity, SalesSheetTasks, SalesSh
         """Delete a record; a note is an activity, of whatever type."""
         missing = f'there is no {kind} "{record[:80]}"'
         await self._api.write("DELETE", at(_PATHS[kind] + "/{}", record), missing=missing)
-        self._forget()
+        self._writes += 1

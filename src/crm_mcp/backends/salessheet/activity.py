@@ -4,31 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
-from crm_mcp.backends.remote import Fetch, merged, moment, part_of
+from crm_mcp.backends.histories import of_task, refuse_duration, refuse_kinds
+from crm_mcp.backends.remote import Fetch, merged, moment, part_of, refuse_unkept
 from crm_mcp.backends.salessheet import decoding
-from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, TASKS, SalesSheetApi, refuse_unkept
+from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, Row, SalesSheetApi, as_row
 from crm_mcp.backends.salessheet.decoding import Json
-from crm_mcp.errors import InvalidArgument, NotFound, choices
+from crm_mcp.errors import NotFound
 from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
 
 R = TypeVar("R", bound=Record)
 
 KINDS: tuple[ActivityKind, ...] = ("note", "call", "message", "task")
-_LONGEST_CALL = 10 * 24 * 3600
 _NARROW = "the key of an activity's contact may be another: correct it with keys, as docs/salessheet.md says"
-
-
-class _Row(Record):
-    """A row of a list, as the CRM gives it."""
-
-    row: dict[str, Any]
-
-
-def _row(row: Json) -> _Row:
-    return _Row.model_construct(row=row)
 
 
 class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages):
@@ -40,9 +30,7 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         self, lead: str, kinds: Sequence[ActivityKind], since: datetime | None, part: Slice
     ) -> Page[Activity]:
         """List activities and tasks, newest first; a task stands where it was created."""
-        for kind in kinds:
-            if kind not in KINDS:
-                raise InvalidArgument(f'"{kind[:40]}" is no kind of activity', choices(kind, KINDS))
+        refuse_kinds(kinds, KINDS)
         wanted = set(kinds or KINDS)
         sources: dict[str, Fetch] = {}
         if wanted - {"task"}:
@@ -58,8 +46,7 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
 
     async def log_note(self, lead: str, draft: NoteDraft) -> Note:
         """Log an activity of the draft's kind; nothing is sent to anybody."""
-        if draft.duration_seconds is not None and not 0 <= draft.duration_seconds <= _LONGEST_CALL:
-            raise InvalidArgument("the duration is not possible", f"give 0 to {_LONGEST_CALL} seconds", wrote=False)
+        refuse_duration(draft.duration_seconds)
         await self._one(CONTACTS, lead)
         keys = self._keys
         body = {
@@ -74,7 +61,7 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         sent = {name: value for name, value in body.items() if value is not None}
         made = decoding.note(await self._made(ACTIVITIES, sent), keys)
         given = draft.model_dump(exclude_none=True)
-        refuse_unkept(f"{made.id}, which it created,", [each for each in given if getattr(made, each) is None])
+        refuse_unkept(NAME, [each for each in given if getattr(made, each) is None], f"{made.id}, which it created,")
         return made
 
     async def list_notes(self, lead: str, part: Slice) -> Page[Note]:
@@ -129,9 +116,11 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
 
     async def _tasks_of(self, lead: str, part: Slice) -> Page[Activity]:
         keys = self._keys
-        return await self._newest(
-            TASKS, lead, keys.created_at, lambda _: True, lambda row: decoding.task_in_history(row, keys), part
-        )
+
+        def decode(row: Json) -> Activity:
+            return of_task(decoding.task(row, keys), moment(row.get(keys.created_at)))
+
+        return await self._newest(TASKS, lead, keys.created_at, lambda _: True, decode, part)
 
     async def _newest(
         self,
@@ -145,16 +134,20 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         keys = self._keys
         fetch = self._rows(path, {keys.contact: lead}, f"-{when}")
 
-        def mine(each: _Row) -> bool:
+        def mine(each: Row) -> bool:
             return decoding.contact_of(each.row, keys) == lead and fits(each.row)
 
-        found = await self._looked_through(fetch, _row, mine)
+        found = await self._looked_through(fetch, as_row, mine)
         if found.whole:
             rows = sorted(found.items, key=lambda each: _moment(each.row, when), reverse=True)
             page = part_of(rows, part)
         else:
-            page = await self._sifted(fetch, _row, mine, part, narrow=_NARROW)
-        return Page[R](items=tuple(decode(each.row) for each in page.items), next=page.next, total=page.total)
+            page = await self._sifted(fetch, as_row, mine, part, narrow=_NARROW)
+        return Page[R](
+            items=tuple(decode(each.row) for each in page.items),
+            next=page.next,
+            total=page.total,
+        )
 
 
 def _moment(row: Json, key: str) -> float:

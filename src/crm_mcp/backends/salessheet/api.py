@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -11,11 +11,12 @@ from crm_mcp.backends.http import Query, Terms, after_write, at
 from crm_mcp.backends.remote import Access, Remote, Rows, overridden, record_in, rows_in, total_in, whole, window
 from crm_mcp.backends.salessheet.decoding import Json, identity, known_by
 from crm_mcp.backends.salessheet.keys import Keys
-from crm_mcp.errors import InvalidArgument, OutcomeUnknown, Unsupported, VendorError, choices
+from crm_mcp.errors import InvalidArgument, OutcomeUnknown, Unsupported
 from crm_mcp.model import Page, Record, Slice
 
 R = TypeVar("R", bound=Record)
 
+NAME = "SalesSheet"
 CONTACTS, DEALS, TASKS, ACTIVITIES, PIPELINES, ME = (
     "/contacts",
     "/deals",
@@ -50,6 +51,17 @@ class Looked(Generic[R]):
     whole: bool
 
 
+class Row(Record):
+    """A row of a list before it is decoded; empty where the CRM gives what is no record."""
+
+    row: Json
+
+
+def as_row(row: object) -> Row:
+    """Return a row of a list."""
+    return Row.model_construct(row=row if isinstance(row, dict) else {})
+
+
 class SalesSheetApi(Remote):
     """How SalesSheet is spoken to. Documented: Bearer key, HTTPS, JSON, the limits of both plans and their headers."""
 
@@ -66,7 +78,7 @@ class SalesSheetApi(Remote):
     @classmethod
     def terms(cls, address: str, access: Access) -> Terms:
         """Return what is documented of the API's manners."""
-        return Terms("SalesSheet", address, access.key, hints=_HINTS)
+        return Terms(NAME, address, access.key, hints=_HINTS)
 
     def _rows(self, path: str, query: Query, sort: str = "", *, asked: bool = False) -> Rows:
         """Return what fetches the pages of a list.
@@ -85,9 +97,15 @@ class SalesSheetApi(Remote):
                     raise
                 order.clear()
                 answer = await self._api.read("GET", path, {**query, **place})
-            return [row for row in rows_in(answer, path[1:]) if isinstance(row, dict)], _total(answer)
+            return rows_in(answer, path[1:]), _total(answer)
 
         return fetch
+
+    async def _page(self, fetch: Rows, decode: Callable[[Json], R], part: Slice) -> Page[R]:
+        """Return a part of a list. What is no record in it counts for the position, and is left out."""
+        page = await window(fetch, as_row, part, PAGE)
+        records = tuple(decode(each.row) for each in page.items if each.row)
+        return Page[R](items=records, next=page.next, total=page.total)
 
     async def _one(self, path: str, record: str, missing: str = "") -> Json:
         """Read one record. Raises NotFound in our words."""
@@ -127,7 +145,7 @@ class SalesSheetApi(Remote):
             return await self._one(path, record)
 
     async def _sifted(
-        self, fetch: Rows, decode: Callable[[Any], R], fits: Callable[[R], bool], part: Slice, *, narrow: str
+        self, fetch: Rows, decode: Callable[[Json], R], fits: Callable[[R], bool], part: Slice, *, narrow: str
     ) -> Page[R]:
         """Return the part of a list that fits. The position is the offset in what the CRM gives.
 
@@ -140,11 +158,14 @@ class SalesSheetApi(Remote):
         kept: list[R] = []
         position, total, honoured = part.position, None, True
         for _ in range(MOST_PAGES):
-            page = await window(fetch, decode, Slice(limit=PAGE, position=position), PAGE)
+            page = await window(fetch, as_row, Slice(limit=PAGE, position=position), PAGE)
             start = whole(position.partition(":")[0] if position else None)
             _, colon, size = (page.next or position or "").partition(":")
             total = page.total
-            for index, item in enumerate(page.items):
+            for index, each in enumerate(page.items):
+                if not each.row:
+                    continue
+                item = decode(each.row)
                 if not fits(item):
                     honoured = False
                 elif len(kept) == part.limit:
@@ -168,7 +189,7 @@ class SalesSheetApi(Remote):
         return Page[R](items=tuple(kept), next=position, total=total if honoured else None)
 
     async def _looked_through(
-        self, fetch: Rows, decode: Callable[[Any], R], fits: Callable[[R], bool], *, cut: bool = False
+        self, fetch: Rows, decode: Callable[[Json], R], fits: Callable[[R], bool], *, cut: bool = False
     ) -> Looked[R]:
         """Read a list to its end, or ten pages of it, and return what fits.
 
@@ -177,7 +198,7 @@ class SalesSheetApi(Remote):
         items: list[R] = []
         position: str | None = None
         for _ in range(MOST_PAGES):
-            page = await window(fetch, decode, Slice(limit=PAGE, position=position), PAGE)
+            page = await self._page(fetch, decode, Slice(limit=PAGE, position=position))
             items.extend(each for each in page.items if fits(each))
             position = page.next
             if position is None:
@@ -185,33 +206,6 @@ class SalesSheetApi(Remote):
             if not cut and page.total is not None and page.total > MOST_PAGES * PAGE:
                 break
         return Looked(items, whole=False)
-
-
-def refuse_unkept(what: str, lost: Sequence[str]) -> None:
-    """Raise where a write was answered with success and the record shows that fields were not taken.
-
-    Field names are inferred: a CRM that ignores what it does not know would otherwise let us claim what is not so.
-    """
-    if lost:
-        names = ", ".join(lost)
-        raise VendorError(
-            f"SalesSheet took the request for {what} and did not keep {names}",
-            "the field may have another name there: correct it with keys, as docs/salessheet.md says",
-            wrote=True,
-        )
-
-
-def to_clear(given: Mapping[str, Any], clear: Sequence[str], valid: Sequence[str]) -> None:
-    """Check the names of fields to empty.
-
-    Raises:
-        InvalidArgument: one is no such field, or is set as well.
-    """
-    for each in clear:
-        if each not in valid:
-            raise InvalidArgument(f'"{each[:80]}" is no field to clear', choices(each, valid), wrote=False)
-        if given.get(each) is not None:
-            raise InvalidArgument(f'"{each}" is both set and cleared', "do one of the two", wrote=False)
 
 
 def _whole_record(answer: Any, singular: str, sent: Mapping[str, Any]) -> Json | None:

@@ -10,16 +10,24 @@ from typing import Any, ClassVar, cast
 
 from crm_mcp.backends.base import ListsOptions, MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
 from crm_mcp.backends.http import at
-from crm_mcp.backends.remote import number_in, record_in, rows_in, text, window
+from crm_mcp.backends.remote import (
+    grouped,
+    number_in,
+    record_in,
+    refuse_clearing,
+    refuse_unkept,
+    rows_in,
+    text,
+    worth_of_leads,
+)
 from crm_mcp.backends.salessheet import decoding
-from crm_mcp.backends.salessheet.api import CONTACTS, DEALS, PIPELINES, SalesSheetApi, refuse_unkept, to_clear
+from crm_mcp.backends.salessheet.api import CONTACTS, DEALS, NAME, PIPELINES, SalesSheetApi
 from crm_mcp.backends.salessheet.decoding import Json, Stage, identity, stage_of
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
 from crm_mcp.model import (
     Deal,
     DealFields,
     DealFilter,
-    Group,
     Grouping,
     Lead,
     Option,
@@ -33,7 +41,6 @@ from crm_mcp.model import (
 )
 
 CLEARABLE = ("value", "closes_at")
-NONE = "(none)"
 _CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
 _STAGES_GOOD_FOR = 300.0
 """Seconds after which the names of stages are read anew."""
@@ -85,7 +92,7 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
 
         fetch = self._rows(DEALS, query, f"-{keys.created_at}")
         if not wanted.shown():
-            return await window(fetch, self._decoder(stages), part, self.limits.page)
+            return await self._page(fetch, self._decoder(stages), part)
         page = await self._sifted(fetch, self._decoder(stages), fits, part, narrow="give stage or lead")
         if wanted.lead is not None and not page.items:
             await self._one(CONTACTS, wanted.lead)
@@ -111,12 +118,13 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
         made = await self._named(await self._made(DEALS, body))
         given = fields.model_dump(exclude_none=True)
         lost = [each for each in given if getattr(made, each) is None]
-        refuse_unkept(f"{made.id}, which it created,", lost + (["lead"] if lead and made.lead_id is None else []))
+        lost += ["lead"] if lead and made.lead_id is None else []
+        refuse_unkept(NAME, lost, f"{made.id}, which it created,")
         return made
 
     async def update_deal(self, deal: str, fields: DealFields, clear: Sequence[str] = ()) -> Deal:
         """Change a deal: what differs is sent."""
-        to_clear(fields.model_dump(), clear, CLEARABLE)
+        refuse_clearing(fields.model_dump(), clear, CLEARABLE)
         body = self._deal_body(fields)
         before = await self._named(await self._one(DEALS, deal))
         wanted = {**fields.model_dump(exclude_none=True), **dict.fromkeys(clear)}
@@ -125,7 +133,8 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
             return before
         keys = {name: str(getattr(self._keys, f"deal_{name}")) for name in wanted}
         after = await self._named(await self._changed(DEALS, deal, {key: body.get(key) for key in keys.values()}))
-        refuse_unkept(f"deal {deal}", [each for each in wanted if getattr(after, each) == getattr(before, each)])
+        lost = [each for each in wanted if getattr(after, each) == getattr(before, each)]
+        refuse_unkept(NAME, lost, f"deal {deal}")
         return after
 
     async def move_deal(self, deal: str, stage: str) -> Deal:
@@ -137,9 +146,8 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
         to = await self._stage(stage)
         record = await self._changed(DEALS, deal, {self._keys.deal_stage: to.id})
         after = await self._named(record)
-        refuse_unkept(
-            f"deal {deal}", [] if to.id == stage_of(record, self._keys) or after.stage == to.name else ["stage"]
-        )
+        there = to.id == stage_of(record, self._keys) or after.stage == to.name
+        refuse_unkept(NAME, [] if there else ["stage"], f"deal {deal}")
         return after
 
     async def pipeline(self, of: StageOwner, by: Grouping) -> Pipeline:
@@ -161,14 +169,11 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
         if of == "deals":
             rows = [(_group(each, by), each.value or 0.0) for each in deals.items]
             order = [each.name for each in stages.values()] if by == "stage" else []
-            return _summed(rows, order, partial=not deals.whole)
+            return Pipeline(groups=grouped(rows, order), total=len(rows), partial=not deals.whole)
         leads = await self._looked_through(self._rows(CONTACTS, {}, newest), self._as_lead, lambda _: True, cut=True)
-        worth: dict[str, float] = {}
-        for each in deals.items:
-            if each.lead_id and each.status == "open":
-                worth[each.lead_id] = worth.get(each.lead_id, 0.0) + (each.value or 0.0)
+        worth = worth_of_leads(each for each in deals.items if each.status == "open")
         rows = [(_group(each, by), worth.get(each.id, 0.0)) for each in leads.items]
-        return _summed(rows, [], partial=not (deals.whole and leads.whole))
+        return Pipeline(groups=grouped(rows), total=len(rows), partial=not (deals.whole and leads.whole))
 
     def _as_lead(self, row: Json) -> Lead:
         return decoding.lead(row, self._keys, self.number)
@@ -210,7 +215,8 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
             if inside is None and number:  # a list may leave out what each pipeline has
                 pipeline = record_in(await self._api.read("GET", at(PIPELINES + "/{}", number)), "pipeline")
                 inside = pipeline.get(self._keys.stages)
-            rows = [cast("Json", row) for row in cast("list[Any]", inside or []) if isinstance(row, dict)]
+            listed = cast("list[Any]", inside) if isinstance(inside, list) else []
+            rows = [cast("Json", row) for row in listed if isinstance(row, dict)]
             rows.sort(key=lambda row: number_in(row.get("position")) or 0.0)
             found += [(id_, text(row.get("name")) or id_, name) for row in rows if (id_ := identity(row))]
         names = [fold(name) for _, name, _ in found]
@@ -251,14 +257,3 @@ def _group(each: Deal | Lead, by: Grouping) -> str | None:
         return when.strftime("%Y-%m") if when else None
     found: str | None = getattr(each, by)
     return found
-
-
-def _summed(rows: Sequence[tuple[str | None, float]], order: Sequence[str], *, partial: bool) -> Pipeline:
-    """Return the groups: first those of `order`, empty ones too, then the others by name, and last what has none."""
-    counts: dict[str, int] = dict.fromkeys(order, 0)
-    sums: dict[str, float] = dict.fromkeys(order, 0.0)
-    for name, value in sorted(rows, key=lambda row: (row[0] is None, fold(row[0] or ""))):
-        counts[name or NONE] = counts.get(name or NONE, 0) + 1
-        sums[name or NONE] = sums.get(name or NONE, 0.0) + value
-    groups = tuple(Group(name=name, count=count, value=sums[name]) for name, count in counts.items())
-    return Pipeline(groups=groups, total=len(rows), partial=partial)

@@ -36,6 +36,7 @@ _PRIORITIES: dict[str, Priority] = {
     "high": "high",
     "urgent": "high",
 }
+"""Words that are understood beside those of the keys."""
 _DIRECTIONS: dict[str, Direction] = {
     "inbound": "inbound",
     "incoming": "inbound",
@@ -147,9 +148,19 @@ def task(record: Json, keys: Keys) -> Task:
         lead_id=_linked(record, keys.contact),
         title=text(record.get(keys.task_title)),
         due_at=moment(record.get(keys.task_due_at)),
-        priority=_PRIORITIES.get(fold(text(record.get(keys.task_priority)) or "")),
+        priority=_priority(record, keys),
         completed=done,
     )
+
+
+def _priority(record: Json, keys: Keys) -> Priority | None:
+    word = fold(text(record.get(keys.task_priority)) or "")
+    words: dict[str, Priority] = {
+        fold(keys.priority_low): "low",
+        fold(keys.priority_normal): "normal",
+        fold(keys.priority_high): "high",
+    }
+    return words.get(word) or _PRIORITIES.get(word)
 
 
 def kind_of(record: Json, keys: Keys) -> HistoryKind:
@@ -212,18 +223,6 @@ def activity(record: Json, keys: Keys) -> Activity:
         channel=text(record.get(keys.activity_type)),
         direction=_direction(record, keys),
         outcome=text(record.get(keys.activity_outcome)),
-    )
-
-
-def task_in_history(record: Json, keys: Keys) -> Activity:
-    """Return a task in the shape of a history, at the time when it was created."""
-    found = task(record, keys)
-    return Activity(
-        kind="task",
-        id=found.id,
-        at=moment(record.get(keys.created_at)),
-        text=found.title,
-        completed=found.completed,
     )
 
 

@@ -8,12 +8,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 from crm_mcp.backends.base import FindsLeads, WritesLeads
-from crm_mcp.backends.remote import text, window
+from crm_mcp.backends.people import IDENTIFYING, addresses_in, holders, refuse_taken, unknown_person
+from crm_mcp.backends.remote import (
+    ONE_CUSTOM,
+    Access,
+    refuse_clearing,
+    refuse_unkept,
+    text,
+    ways_to_write,
+)
 from crm_mcp.backends.salessheet import decoding
-from crm_mcp.backends.salessheet.api import CONTACTS, SalesSheetApi, refuse_unkept, to_clear
+from crm_mcp.backends.salessheet.api import CONTACTS, NAME, SalesSheetApi
 from crm_mcp.backends.salessheet.decoding import Json
 from crm_mcp.backends.salessheet.keys import Keys
-from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
+from crm_mcp.errors import InvalidArgument, Unsupported, choices
 from crm_mcp.model import (
     Channel,
     CustomValue,
@@ -31,9 +39,7 @@ from crm_mcp.model import (
 
 PLAIN = ("first_name", "last_name", "email", "phone", "company", "title", "status", "owner")
 """The fields that are one key each."""
-IDENTIFYING = ("name", "first_name", "last_name", "email", "phone", "company")
 CLEARABLE = ("name", *PLAIN, "custom_fields")
-_ONE_CUSTOM = "custom_fields."
 _MOST_AT_ADDRESS = 10
 _LEAST_DIGITS = 3
 
@@ -51,6 +57,11 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         "-updated_at",
     )
 
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._writes = 0
+        """How many times a single contact was written: what is remembered of contacts is old then."""
+
     async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
         """Find contacts; every one that is given really fits, whether or not the CRM knew the parameter.
 
@@ -63,7 +74,7 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         key: str = getattr(self._keys, sort.lstrip("-"))
         fetch = self._rows(CONTACTS, query, f"-{key}" if sort.startswith("-") else key, asked=bool(wanted.sort))
         if not query:
-            return await window(fetch, self._lead, part, self.limits.page)
+            return await self._page(fetch, self._lead, part)
         narrow = "give the exact e-mail address or the lead's id"
         return await self._sifted(fetch, self._lead, fits, part, narrow=narrow)
 
@@ -74,33 +85,53 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
     async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
         """Return the contacts with exactly this address or number.
 
-        The CRM is asked by a filter named like the field. A number that it keeps in another form than E.164 is found
-        only if its filter sees through that.
+        The CRM is asked by a filter named like the field: for a number in E.164, then for its national digits, and
+        then by words for its last four digits, as it may be kept as it was typed. Where an answer shows that the filter
+        was ignored, every contact was looked at, and nothing more is asked.
         """
         if channel == "linkedin":
             return ()
-        field = "email" if channel == "email" else "phone"
+        keys = self._keys
+        if channel == "email":
+            asked = [(keys.email, address)]
+        else:
+            *whole, last = ways_to_write(address)
+            asked = [*((keys.phone, each) for each in whole), (keys.search if whole else keys.phone, last)]
+        found: dict[str, Lead] = {}
+        ignored = False
 
-        def fits(found: Lead) -> bool:
-            return self.same_address(found.email if field == "email" else found.phone, address)
+        def fits(each: Lead) -> bool:
+            nonlocal ignored
+            same = self.same_address(each.address(channel), address)
+            ignored = ignored or not same
+            return same
 
-        fetch = self._rows(CONTACTS, {getattr(self._keys, field): address})
         narrow = "give the lead's id; keys in the settings can correct the filter's name"
-        page = await self._sifted(fetch, self._lead, fits, Slice(limit=_MOST_AT_ADDRESS), narrow=narrow)
-        return page.items
+        for place, (name, value) in enumerate(asked):
+            fetch = self._rows(CONTACTS, {name: value})
+            try:
+                page = await self._sifted(fetch, self._lead, fits, Slice(limit=_MOST_AT_ADDRESS), narrow=narrow)
+            except Unsupported:
+                if not place:
+                    raise
+                break  # the filter did its work, and the search by words does not
+            found |= {each.id: each for each in page.items}
+            if ignored:
+                break
+        return tuple(found.values())[:_MOST_AT_ADDRESS]
 
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create a contact, after looking whether its address or number is there."""
         body = self._contact_body(draft)
-        await self._refuse_taken(body, besides=None)
-        self._forget()
+        refuse_taken(await self._holders(body))
+        self._writes += 1
         made = self._lead(await self._made(CONTACTS, body))
         lost = [each for each in PLAIN if getattr(draft, each) and getattr(made, each) is None]
         if draft.name and fold(made.name or "") != fold(" ".join(draft.name.split())):
             lost.append("name")
         kept = made.custom_fields or {}
-        lost += [_ONE_CUSTOM + k for k, v in (draft.custom_fields or {}).items() if v is not None and k not in kept]
-        refuse_unkept(f"{made.label} ({made.id}), which it created,", lost)
+        lost += [ONE_CUSTOM + k for k, v in (draft.custom_fields or {}).items() if v is not None and k not in kept]
+        refuse_unkept(NAME, lost, f"{made.label} ({made.id}), which it created,")
         return made
 
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
@@ -110,14 +141,11 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         changes = self._changes(record, before, change)
         if not changes:
             return before
-        await self._refuse_taken(changes, besides=lead)
-        self._forget()
+        refuse_taken(await self._holders(changes), besides=lead)
+        self._writes += 1
         after = self._lead(await self._changed(CONTACTS, lead, changes))
-        refuse_unkept(f"{after.label} ({after.id})", _unkept(before, after, change))
+        refuse_unkept(NAME, _unkept(before, after, change), f"{after.label} ({after.id})")
         return after
-
-    def _forget(self) -> None:
-        """Let go of what is known of who has which address: it may change now."""
 
     def _lead(self, record: Json) -> Lead:
         return decoding.lead(record, self._keys, self.number)
@@ -180,7 +208,7 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         if custom := {name: value for name, value in (fields.custom_fields or {}).items() if value is not None}:
             body[keys.custom_fields] = custom
         if not any(given.get(each) for each in IDENTIFYING):
-            raise _nobody()
+            raise unknown_person()
         return body
 
     def _values(self, fields: LeadFields) -> dict[str, Any]:
@@ -196,34 +224,18 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
             if isinstance(value, float) and not math.isfinite(value):
                 raise InvalidArgument(f'the custom field "{name}" is no number', "give a finite one", wrote=False)
         given = {each: getattr(fields, each) for each in PLAIN}
-        email, phone = (fields.email or "").strip(), (fields.phone or "").strip()
-        given["email"] = email_address(email) if email else None
-        given["phone"] = phone_number(phone, self._access.country) if phone else None
+        given["email"], given["phone"] = addresses_in(fields, self._access.country)
         return given
 
-    async def _refuse_taken(self, body: Mapping[str, Any], besides: str | None) -> None:
-        """Raise Conflict where another contact has the address or number that would be written."""
-        others = [each for each in await self._holders(body) if each.id != besides]
-        if others:
-            who = ", ".join(f"{each.id} ({each.label})" for each in others)
-            raise Conflict(f"this address or number belongs to {who}", "update that lead instead", wrote=False)
-
     async def _holders(self, body: Mapping[str, Any]) -> list[Lead]:
-        """Return the contacts that have the address or number in a body, each once."""
-        looked: tuple[tuple[Channel, str], ...] = (("email", self._keys.email), ("sms", self._keys.phone))
-        found: dict[str, Lead] = {}
-        for channel, key in looked:
-            if address := body.get(key):
-                found |= {each.id: each for each in await self.leads_at(channel, address)}
-        return list(found.values())
+        return await holders(self, body.get(self._keys.email), body.get(self._keys.phone))
 
     def _changes(self, record: Json, before: Lead, change: LeadUpdate) -> Json:
         """Return the keys of a contact that differ from what is wanted, with their new values."""
         keys = self._keys
         custom = before.custom_fields or {}
         wanted = self._values(change)
-        single = [each for each in change.clear if each.startswith(_ONE_CUSTOM) and len(each) > len(_ONE_CUSTOM)]
-        to_clear(change.model_dump(), [each for each in change.clear if each not in single], CLEARABLE)
+        refuse_clearing(change.model_dump(), change.clear, CLEARABLE)
         cleared = set(change.clear)
         now = {each: None if each in cleared else wanted[each] or getattr(before, each) for each in PLAIN}
         name = None if "name" in cleared else change.name
@@ -243,8 +255,9 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
             changes[keys.name] = None
         left = {**record, **changes}
         if not any(text(left.get(getattr(keys, each))) for each in IDENTIFYING):
-            raise _nobody()
-        gone = custom if "custom_fields" in cleared else {each.removeprefix(_ONE_CUSTOM): None for each in single}
+            raise unknown_person()
+        single = [each.removeprefix(ONE_CUSTOM) for each in change.clear if each.startswith(ONE_CUSTOM)]
+        gone = custom if "custom_fields" in cleared else single
         new = {**dict.fromkeys(gone), **(change.custom_fields or {})}
         return {**changes, **_custom_changes(record, custom, new, keys)}
 
@@ -276,9 +289,7 @@ def _unkept(before: Lead, after: Lead, change: LeadUpdate) -> list[str]:
     had, has = before.custom_fields or {}, after.custom_fields or {}
     custom = change.custom_fields or {}
     return lost + [
-        _ONE_CUSTOM + name
-        for name, value in custom.items()
-        if had.get(name) == has.get(name) and had.get(name) != value
+        ONE_CUSTOM + name for name, value in custom.items() if had.get(name) == has.get(name) and had.get(name) != value
     ]
 
 
@@ -292,12 +303,6 @@ def _split(name: str) -> tuple[str, str | None]:
     """Return first and last name: the last word, where there are several, is the last name."""
     *first, last = name.split()
     return (" ".join(first), last) if first else (last, None)
-
-
-def _nobody() -> InvalidArgument:
-    return InvalidArgument(
-        "a lead needs something to be known by", f"give at least one of {', '.join(IDENTIFYING)}", wrote=False
-    )
 
 
 def _has_words(found: Lead, words: list[str]) -> bool:

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from crm_mcp.backends.base import KeepsTasks
-from crm_mcp.backends.remote import part_of
+from crm_mcp.backends.remote import part_of, refuse_clearing, refuse_unkept
 from crm_mcp.backends.salessheet import decoding
-from crm_mcp.backends.salessheet.api import CONTACTS, TASKS, SalesSheetApi, refuse_unkept, to_clear
+from crm_mcp.backends.salessheet.api import CONTACTS, NAME, TASKS, SalesSheetApi
 from crm_mcp.backends.salessheet.decoding import Json
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Page, Slice, Task, TaskFields, rfc3339
@@ -60,13 +60,14 @@ class SalesSheetTasks(SalesSheetApi, KeepsTasks):
         made = self._task(await self._made(TASKS, {**self._task_body(fields), **link}))
         given = fields.model_dump(exclude_none=True)
         lost = [each for each in given if getattr(made, each) is None]
-        refuse_unkept(f"{made.id}, which it created,", lost + (["lead"] if lead and made.lead_id is None else []))
+        lost += ["lead"] if lead and made.lead_id is None else []
+        refuse_unkept(NAME, lost, f"{made.id}, which it created,")
         return made
 
     async def update_task(self, task: str, fields: TaskFields, clear: Sequence[str] = ()) -> Task:
         """Change a task: what differs is sent."""
         given = fields.model_dump(exclude_none=True)
-        to_clear(given, clear, CLEARABLE)
+        refuse_clearing(given, clear, CLEARABLE)
         before = self._task(await self._one(TASKS, task))
         wanted = {**given, **dict.fromkeys(clear)}
         wanted = {name: value for name, value in wanted.items() if getattr(before, name) != value}
@@ -75,7 +76,8 @@ class SalesSheetTasks(SalesSheetApi, KeepsTasks):
         cleared = {self._task_key(name): None for name, value in wanted.items() if value is None}
         changes = {**self._task_body(TaskFields.model_validate(wanted)), **cleared}
         after = self._task(await self._changed(TASKS, task, changes))
-        refuse_unkept(f"task {task}", [each for each in wanted if getattr(after, each) == getattr(before, each)])
+        lost = [each for each in wanted if getattr(after, each) == getattr(before, each)]
+        refuse_unkept(NAME, lost, f"task {task}")
         return after
 
     def _task(self, row: Json) -> Task:
@@ -90,7 +92,7 @@ class SalesSheetTasks(SalesSheetApi, KeepsTasks):
         body: dict[str, Any] = {
             keys.task_title: fields.title,
             keys.task_due_at: rfc3339(fields.due_at) if fields.due_at else None,
-            keys.task_priority: fields.priority,
+            keys.task_priority: getattr(keys, f"priority_{fields.priority}") if fields.priority else None,
         }
         if fields.completed is not None:
             body[keys.task_status] = keys.task_completed if fields.completed else keys.task_open
