@@ -410,11 +410,11 @@ class DueStep(Record):
 
 
 class Sequence(Record):
-    """A series of messages that leads are enrolled in; `active` is how many are now."""
+    """A series of messages that leads are enrolled in; `active` is how many are now, where the CRM tells it."""
 
     id: str
     name: str
-    active: int = 0
+    active: int | None = None
     steps: tuple[SequenceStep, ...] = ()
 
 

@@ -151,6 +151,42 @@ def test_an_enrolment_is_asked_for_and_happens_once(crm: Vendor) -> None:
     assert len(crm.there.tables["enrolments"]) == 1
 
 
+def test_an_enrolment_whose_answer_is_lost_is_unknown(crm: Vendor) -> None:
+    crm.there.fail("drop_after", method="POST", path=".*/enroll")
+
+    result = crm.ok("enroll_in_sequence", sequence=COLD, leads=[JANE])
+
+    assert result["status"] == "unknown"
+    assert len(crm.there.tables["enrolments"]) == 1
+    assert len(crm.left) == 1
+
+
+def test_an_enrolment_of_several_is_found_by_each_of_them(crm: Vendor) -> None:
+    leads = [identity(1, n) for n in (3, 4, 5)]
+
+    done = crm.done("enroll_in_sequence", sequence=COLD, leads=leads)
+
+    assert (done["succeeded"], done["failed"]) == (leads, [])
+    for lead in leads:
+        assert done["action_id"] in [each["action_id"] for each in crm.ok("list_actions", lead=lead)["actions"]]
+
+
+def test_a_key_that_is_refused_is_no_rule_of_ours(crm: Vendor) -> None:
+    crm.there.fail("status", method="GET", path=".*/leads.*", status=401, times=9)
+
+    line = crm.refused("enroll_in_sequence", sequence=COLD, leads=[JANE])
+
+    assert line.startswith("unauthorized: ")
+    assert crm.left == []
+
+
+def test_what_has_no_address_can_not_be_blocked(crm: Vendor) -> None:
+    nobody = crm.done("create_lead", name="No Address")["lead"]["id"]
+
+    assert crm.refused("set_do_not_contact", lead=nobody, blocked=True).startswith("conflict: No Address")
+    assert crm.refused("set_do_not_contact", lead=JANE, blocked=True, channels=["linkedin"]).startswith("conflict: ")
+
+
 def test_who_is_blocked_gets_nothing(crm: Vendor) -> None:
     crm.done("set_do_not_contact", lead=JANE, blocked=True, channels=["sms"], reason="asked on the phone")
 

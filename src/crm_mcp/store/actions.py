@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import base64
+import json
 import secrets
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Update, and_, false, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    String,
+    Update,
+    and_,
+    cast,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from crm_mcp.errors import Conflict, InvalidArgument, NotFound
 from crm_mcp.store import Action, NewAction, Status
@@ -120,9 +135,9 @@ class Actions:
         if status is not None:
             query = query.where(_reads_as(status, moment))
         if isinstance(lead, str):
-            query = query.where(_c.lead == lead)
+            query = query.where(_of(lead))
         elif lead is not None:
-            of_each = (and_(_c.connection == name, _c.lead == each) for name, each in lead.items())
+            of_each = (and_(_c.connection == name, _of(each)) for name, each in lead.items())
             query = query.where(or_(false(), *of_each))
         if connection is not None:
             query = query.where(_c.connection == connection)
@@ -230,6 +245,12 @@ def _action(row: RowMapping, moment: datetime) -> Action:
     elif row["status"] == "running" and row["started_at"] < moment - LOST_AFTER:
         values |= {"status": "unknown", "reason": LOST}
     return Action.model_validate(values)
+
+
+def _of(lead: str) -> ColumnElement[bool]:
+    """Return the condition that an action is about a lead, alone or among others."""
+    among = f'["lead",{json.dumps(lead)}]'  # as the column is written
+    return or_(_c.lead == lead, cast(_c.touched, String).contains(among, autoescape=True))
 
 
 def _kinds(touched: tuple[tuple[str, str], ...]) -> str:

@@ -118,6 +118,19 @@ def test_what_a_tool_does_not_do_of_an_operation_is_one_of_its_own(catalog: Cata
     assert all(catalog.get(name).recipient for name in reaching)
 
 
+def test_a_lead_of_any_fields_is_no_plain_write_since_it_might_lift_an_unsubscription(catalog: Catalog):
+    free = {
+        each.name: each.effect
+        for each in catalog.operation
+        if not each.tool and any(one.name in ("lead", "leads") and one.place == "body" for one in each.parameters)
+    }
+
+    assert {name: effect for name, effect in free.items() if effect != "read"} == {
+        "upsert_lead_into_list": "destructive",
+        "add_new_lead_to_flow": "outward",
+    }
+
+
 @pytest.mark.parametrize("name", ["cancel_outreach_task", "fail_outreach_task", "mass_cancel_outreach_tasks"])
 def test_what_ends_a_task_is_asked_since_nobody_says_what_its_flow_does_then(catalog: Catalog, name: str):
     assert catalog.get(name).effect == "destructive"

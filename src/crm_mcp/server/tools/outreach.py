@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -27,11 +28,13 @@ from crm_mcp.backends.base import (
     SendsSms,
     StartsCalls,
 )
-from crm_mcp.errors import CrmError, InvalidArgument, NotFound, choices
+from crm_mcp.errors import Ambiguous, Conflict, CrmError, InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import CHANNELS, Channel, Delivery, Lead, Line, Rejected, Sequence
 from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, LinkedIn, Sms, Subject
 from crm_mcp.server.tool import tool
 
+OF_ONE = (NotFound, Ambiguous, InvalidArgument, Conflict, Unsupported)
+"""What can be wrong with one lead of several; other errors are the CRM's."""
 Mailbox = Annotated[
     str | None, Field(description="id or address; may be left out where there is one or a default", max_length=320)
 ]
@@ -156,36 +159,58 @@ async def enroll_in_sequence(desk: Desk, sequence: Line, leads: Leads, dry_run: 
     """
     chosen = await find_sequence(desk, sequence)
     able, unable = await _sort_out(desk, chosen, leads)
-    succeeded: list[str] = []
-    for lead in able:
-        try:
-            why = await desk.crm(RunsSequences).enroll(chosen.id, lead.id)
-        except CrmError as error:
-            why = str(error)
-        if why:
-            unable.append(Rejected(item=lead.id, reason=why))
-        else:
-            succeeded.append(lead.id)
-    return _batch(f'enrolled {len(succeeded)} of {len(leads)} leads in "{chosen.name}"', chosen, succeeded, unable)
+
+    async def enroll(lead: str) -> tuple[str, str | None]:
+        return lead, await desk.crm(RunsSequences).enroll(chosen.id, lead)
+
+    succeeded, failed = await _one_by_one([lead.id for lead in able], enroll)
+    summary = f'enrolled {len(succeeded)} of {len(leads)} leads in "{chosen.name}"'
+    return _batch(summary, chosen, succeeded, [*unable, *failed])
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, RunsSequences, EndsSequences), idempotent=True)
 async def unenroll_from_sequence(desk: Desk, sequence: Line, leads: Leads) -> Done:
     """Take leads out of a sequence: they get no more of its messages."""
     chosen = await find_sequence(desk, sequence)
-    succeeded: list[str] = []
-    failed: list[Rejected] = []
-    for key in leads:
-        try:
-            lead = await desk.lead(key)
-            why = await desk.crm(EndsSequences).unenroll(chosen.id, lead.id)
-        except CrmError as error:
-            why, lead = str(error), None
-        if why or lead is None:
-            failed.append(Rejected(item=key, reason=why or "not found"))
-        else:
-            succeeded.append(lead.id)
+
+    async def unenroll(key: str) -> tuple[str, str | None]:
+        lead = await desk.lead(key)
+        return lead.id, await desk.crm(EndsSequences).unenroll(chosen.id, lead.id)
+
+    succeeded, failed = await _one_by_one(leads, unenroll)
     return _batch(f'took {len(succeeded)} of {len(leads)} leads out of "{chosen.name}"', chosen, succeeded, failed)
+
+
+async def _one_by_one(
+    keys: list[str], do: Callable[[str], Awaitable[tuple[str, str | None]]]
+) -> tuple[list[str], list[Rejected]]:
+    """Do something for each lead: which were done, and why the others were not.
+
+    What is wrong with one lead is told of that one. What is wrong with the CRM ends it: the rest is not tried.
+
+    Raises:
+        CrmError: the CRM failed before any was done, or may have done the first.
+    """
+    done: list[str] = []
+    failed: list[Rejected] = []
+    for place, key in enumerate(keys):
+        try:
+            lead, why = await do(key)
+        except OF_ONE as error:
+            failed.append(Rejected(item=key, reason=str(error)))
+        except CrmError as error:
+            if not done:
+                raise
+            known = "not done" if error.wrote is False else "not known whether it was done"
+            failed.append(Rejected(item=key, reason=f"{known}: {error}"))
+            failed += [Rejected(item=each, reason="not tried") for each in keys[place + 1 :]]
+            break
+        else:
+            if why:
+                failed.append(Rejected(item=lead, reason=why))
+            else:
+                done.append(lead)
+    return done, failed
 
 
 async def ask_set_do_not_contact(
@@ -222,9 +247,15 @@ async def set_do_not_contact(
     on = _channels(channels)
     crm = desk.backend
     if blocked:
+        if not _keys(found, on) and not isinstance(crm, KeepsBlocklist):
+            raise Conflict(f"{found.label} ({found.id}) has no address on these channels, so there is nothing to block")
         await desk.store.block(_keys(found, on), reason, client.caller)
         if isinstance(crm, KeepsBlocklist):
-            await crm.block(found, on, reason)
+            try:
+                await crm.block(found, on, reason)
+            except CrmError as error:
+                error.wrote = True  # the block is kept here, whatever the CRM does with it
+                raise
     else:
         if isinstance(crm, KeepsBlocklist):
             await crm.unblock(found, on)
@@ -254,7 +285,7 @@ async def _sort_out(desk: Desk, sequence: Sequence, keys: list[str]) -> tuple[li
     for key in keys:
         try:
             lead = await desk.lead(key)
-        except CrmError as error:
+        except OF_ONE as error:
             unable.append(Rejected(item=key, reason=str(error)))
             continue
         if why := await _why_not(desk, lead, sequence):

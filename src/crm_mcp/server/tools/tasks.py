@@ -25,7 +25,7 @@ async def list_tasks(
     limit: Limit = 20,
     cursor: Cursor | None = None,
 ) -> dict[str, Any]:
-    """List to-dos of one lead or of all, those due first first; completed: false leaves out what is done."""
+    """List to-dos of one lead or of all, in the order in which they fall due; completed: false hides those done."""
     crm = desk.crm(KeepsTasks)
     of = (await desk.lead(lead)).id if lead else None
     query = {"list_tasks": of, "completed": completed, "due_before": due_before and rfc3339(due_before)}
