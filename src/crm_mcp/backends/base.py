@@ -262,7 +262,7 @@ class WritesDeals(Capability):
 
 
 class MovesDeals(Capability):
-    """Stages sit on deals."""
+    """Moves deals from stage to stage."""
 
     @abstractmethod
     async def move_deal(self, deal: str, stage: str) -> Deal:
@@ -270,7 +270,7 @@ class MovesDeals(Capability):
 
 
 class MovesLeads(Capability):
-    """Stages sit on leads."""
+    """Moves leads from stage to stage."""
 
     @abstractmethod
     async def move_lead(self, lead: str, stage: str) -> Lead:

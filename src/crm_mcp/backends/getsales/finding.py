@@ -11,7 +11,8 @@ from typing import Any, ClassVar, TypeVar
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, Names, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
-from crm_mcp.backends.remote import moment, record_in, whole
+from crm_mcp.backends.people import addresses_in
+from crm_mcp.backends.remote import moment, record_in, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import (
     Channel,
@@ -22,7 +23,6 @@ from crm_mcp.model import (
     Slice,
     email_address,
     now,
-    phone_number,
 )
 
 F = TypeVar("F", bound=LeadFields)
@@ -106,7 +106,7 @@ class Finding(FindsLeads, Wire):
             rows = [row] if row and has_profile(parts(row)[0], address) else []
         else:
             found: dict[str, dict[str, Any]] = {}
-            for words in _ways_to_write(address):
+            for words in ways_to_write(address):
                 body = {"filter": {"q": words}, "limit": PAGE, "offset": 0}
                 order = {"order_field": "created_at", "order_type": "asc"}
                 for row in records(await self._api.read("POST", SEARCH, body={**body, **order})):
@@ -198,8 +198,7 @@ class Finding(FindsLeads, Wire):
         for name, instead in (("status", "it sets the status by itself; see move_stage"), ("owner", "it has none")):
             if getattr(fields, name):
                 raise cannot(f"set the {name} of a lead", instead)
-        email = email_address(fields.email) if fields.email and fields.email.strip() else None
-        phone = phone_number(fields.phone, self._access.country) if fields.phone and fields.phone.strip() else None
+        email, phone = addresses_in(fields, self._access.country)
         return fields.model_copy(update={"email": email, "phone": phone})
 
     async def list_id(self, wanted: str | None) -> str:
@@ -229,17 +228,6 @@ def _is_address(text: str) -> bool:
         return bool(email_address(text))
     except InvalidArgument:
         return False
-
-
-def _ways_to_write(number: str) -> list[str]:
-    """Return what a number may be found by: as it is, without its country, and by its last four digits."""
-    import phonenumbers  # only a look-up by number needs it; start-up counts
-
-    try:
-        national = phonenumbers.national_significant_number(phonenumbers.parse(number))
-    except phonenumbers.NumberParseException:
-        return [number]
-    return list(dict.fromkeys([number, national, national[-4:]]))
 
 
 def full_name(fields: LeadFields) -> str | None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsMessages
-from crm_mcp.backends.getsales.records import activity_of, email_of, linkedin_of, note_of, note_text
+from crm_mcp.backends.getsales.records import email_of, linkedin_of, note_of, note_text
 from crm_mcp.backends.getsales.wire import (
     EMAIL,
     EMAILS,
@@ -21,12 +21,12 @@ from crm_mcp.backends.getsales.wire import (
     no_lead,
     records,
 )
+from crm_mcp.backends.histories import of_message, of_note, refuse_duration, refuse_kinds
 from crm_mcp.backends.http import Query, at
 from crm_mcp.backends.remote import Fetch, merged, record_in, text, whole
-from crm_mcp.errors import InvalidArgument, NotFound, OutcomeUnknown, choices
+from crm_mcp.errors import NotFound, OutcomeUnknown
 from crm_mcp.model import Activity, ActivityKind, Message, Note, NoteDraft, Page, Slice, now
 
-_LONGEST_CALL = 10 * 24 * 3600
 _NOTES_SEARCHED = 5
 """Pages of notes that are looked through for one: there is no operation that reads one."""
 _BODIES = 10
@@ -42,26 +42,21 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
         self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
     ) -> Page[Activity]:
         """List notes and messages, newest first; of e-mails the subject, since their lists leave the text out."""
-        for kind in kinds:
-            if kind not in self.activity_kinds:
-                raise InvalidArgument(
-                    f'GetSales has no activity of the kind "{kind[:40]}"', choices(kind, self.activity_kinds)
-                )
+        refuse_kinds(kinds, self.activity_kinds)
         wanted = kinds or self.activity_kinds
         sources: dict[str, Fetch] = {}
         if "note" in wanted:
-            sources["note"] = partial(self._activity, self._notes, lead)
+            sources["note"] = partial(self._activity, self._notes, of_note, lead)
         if "message" in wanted:
-            sources["linkedin"] = partial(self._activity, self._linkedin, lead)
-            sources["email"] = partial(self._activity, self._emails, lead)
+            sources["linkedin"] = partial(self._activity, self._linkedin, of_message, lead)
+            sources["email"] = partial(self._activity, self._emails, of_message, lead)
         page = await merged(sources, since, part)
         await self._known(lead, page, part)
         return page
 
     async def log_note(self, lead: str, draft: NoteDraft) -> Note:
         """Log a note. GetSales has text alone: kind, direction, duration, time and outcome become its last line."""
-        if draft.duration_seconds is not None and not 0 <= draft.duration_seconds <= _LONGEST_CALL:
-            raise InvalidArgument("the duration is not possible", f"give 0 to {_LONGEST_CALL} seconds", wrote=False)
+        refuse_duration(draft.duration_seconds)
         at("{}", lead)  # it goes into the body, and must be an id there as well
         body = {"object": "lead", "object_uuid": lead, "note": note_text(draft)}
         answer = await self._api.write("POST", NOTES, body, missing=no_lead(lead))
@@ -96,8 +91,8 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
         """List LinkedIn messages and e-mails, newest first; the text of the first ten e-mails is read."""
         seen: dict[str, Message] = {}
         sources: dict[str, Fetch] = {
-            "linkedin": partial(self._activity, self._linkedin, lead, seen=seen),
-            "email": partial(self._activity, self._emails, lead, seen=seen),
+            "linkedin": partial(self._activity, self._linkedin, of_message, lead, seen=seen),
+            "email": partial(self._activity, self._emails, of_message, lead, seen=seen),
         }
         page = await merged(sources, None, part)
         await self._known(lead, page, part)
@@ -113,6 +108,7 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
     async def _activity(
         self,
         fetch: Callable[[str, Slice], Any],
+        shaped: Callable[[Any], Activity],
         lead: str,
         part: Slice,
         *,
@@ -121,7 +117,7 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
         page: Page[Any] = await fetch(lead, part)
         if seen is not None:
             seen.update({each.id: each for each in page.items})
-        return Page[Activity](items=tuple(map(activity_of, page.items)), next=page.next)
+        return Page[Activity](items=tuple(map(shaped, page.items)), next=page.next)
 
     async def _notes(self, lead: str, part: Slice) -> Page[Note]:
         query = {"filter[object]": "lead", f"filter[{self._keys.note_lead}]": lead}

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import ImportsLeads
-from crm_mcp.backends.getsales.finding import Before, full_name
+from crm_mcp.backends.getsales.finding import Before
 from crm_mcp.backends.getsales.records import EMAILS, handle, has_address, parts
 from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_after, records
 from crm_mcp.backends.getsales.writing import Leads, unidentified
+from crm_mcp.backends.people import IDENTIFYING, unknown_person
 from crm_mcp.backends.remote import record_in, rows_in, text
 from crm_mcp.errors import (
     Busy,
@@ -143,11 +144,8 @@ class Imports(ImportsLeads, Leads):
 
     async def _ready(self, row: ImportRow) -> Row:
         draft = self._normal(row.draft)
-        if not (full_name(draft) or draft.email or draft.phone or draft.company):
-            raise InvalidArgument(
-                "a lead needs something to be known by",
-                "give at least one of name, first_name, last_name, email, phone, company",
-            )
+        if not any(getattr(draft, each) for each in IDENTIFYING):
+            raise unknown_person()
         fields, values = await self.written(draft)
         return Row(draft, await self.list_id(draft.list), fields, values)
 

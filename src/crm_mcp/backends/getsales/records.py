@@ -11,7 +11,6 @@ from typing import Any, cast
 from crm_mcp.backends.remote import moment, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import (
-    Activity,
     CustomValue,
     Direction,
     Lead,
@@ -253,30 +252,6 @@ def mailbox_of(row: Mapping[str, Any], default: str | None) -> Mailbox:
     """Return a mailbox; `default` is the id or address of the one that is taken where none is named."""
     key, address = text(row.get("uuid")) or "", text(row.get("email")) or ""
     return Mailbox(id=key, address=address or key, default=default is not None and default in (key, address))
-
-
-def activity_of(item: Note | Message) -> Activity:
-    """Return a note or message in the shape of a history."""
-    if isinstance(item, Note):
-        return Activity(
-            kind="note",
-            id=item.id,
-            at=item.occurred_at,
-            text=item.content,
-            channel=item.kind,
-            direction=item.direction,
-            outcome=item.outcome,
-        )
-    said = "\n".join(each for each in (item.subject, item.body) if each)
-    return Activity(
-        kind="message",
-        id=item.id,
-        at=item.sent_at,
-        text=said or None,
-        channel=item.channel,
-        direction=item.direction,
-        outcome=item.status,
-    )
 
 
 def _direction(row: Mapping[str, Any]) -> Direction | None:

@@ -11,7 +11,8 @@ from crm_mcp.backends.getsales.finding import Finding, full_name, joined
 from crm_mcp.backends.getsales.records import EMAILS, PHONES, WRITABLE, Names, handle, lead_of, parts, tag_ids
 from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, since
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.remote import record_in, text
+from crm_mcp.backends.people import IDENTIFYING, refuse_taken, unknown_person
+from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
 from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold
 
@@ -23,7 +24,6 @@ PLAIN = {
     "title": "position",
 }
 CLEARABLE = ("name", "first_name", "last_name", "email", "phone", "company", "title", "tags", "custom_fields")
-_ONE_CUSTOM = "custom_fields."
 _COLOUR = "#9e9e9e"
 """Of a tag that is made here: a colour belongs to a tag."""
 _LONGEST_TAG = 200
@@ -98,9 +98,7 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         custom = await self._custom({**dict.fromkeys(cleared.custom), **(change.custom_fields or {})})
         body = {**self._changed(change, cleared.fields, before), **self._own(custom, self._keys.handle)}
         self._known_by(before, change, cleared.fields)
-        taken = [each for each in await self._same(_moved(change, before), by_name=False) if each.id != lead]
-        if taken:
-            raise _taken(taken)
+        refuse_taken(await self._same(_moved(change, before), by_name=False), besides=lead)
         tags = () if "tags" in cleared.fields else change.tags
         names = None if tags is None else _tag_names(tags)
         if body:
@@ -139,12 +137,8 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
     # What the verbs share
 
     async def _upsert_body(self, draft: LeadDraft, *, update: bool) -> dict[str, Any]:
-        if not any((draft.name, draft.first_name, draft.last_name, draft.email, draft.phone, draft.company)):
-            raise InvalidArgument(
-                "a lead needs something to be known by",
-                "give at least one of name, first_name, last_name, email, phone, company",
-                wrote=False,
-            )
+        if not any(getattr(draft, each) for each in IDENTIFYING):
+            raise unknown_person()
         lead, values = await self.written(draft)
         body = {"lead": lead, "list_uuid": await self.list_id(draft.list), "update_if_exists": update}
         return {**body, "move_to_list": False, **({"custom_fields": values} if values else {})}
@@ -204,12 +198,11 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         return body
 
     def _known_by(self, before: Lead, change: LeadUpdate, cleared: frozenset[str]) -> None:
-        known = ("name", "first_name", "last_name", "email", "phone", "company")
         if cleared and not any(
-            getattr(change, each) or (getattr(before, each) and each not in cleared) for each in known
+            getattr(change, each) or (getattr(before, each) and each not in cleared) for each in IDENTIFYING
         ):
             raise InvalidArgument(
-                "nothing would be left to know the lead by", f"keep one of {', '.join(known)}", wrote=False
+                "nothing would be left to know the lead by", f"keep one of {', '.join(IDENTIFYING)}", wrote=False
             )
 
     async def _write_values(self, lead: str, values: Mapping[str, str | None], *, wrote: bool) -> None:
@@ -314,14 +307,14 @@ def _cleared(change: LeadUpdate, before: Lead, fields_there: Collection[str]) ->
     fields: set[str] = set()
     custom: list[str] = []
     for name in change.clear:
-        if name.startswith(_ONE_CUSTOM):
-            custom.append(name.removeprefix(_ONE_CUSTOM))
+        if name.startswith(ONE_CUSTOM):
+            custom.append(name.removeprefix(ONE_CUSTOM))
         elif name == "custom_fields":
             custom += [each for each in before.custom_fields or {} if each in fields_there]
         elif name not in CLEARABLE:
             raise InvalidArgument(f'"{name[:80]}" can\'t be cleared', choices(name, CLEARABLE), wrote=False)
         elif getattr(change, name) is not None:
-            raise InvalidArgument(f"{name} is both given and cleared", "do one of the two", wrote=False)
+            raise set_and_cleared(name)
         else:
             fields.add(name)
     return Cleared(frozenset(fields), tuple(custom))
