@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import digest, plain, quoted
+from crm_mcp.actions.approval import SUMMARY_MOST, Preview, bounded, digest, plain, quoted, said, whole
 from crm_mcp.actions.desk import differences
 from crm_mcp.actions.outreach import segments
 
@@ -107,3 +107,25 @@ def test_differences_name_each_value_that_is_another():
     assert differences(then, {"name": "Jane", "phone": "+2", "new": 2}).startswith(
         'phone was "+1" and is "+2", gone was 1'
     )
+
+
+def test_a_long_text_in_a_value_is_said_in_part_and_is_whole_in_the_details():
+    short, long = "a" * 500, "b" * 501
+    values = {"note": short, "custom": {"Story": long, "Size": 7}, "lines": ["c", long]}
+
+    assert said(values) == (
+        f'note: "{short}", custom: Story: "{"b" * 200}" ... (501 characters in all), Size: 7, '
+        f'lines: "c", "{"b" * 200}" ... (501 characters in all)'
+    )
+    assert whole(values) == f'Story: "{long}"\nlines: "{long}"'
+    assert whole({"note": short}) == ""
+
+
+@pytest.mark.parametrize("size", [SUMMARY_MOST, SUMMARY_MOST + 1, 100_000])
+def test_a_summary_can_be_given_back_and_what_it_has_no_room_for_is_in_the_details(size: int):
+    preview = bounded(Preview("s" * size, "can't be undone"))
+
+    assert len(preview.summary) <= SUMMARY_MOST
+    assert "s" * size in preview.text
+    assert preview.text.endswith("\ncan't be undone")
+    assert (f"(cut: {size} characters in all)" in preview.summary) == (size > SUMMARY_MOST)

@@ -8,8 +8,19 @@ import anyio
 import pytest
 
 from crm_mcp.actions.approval import Answer, Done
+from crm_mcp.backends.base import StartsCalls
 from crm_mcp.config import PolicySettings
-from crm_mcp.errors import Busy, Conflict, CrmError, Forbidden, InvalidArgument, NotFound, TimedOut, VendorError
+from crm_mcp.errors import (
+    Busy,
+    Conflict,
+    CrmError,
+    Forbidden,
+    InvalidArgument,
+    NotFound,
+    TimedOut,
+    Unsupported,
+    VendorError,
+)
 from crm_mcp.model import LeadUpdate
 
 from .roads import NUMBER, Person, Road
@@ -303,3 +314,12 @@ async def test_a_caller_who_leaves_while_it_runs_changes_nothing(road: Road):
             go_on.set()
 
     assert [row.status for row in await road.rows()] == ["done"]
+
+
+async def test_what_the_crm_cannot_do_is_said_in_plain_words(road: Road):
+    with pytest.raises(Unsupported) as refused:
+        road.desk.crm(StartsCalls)
+
+    assert str(refused.value) == (
+        "local can't do this: it is no CRM that rings people; see crm_status for what it can do"
+    )

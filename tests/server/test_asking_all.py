@@ -125,6 +125,8 @@ def test_what_one_connection_cannot_do_is_its_own_answer(crms: Several) -> None:
         assert status["home"] == {"crm": "home", "status": "ok"}
         assert status["calls"]["status"] == "error"
         assert status["calls"]["error"].startswith("unsupported: ")
+    [refused] = [each["error"] for each in tasks["connections"] if each["crm"] == "calls"]
+    assert refused == "unsupported: calls (salespulse) can't do list_tasks; it can in work, home"
     assert {each["crm"] for each in options["options"]} >= {"work"}
     assert "next_cursor" not in options
 
@@ -153,7 +155,50 @@ def test_the_status_of_all_and_of_one(crms: Several) -> None:
     assert (of_one["crm"], [each["crm"] for each in of_one["connections"]]) == ("calls", ["calls"])
 
 
+def test_who_cannot_serve_a_tool_takes_no_part_of_the_page_and_is_named_on_each(crms: Several) -> None:
+    for n in range(4):
+        crms.ok("create_task", crm="home", title=f"Task {n}", due_at="2030-01-02T10:00:00Z")
+
+    pages = crms.pages("list_tasks", "tasks", 4)
+
+    assert Counter(each["crm"] for each in pages[0]["tasks"]) == {"work": 2, "home": 2}
+    assert len(pages) > 1
+    for page in pages:
+        status = {each["crm"]: each.get("error", "") for each in page["connections"]}
+        assert status["calls"].startswith("unsupported: calls (salespulse) can't do list_tasks; ")
+    first = crms.ok("list_tasks", limit=1)
+    assert len(first["tasks"]) == 1
+
+
+def test_a_refused_parameter_lists_crm_among_the_valid_ones(crms: Several) -> None:
+    for tool, arguments in (
+        ("search_leads", {}),
+        ("get_lead", {"crm": "home", "lead": "x"}),
+        ("create_lead", {"crm": "home"}),
+    ):
+        line = crms.refused(tool, **arguments, colour="x")
+        valid = line.partition("; valid: ")[2].partition(";")[0].split(", ")
+        assert f'{tool} has no parameter "colour"' in line
+        assert "crm" in valid, line
+    assert crms.refused("list_activity").endswith(", crm")
+
+
 # When one fails
+
+
+def test_one_that_failed_for_good_is_named_on_every_page_after(portal: BlockingPortal, tmp_path: Path) -> None:
+    with several(portal, tmp_path, emulators(), keys={"work": "ds_a_wrong_key"}, sample=False) as crms:
+        fill(crms)
+        pages = crms.pages("search_leads", "leads", 4)
+        again = crms.ok("search_leads", limit=4)
+
+    assert len(pages) > 2
+    for page in pages:
+        assert page["connections"][0]["crm"] == "work"
+        assert page["connections"][0]["error"].startswith("unauthorized: Dialsheet does not accept the key")
+        assert len({each["crm"] for each in page["connections"]}) == len(page["connections"])
+    assert Counter(crm for crm, _ in ids(pages)) == {"calls": EACH, "home": OWN}
+    assert again["connections"][0]["status"] == "error"
 
 
 def test_one_that_fails_does_not_fail_the_rest(sound: Several) -> None:

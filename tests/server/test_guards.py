@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import mcp_types as types
 import pytest
 
 from .conftest import Start
-from .talk import CANCEL, DECLINE, NO, YES, Talk, text_in
+from .talk import CANCEL, DECLINE, ERAS, NO, YES, Era, Talk, text_in
 
 REFUSALS = [
     pytest.param(NO, id="confirm-false"),
@@ -499,3 +500,42 @@ def test_an_import_is_confirmed_once_the_last_hour_reaches_100(start: Start) -> 
 
     done = crm.ok("confirm_action", action_id=waiting["action_id"], summary=waiting["summary"])
     assert (done["status"], done["created"]) == ("done", 51)
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("fields", [20, 1])
+def test_a_write_with_long_values_is_confirmed_by_its_summary_and_done_whole(
+    start: Start, tmp_path: Path, era: Era, fields: int
+) -> None:
+    (tmp_path / "confirm.toml").write_text('[policy]\nwrite = "confirm"\n')
+    crm = start(era, asked=False, settings={"config": str(tmp_path / "confirm.toml")})
+    custom = {f"Field {n}": f"start {n} " + "x" * 700 + f" end {n}" for n in range(fields)}
+
+    waiting = crm.ok("create_lead", name="Lena Long", email="lena-long@example.com", custom_fields=custom)
+    other = crm.ok(
+        "create_lead", name="Lena Long", email="lena-long@example.com", custom_fields=custom | {"Z": "x" * 9}
+    )
+    done = crm.ok("confirm_action", action_id=waiting["action_id"], summary=waiting["summary"])
+
+    assert (waiting["status"], done["status"]) == ("confirmation_required", "done")
+    assert other["action_id"] != waiting["action_id"]
+    assert len(waiting["summary"]) <= 3_500
+    assert 'name: "Lena Long"' in waiting["summary"]
+    assert ("characters in all)" in waiting["summary"][-40:], "end 0" in waiting["summary"]) == (True, False)
+    assert crm.read(done["lead"]["id"])["lead"]["custom_fields"] == custom
+
+
+def test_who_is_asked_sees_every_value_whole(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "confirm.toml").write_text('[policy]\nwrite = "confirm"\n')
+    crm = start(settings={"config": str(tmp_path / "confirm.toml")})
+    custom = {f"Field {n}": f"start {n} " + "x" * 700 + f" end {n}" for n in range(20)} | {"Last": "short"}
+
+    made = crm.ok("create_lead", name="Lena Long", email="lena-long@example.com", custom_fields=custom)
+
+    assert made["status"] == "done"
+    assert len(made["lead"]["custom_fields"]) == 21
+    for value in custom.values():
+        assert f'"{value}"' in crm.user.asked[0]
+    changed = crm.ok("update_lead", lead=made["lead"]["id"], custom_fields={"Field 0": "new"})
+    crm.ok("undo_action", action_id=changed["action_id"])
+    assert f'"{custom["Field 0"]}"' in crm.user.asked[-1]

@@ -250,9 +250,13 @@ def test_a_lost_answer_is_unknown_and_nothing_is_repeated(begin: Begin) -> None:
 def test_what_is_found_is_short_however_much_there_is(begin: Begin) -> None:
     tail = begin()
 
-    found = [tail.talk.ok("find_operation", query=words)["operations"] for words in ("list", "leads", "a", "zeppelin")]
+    found = [tail.talk.ok("find_operation", query=words) for words in ("list", "leads", "a", "zeppelin")]
 
-    assert [len(each) for each in found] == [15, 15, 15, 0]
+    assert [len(each["operations"]) for each in found] == [15, 15, 15, 0]
+    assert [each["left_out"]["operations"] > 0 for each in found[:3]] == [True] * 3
+    assert "left_out" not in found[3]
+    every = load("getsales").operation
+    assert all(15 + each["left_out"]["operations"] <= len(every) for each in found[:3])
     assert tail.emulator.journal == []
 
 

@@ -6,6 +6,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
+from .conftest import Start
 from .talk import JANE, Talk
 
 
@@ -160,3 +161,57 @@ def test_a_prompt_that_cannot_be_filled_in_says_why(crm: Talk, name: str, argume
 
     assert raised.value.code == -32602
     assert line in str(raised.value)
+
+
+HIDDEN = {
+    "get_lead": "crm://leads/L181",
+    "list_activity": "crm://leads/L181/activity",
+    "list_deals": "crm://deals/{deal}",
+    "get_pipeline": "crm://pipeline",
+    "list_options": "crm://sequences",
+    "crm_status": "crm://status",
+    "list_actions": "crm://actions/{action}",
+}
+"""What each tool's exclusion hides."""
+
+
+def addresses(crm: Talk) -> set[str]:
+    resources = crm.run(crm.client.list_resources).resources
+    templates = crm.run(crm.client.list_resource_templates).resource_templates
+    return {each.uri for each in resources} | {each.uri_template for each in templates}
+
+
+def test_what_the_settings_deny_is_no_resource_and_no_prompt_either(start: Start) -> None:
+    crm = start(settings={"exclude_tools": ",".join([*HIDDEN, "search_leads"])})
+    made = crm.ok("create_deal", name="Pilot", lead="L181", value=10)
+    names = {"deal": made["deal"]["id"], "action": made["action_id"]}
+
+    assert addresses(crm) == set()
+    for address in HIDDEN.values():
+        uri = address.format(**names)
+        with pytest.raises(MCPError, match=f'^not_found: there is no resource "{uri}"; see resources/list'):
+            crm.run(crm.client.read_resource, uri)
+    assert crm.run(crm.client.list_prompts).prompts == []
+    for name in ("follow_up", "log_call"):
+        with pytest.raises(MCPError, match=f'^not_found: there is no prompt "{name}"'):
+            prompt(crm, name, {"lead": JANE, "notes": "x"})
+    assert complete(crm, "jane whit") == []
+    assert complete(crm, "L181") == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "gone", "prompts"),
+    [
+        ("get_lead", "crm://leads/{lead}", []),
+        ("list_activity", "crm://leads/{lead}/activity", ["log_call"]),
+        ("get_pipeline", "crm://pipeline", ["follow_up", "log_call"]),
+    ],
+)
+def test_a_tool_that_is_not_served_takes_its_own_resource_along(
+    start: Start, crm: Talk, tool: str, gone: str, prompts: list[str]
+) -> None:
+    less = start(settings={"exclude_tools": tool})
+
+    assert addresses(crm) - addresses(less) == {gone}
+    assert [each.name for each in less.run(less.client.list_prompts).prompts] == prompts
+    assert JANE in complete(less, "jane whit")

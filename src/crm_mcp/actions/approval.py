@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, Protocol, cast
 
@@ -79,6 +79,8 @@ class Question:
 
 
 SUMMARY_TEXT = 500
+SUMMARY_MOST = 3_500
+"""Characters of a whole summary: `confirm_action` takes it back word for word, and takes 4,000."""
 # Zero-width joiners stay: scripts and emoji are written with them.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
@@ -154,7 +156,29 @@ def said(value: Any) -> str:
         return ", ".join(said(each) for each in cast("list[Any]", value))
     if isinstance(value, dict):
         return ", ".join(f"{name}: {said(each)}" for name, each in cast("dict[str, Any]", value).items())
-    return f'"{bare(value)}"' if isinstance(value, str) else str(value)
+    return quoted(value) if isinstance(value, str) else str(value)
+
+
+def whole(values: Mapping[str, Any]) -> str:
+    """Return in full, a line each, the texts of which `said` shows the beginning; empty where it shows all."""
+    lines: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            lines += filter(None, [whole(cast("dict[str, Any]", value))])
+        texts: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
+        lines += [
+            f'{name}: "{bare(each)}"' for each in texts if isinstance(each, str) and len(bare(each)) > SUMMARY_TEXT
+        ]
+    return "\n".join(lines)
+
+
+def bounded(preview: Preview) -> Preview:
+    """Return a preview whose summary can be given back: where that is too long, its whole is in the details."""
+    summary = preview.summary
+    if len(summary) <= SUMMARY_MOST:
+        return preview
+    short = f"{summary[: SUMMARY_MOST - 60]} ... (cut: {len(summary)} characters in all)"
+    return replace(preview, summary=short, details="\n".join(filter(None, [f"in full: {summary}", preview.details])))
 
 
 def named(kind: RecordKind, record: str, label: str) -> str:

@@ -19,6 +19,7 @@ from crm_mcp.actions.approval import (
     Done,
     Preview,
     Question,
+    bounded,
     digest,
     named,
     plain,
@@ -125,8 +126,11 @@ class Desk:
             Unsupported: it has not.
         """
         if not isinstance(self.backend, capability):
-            able = ", ".join(self.backend.capabilities())
-            raise Unsupported(f"{self.backend.vendor} lacks {capability.__name__}", f"it has: {able}")
+            does = (capability.__doc__ or "").rstrip(".")
+            raise Unsupported(
+                f"{self.backend.vendor} can't do this: it is no CRM that {does[:1].lower()}{does[1:]}",
+                "see crm_status for what it can do",
+            )
         return cast("C", self.backend)
 
     # Finding what a call names
@@ -216,7 +220,7 @@ class Desk:
             CrmError: nothing was tried: an argument is wrong, a record is missing, or the policy denies it.
         """
         dry = job.dry_run or self.settings.dry_run
-        preview = await self._preview(job, whole=job.dry_run or self.shows(job.tool, job.effect))
+        preview = bounded(await self._preview(job, whole=job.dry_run or self.shows(job.tool, job.effect)))
         verdict = self.policy.strictest(job.tool, preview.effect or job.effect, preview.also)
         if verdict == "deny":
             raise Forbidden(f"the policy denies {job.tool}", "a person can change [policy] in the settings file")

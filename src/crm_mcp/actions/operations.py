@@ -53,7 +53,7 @@ _NAME: TypeAdapter[str] = TypeAdapter(Line, config=_LATER)
 
 
 def find(desk: Desk, query: str) -> list[Operation]:
-    """Return the operations that fit these words, the best first, at most `MOST_FOUND`; one, where it is named."""
+    """Return the operations that fit these words, the best first; one, where it is named."""
     operations = desk.crm(HasOperations).catalog.operation
     for each in operations:
         if each.name == query.strip():
@@ -62,7 +62,7 @@ def find(desk: Desk, query: str) -> list[Operation]:
     scored = [(score, place, each) for place, each in enumerate(operations) if any(score := _score(each, words))]
     scored.sort(key=lambda found: (-found[0][0], -found[0][1], found[1]))
     # What has less than half of the words that the best one has is something else.
-    return [each for score, _, each in scored[:MOST_FOUND] if score[0] * 2 >= scored[0][0][0]]
+    return [each for score, _, each in scored if score[0] * 2 >= scored[0][0][0]]
 
 
 def described(desk: Desk, operation: Operation, *, full: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from crm_mcp.actions.approval import Done, Preview, named, said
+from crm_mcp.actions.approval import Done, Preview, named, said, whole
 from crm_mcp.actions.desk import Desk
 from crm_mcp.backends.base import KeepsTasks, MovesDeals, MovesLeads, ReadsDeals, TagsLeads, WritesDeals, WritesLeads
 from crm_mcp.errors import Conflict, NotFound, Unsupported
@@ -70,6 +70,7 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
     label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
     return Preview(
         f"Undo {row.tool} of {label}: {back}",
+        whole(before),
         facts={"current": current, "back": before},
         lead=row.lead,
         also=(row.tool,),

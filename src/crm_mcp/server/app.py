@@ -22,7 +22,7 @@ from crm_mcp.config import TOOLSETS, Settings
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
 from crm_mcp.server.callers import Caller, MustAsk
-from crm_mcp.server.federation import ask_all
+from crm_mcp.server.federation import ask_all, unable
 from crm_mcp.server.show import capped, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
@@ -161,8 +161,7 @@ class Application:
             raise InvalidArgument(f'there is no connection "{str(named)[:60]}"', choices(str(named)[:60], self.desks))
         desk = self.desks[named]
         if not tool.served_by(desk.backend):
-            able = [name for name, each in self.desks.items() if tool.served_by(each.backend)]
-            raise Unsupported(f"{named} ({desk.backend.vendor}) can't do {tool.name}", f"it can in {', '.join(able)}")
+            raise unable(tool, desk, self.desks.values())
         return [desk]
 
     # Tools
@@ -194,6 +193,8 @@ class Application:
             client = Caller(ctx, params, self.fallback)
             arguments = dict(params.arguments or {})
             desks = await self._meant(tool, arguments)
+            if self.takes_crm(tool):
+                tool.check(arguments, "crm")
             if tool.effect is not Effect.READ and not tool.direct:
                 answer = await desks[0].act(tool.job(desks[0], arguments, client), client)
             elif len(desks) == 1 or tool.looks_at_all:
@@ -216,25 +217,25 @@ class Application:
     # Resources, prompts, completions
 
     async def _list_resources(self, _ctx: Context, _params: object) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=resources.listed(self.desks))
+        return types.ListResourcesResult(resources=resources.listed(self.desks, self.tools))
 
     async def _list_templates(self, _ctx: Context, _params: object) -> types.ListResourceTemplatesResult:
-        return types.ListResourceTemplatesResult(resource_templates=resources.templates(self.desks))
+        return types.ListResourceTemplatesResult(resource_templates=resources.templates(self.desks, self.tools))
 
     async def _read_resource(self, _ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         try:
-            text = await resources.read(self.desks, str(params.uri))
+            text = await resources.read(self.desks, self.tools, str(params.uri))
         except CrmError as error:
             raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error}", {"uri": str(params.uri)}) from None
         content = types.TextResourceContents(uri=params.uri, mime_type="text/markdown", text=text)
         return types.ReadResourceResult(contents=[content])
 
     async def _list_prompts(self, _ctx: Context, _params: object) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed(self.desks))
+        return types.ListPromptsResult(prompts=prompts.listed(self.desks, self.tools))
 
     async def _get_prompt(self, _ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
-            return await prompts.get(self.desks, params.name, params.arguments or {})
+            return await prompts.get(self.desks, self.tools, params.name, params.arguments or {})
         except CrmError as error:
             raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error}") from None
 
@@ -242,7 +243,8 @@ class Application:
         uri = params.ref.uri if isinstance(params.ref, types.ResourceTemplateReference) else ""
         given = dict(params.context.arguments or {}) if params.context else {}
         try:
-            values = await resources.complete(self.desks, uri, given, params.argument.name, params.argument.value)
+            argument = params.argument
+            values = await resources.complete(self.desks, self.tools, uri, given, argument.name, argument.value)
         except CrmError as error:
             # Who types is not stopped by a CRM that does not answer, or has no calls left for guesses.
             log.info("no completion: %s", error)

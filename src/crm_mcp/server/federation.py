@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import anyio
 
 from crm_mcp.actions.approval import Client
 from crm_mcp.actions.desk import Desk
-from crm_mcp.errors import Busy, CrmError, TimedOut, Unreachable, VendorError
+from crm_mcp.errors import Busy, CrmError, TimedOut, Unreachable, Unsupported, VendorError
 from crm_mcp.server.listing import fitted, seal, unseal
 from crm_mcp.server.tool import Tool
 
@@ -19,6 +19,8 @@ R = TypeVar("R")
 Answer = dict[str, Any] | CrmError
 BEGIN = ""
 """The cursor of a connection that has not answered yet."""
+MOST_TOLD = 300
+"""Characters of an error that a cursor keeps: it must stay short enough to be given back."""
 PASSING = (Busy, TimedOut, Unreachable, VendorError)
 """Failures that may be over when the next page is asked for."""
 
@@ -36,17 +38,28 @@ async def side_by_side(ask: Callable[[Desk], Awaitable[R]], desks: Sequence[Desk
     return [answers[desk.connection] for desk in desks]
 
 
+def unable(tool: Tool, desk: Desk, desks: Iterable[Desk]) -> Unsupported:
+    """Return the error for a connection whose CRM can't do what a tool needs; it names those of `desks` that can."""
+    able = [each.connection for each in desks if tool.served_by(each.backend)]
+    return Unsupported(
+        f"{desk.connection} ({desk.backend.vendor}) can't do {tool.name}", f"it can in {', '.join(able)}"
+    )
+
+
 async def ask_all(tool: Tool, arguments: Mapping[str, Any], desks: Sequence[Desk], client: Client) -> dict[str, Any]:
     """Call a listing tool on every connection and put the answers together.
 
     Each row names its connection (`crm`); `connections` says of each that was asked whether it answered or what is
-    wrong. The cursor has the cursors of all that have more. One that failed for the moment is asked once again when the
-    others have no more; so a list has every row, and an end. `total` is null until all were counted.
+    wrong, and says it again, page by page, of those that can't do it at all or have failed for good. The cursor has the
+    cursors of all that have more. One that failed for the moment is asked once again when the others have no more; so a
+    list has every row, and an end. `total` is null until all were counted.
     """
     checked = tool.check(arguments)
     query = {"all": tool.name, **checked.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_none=True)}
     by_name = {each.connection: each for each in desks}
-    place = _Place(dict.fromkeys(by_name, BEGIN))
+    cannot = {each.connection: unable(tool, each, desks) for each in desks if not tool.served_by(each.backend)}
+    begin = {name: BEGIN for name in by_name if name not in cannot}
+    place = _Place(begin, total=None if cannot else 0)
     if cursor := arguments.get("cursor"):
         place = _Place.after(unseal(desks[0], query, cursor))
     paged = "limit" in tool.arguments.model_fields
@@ -68,9 +81,13 @@ async def ask_all(tool: Tool, arguments: Mapping[str, Any], desks: Sequence[Desk
             return answer
 
         answers = dict(zip((each.connection for each in asked), await side_by_side(one, asked), strict=True))
-        result = _together(str(tool.across), answers)
+        following = place.following(answers)
+        lost = {name: said for name, said in following.lost.items() if name in by_name}
+        wrong = {name: _line(error) for name, error in cannot.items()} | lost
+        result = _together(
+            str(tool.across), answers, [each for each in by_name if each in wrong or each in answers], wrong
+        )
         if paged:
-            following = place.following(answers)
             goes_on = following.cursors.keys() & by_name.keys()
             result["next_cursor"] = seal(desks[0], query, following.sealed) if goes_on else None
             if any(isinstance(answer, dict) and "total" in answer for answer in answers.values()):
@@ -91,6 +108,8 @@ class _Place:
     """Those of them that failed for the moment when they were last asked."""
     total: int | None = 0
     """Of those that were counted; None where one does not tell its own or could not be asked."""
+    lost: dict[str, str] = field(default_factory=dict[str, str])
+    """What is wrong with those that have failed for good."""
 
     @classmethod
     def after(cls, sealed: str) -> _Place:
@@ -98,7 +117,7 @@ class _Place:
 
     @property
     def sealed(self) -> str:
-        return json.dumps([self.cursors, self.failed, self.total], separators=(",", ":"))
+        return json.dumps([self.cursors, self.failed, self.total, self.lost], separators=(",", ":"))
 
     @property
     def all_counted(self) -> bool:
@@ -110,7 +129,7 @@ class _Place:
 
     def following(self, answers: Mapping[str, Answer]) -> _Place:
         """Return the place after these answers; who fails for good, or twice in a row, is left out."""
-        cursors, failed, total = dict(self.cursors), list(self.failed), self.total
+        cursors, failed, total, lost = dict(self.cursors), list(self.failed), self.total, dict(self.lost)
         for name, answer in answers.items():
             before = cursors.pop(name)
             if isinstance(answer, PASSING) and name not in failed:
@@ -118,21 +137,32 @@ class _Place:
                 cursors[name] = before
                 continue
             failed = [each for each in failed if each != name]
+            if isinstance(answer, CrmError):
+                lost[name] = _line(answer)[:MOST_TOLD]
             of_it = answer if isinstance(answer, dict) else {}
             if of_it.get("next_cursor"):
                 cursors[name] = of_it["next_cursor"]
             if before == BEGIN:
                 total = None if total is None or of_it.get("total") is None else total + of_it["total"]
-        return _Place(cursors, failed, total)
+        return _Place(cursors, failed, total, lost)
 
 
-def _together(name: str, answers: Mapping[str, Answer]) -> dict[str, Any]:
+def _together(
+    name: str, answers: Mapping[str, Answer], told: Iterable[str], wrong: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the rows of those that answered, and of each connection in `told` how it stands."""
     rows: list[dict[str, Any]] = []
     connections: list[dict[str, Any]] = []
     for connection, answer in answers.items():
-        if isinstance(answer, CrmError):
-            connections.append({"crm": connection, "status": "error", "error": f"{answer.code}: {answer}"})
-        else:
-            connections.append({"crm": connection, "status": "ok"})
+        if isinstance(answer, dict):
             rows += [{"crm": connection, **row} for row in answer[name]]
+    for connection in told:
+        answer = answers.get(connection)
+        error = _line(answer) if isinstance(answer, CrmError) else wrong.get(connection)
+        status = {"status": "error", "error": error} if error else {"status": "ok"}
+        connections.append({"crm": connection, **status})
     return {name: rows, "connections": connections}
+
+
+def _line(error: CrmError) -> str:
+    return f"{error.code}: {error}"

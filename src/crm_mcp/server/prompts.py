@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import mcp_types as types
 
@@ -55,26 +55,30 @@ PROMPTS = (
 )
 
 
+SHOWS = {"follow_up": {"get_lead", "list_activity"}, "log_call": {"get_lead"}}
+"""The tools that tell what a prompt shows: it is there where they are served."""
 CRM = types.PromptArgument(name="crm", description="which connection", required=True)
 
 
-def listed(desks: Desks) -> list[types.Prompt]:
+def listed(desks: Desks, served: Collection[str]) -> list[types.Prompt]:
     """Return the prompts; with several connections each takes the name of one."""
+    there = [each for each in PROMPTS if SHOWS[each.name] <= set(served)]
     if len(desks) == 1:
-        return list(PROMPTS)
-    return [each.model_copy(update={"arguments": [*(each.arguments or ()), CRM]}) for each in PROMPTS]
+        return there
+    return [each.model_copy(update={"arguments": [*(each.arguments or ()), CRM]}) for each in there]
 
 
-async def get(desks: Desks, name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
+async def get(desks: Desks, served: Collection[str], name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
     """Return a prompt, filled in.
 
     Raises:
-        NotFound: there is no such prompt or lead.
+        NotFound: there is no such prompt or lead, or the prompt is not served.
         InvalidArgument: an argument is missing or unknown.
     """
-    prompt = next((each for each in listed(desks) if each.name == name), None)
+    there = listed(desks, served)
+    prompt = next((each for each in there if each.name == name), None)
     if prompt is None:
-        raise NotFound(f'there is no prompt "{name[:60]}"', choices(name[:60], [each.name for each in PROMPTS]))
+        raise NotFound(f'there is no prompt "{name[:60]}"', choices(name[:60], [each.name for each in there]))
     valid = {each.name: bool(each.required) for each in prompt.arguments or ()}
     for argument in arguments:
         if argument not in valid:

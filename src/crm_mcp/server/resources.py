@@ -1,9 +1,13 @@
-"""What a client may read by address, as compact markdown; and the completion of `{lead}`."""
+"""What a client may read by address, as compact markdown; and the completion of `{lead}`.
+
+Each resource belongs to a tool that tells the same, and is there where that tool is served: `served` has their names.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -93,9 +97,9 @@ async def pipeline_page(desk: Desk) -> str:
             pipeline = await crm.pipeline(of, "stage")
         except Unsupported:
             continue
-        rows = "\n".join(f"| {each.name} | {each.count} | {each.value or 0:,.0f} |" for each in pipeline.groups)
+        rows = "\n".join(f"| {each.name} | {each.count} | {_amount(each.value)} |" for each in pipeline.groups)
         parts.append(
-            f"## {of.capitalize()} by stage ({pipeline.total})\n\n| stage | count | open value |\n|---|---|---|\n{rows}"
+            f"## {of.capitalize()} by stage ({pipeline.total})\n\n| stage | count | value |\n|---|---|---|\n{rows}"
         )
     return "\n\n".join(parts) + "\n"
 
@@ -109,7 +113,8 @@ async def sequences_page(desk: Desk) -> str:
             f"{step.position}. after {step.after_days} days, {step.channel}: {step.subject or step.body[:80]}"
             for step in each.steps
         )
-        parts.append(f"## {each.name} ({each.id}), {each.active} enrolled\n\n{steps}")
+        enrolled = "" if each.active is None else f", {each.active} enrolled"
+        parts.append(f"## {each.name} ({each.id}){enrolled}\n\n{steps or 'its steps are not told by this CRM'}")
     if not isinstance(crm, PlansSteps):
         return "\n\n".join(parts) + "\n"
     due = await crm.due_steps()
@@ -129,61 +134,85 @@ async def status_page(desk: Desk) -> str:
     return f"# Status\n\n```\n{text_of(await crm_status.run((desk,)))}\n```\n"
 
 
-FIXED: tuple[tuple[str, str, type | None, Reader], ...] = (
-    ("crm://pipeline", "Pipeline", SumsPipeline, pipeline_page),
-    ("crm://sequences", "Sequences", RunsSequences, sequences_page),
-    ("crm://status", "Status", None, status_page),
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of resource: its address, its name, the tool that it belongs to, what it needs of the CRM."""
+
+    uri: str
+    name: str
+    tool: str
+    needs: type | None
+    reader: Reader
+
+    def there(self, desk: Desk, served: Collection[str]) -> bool:
+        return self.tool in served and (self.needs is None or isinstance(desk.backend, self.needs))
+
+
+FIXED = (
+    _Kind("crm://pipeline", "Pipeline", "get_pipeline", SumsPipeline, pipeline_page),
+    _Kind("crm://sequences", "Sequences", "list_options", RunsSequences, sequences_page),
+    _Kind("crm://status", "Status", "crm_status", None, status_page),
 )
-TEMPLATES: tuple[tuple[str, str, type | None, Reader], ...] = (
-    ("crm://leads/{lead}", "Lead", FindsLeads, lead_page),
-    ("crm://leads/{lead}/activity", "Activity of a lead", ReadsActivity, activity_page),
-    ("crm://deals/{deal}", "Deal", ReadsDeals, deal_page),
-    ("crm://actions/{action_id}", "Action", None, action_page),
+TEMPLATES = (
+    _Kind("crm://leads/{lead}", "Lead", "get_lead", FindsLeads, lead_page),
+    _Kind("crm://leads/{lead}/activity", "Activity of a lead", "list_activity", ReadsActivity, activity_page),
+    _Kind("crm://deals/{deal}", "Deal", "list_deals", ReadsDeals, deal_page),
+    _Kind("crm://actions/{action_id}", "Action", "list_actions", None, action_page),
 )
 
 
-def listed(desks: Desks) -> list[types.Resource]:
+def listed(desks: Desks, served: Collection[str]) -> list[types.Resource]:
     """Return the resources that have a fixed address."""
     return [
-        types.Resource(uri=_of(desk, uri), name=_name(desk, name), description=reader.__doc__, mime_type=MARKDOWN)
+        types.Resource(
+            uri=_of(desk, each.uri),
+            name=_name(desk, each.name),
+            description=each.reader.__doc__,
+            mime_type=MARKDOWN,
+        )
         for desk in desks.values()
-        for uri, name, needs, reader in FIXED
-        if needs is None or isinstance(desk.backend, needs)
+        for each in FIXED
+        if each.there(desk, served)
     ]
 
 
-def templates(desks: Desks) -> list[types.ResourceTemplate]:
+def templates(desks: Desks, served: Collection[str]) -> list[types.ResourceTemplate]:
     """Return the templates."""
     found = {
-        _of(desk, uri): types.ResourceTemplate(
-            uri_template=_of(desk, uri), name=_name(desk, name), description=reader.__doc__, mime_type=MARKDOWN
+        _of(desk, each.uri): types.ResourceTemplate(
+            uri_template=_of(desk, each.uri),
+            name=_name(desk, each.name),
+            description=each.reader.__doc__,
+            mime_type=MARKDOWN,
         )
         for desk in desks.values()
-        for uri, name, needs, reader in TEMPLATES
-        if needs is None or isinstance(desk.backend, needs)
+        for each in TEMPLATES
+        if each.there(desk, served)
     }
     return list(found.values())
 
 
-async def read(desks: Desks, uri: str) -> str:
+async def read(desks: Desks, served: Collection[str], uri: str) -> str:
     """Return a resource's text.
 
     Raises:
-        NotFound: there is no such resource, or the record it names does not exist.
+        NotFound: there is no such resource, it is not served, or the record it names does not exist.
     """
     for desk in desks.values():
-        for address, _, _, reader in FIXED:
-            if uri == _of(desk, address):
-                return await reader(desk)
+        for each in FIXED:
+            if each.tool in served and uri == _of(desk, each.uri):
+                return await each.reader(desk)
     for desk in desks.values():
-        for template, _, _, reader in TEMPLATES:
-            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(desk, template)))
-            if found := re.fullmatch(pattern, uri):
-                return await reader(desk, unquote(next(iter(found.groupdict().values()))))
+        for each in TEMPLATES:
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(desk, each.uri)))
+            if each.tool in served and (found := re.fullmatch(pattern, uri)):
+                return await each.reader(desk, unquote(next(iter(found.groupdict().values()))))
     raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
 
 
-async def complete(desks: Desks, uri: str, given: Mapping[str, str], argument: str, value: str) -> list[str]:
+async def complete(
+    desks: Desks, served: Collection[str], uri: str, given: Mapping[str, str], argument: str, value: str
+) -> list[str]:
     """Return what an argument may be completed to: `{lead}` to the leads that match what was typed, `crm` to the
     connections."""
     if argument == "crm":
@@ -191,7 +220,9 @@ async def complete(desks: Desks, uri: str, given: Mapping[str, str], argument: s
     meant = [desk for desk in desks.values() if uri.startswith(f"{desk.root}/")] or [
         desk for name, desk in desks.items() if given.get("crm", name) == name
     ]
-    if argument != "lead" or not meant or not isinstance(crm := meant[0].backend, FindsLeads):
+    if argument != "lead" or "search_leads" not in served:
+        return []
+    if not meant or not isinstance(crm := meant[0].backend, FindsLeads):
         return []
     try:
         return await _leads_like(crm, value)
@@ -224,6 +255,10 @@ def _entry(item: Activity) -> str:
     at = rfc3339(item.at) if item.at else "without a date"
     text = "\n".join(f"  {line}" for line in (item.text or "").splitlines())
     return f"- {at} {item.kind} {item.id}{f' ({about})' if about else ''}{done}\n{text}"
+
+
+def _amount(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
 
 
 def _value(value: Any) -> str:

@@ -98,8 +98,8 @@ class Tool:
         """Whether the CRM can do what it needs."""
         return all(isinstance(backend, each) for each in self.needs)
 
-    def check(self, arguments: Mapping[str, Any]) -> BaseModel:
-        """Check arguments.
+    def check(self, arguments: Mapping[str, Any], *also: str) -> BaseModel:
+        """Check arguments; `also` are parameters that were taken out of them, and that an error lists with the rest.
 
         Raises:
             InvalidArgument: one is unknown, missing or not what it must be; all of them are named.
@@ -107,7 +107,7 @@ class Tool:
         try:
             return self.arguments.model_validate(dict(arguments))
         except ValidationError as error:
-            raise refused(self.name, error, self.arguments.model_fields) from None
+            raise refused(self.name, error, [*self.arguments.model_fields, *also]) from None
 
     @property
     def looks_at_all(self) -> bool:

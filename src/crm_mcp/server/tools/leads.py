@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from crm_mcp.actions.approval import Done, Preview, quoted, said
+from crm_mcp.actions.approval import Done, Preview, quoted, said, whole
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
@@ -136,12 +136,13 @@ async def ask_create_lead(desk: Desk, if_exists: IfExists, **fields: Any) -> Pre
     known = await _known(desk, draft) if if_exists != "error" or desk.shows("create_lead", Effect.WRITE) else None
     named_so = ", ".join(f"{name}: {said(value)}" for name, value in draft.shown().items())
     if known is None:
-        return Preview(f"Create a lead, {named_so}")
+        return Preview(f"Create a lead, {named_so}", whole(draft.shown()))
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this e-mail or phone", "update that lead, or give if_exists")
     what = "Update" if if_exists == "update" else "Skip"
     return Preview(
         f"{what} {quoted(known.label)} ({known.id}): {named_so}",
+        whole(draft.shown()),
         facts={"lead": known.shown()},
         also=("update_lead",) if if_exists == "update" else (),
         lead_read=known,

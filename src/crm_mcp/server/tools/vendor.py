@@ -24,15 +24,16 @@ Arguments = Annotated[dict[str, Any] | None, Field(description="its parameters b
 @tool(Effect.READ, needs=HasOperations)
 async def find_operation(desk: Desk, query: Line) -> dict[str, Any]:
     """Find operations of the vendor's API by words, for what no other tool does. Parameters with * are required."""
-    from crm_mcp.actions.operations import IN_FULL, described, find
+    from crm_mcp.actions.operations import IN_FULL, MOST_FOUND, described, find
 
     found = find(desk, query)
 
     async def build(most: int) -> dict[str, Any]:
         kept = found[:most]
-        return {"operations": [described(desk, each, full=len(kept) <= IN_FULL) for each in kept]}
+        result: dict[str, Any] = {"operations": [described(desk, each, full=len(kept) <= IN_FULL) for each in kept]}
+        return result | ({"left_out": {"operations": len(found) - len(kept)}} if len(found) > len(kept) else {})
 
-    return await fitted(max(len(found), 1), build)
+    return await fitted(max(min(len(found), MOST_FOUND), 1), build)
 
 
 @tool(Effect.READ, needs=HasOperations)
