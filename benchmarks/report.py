@@ -27,7 +27,7 @@ class Size:
     """Seconds that a minute of an emulator's limit lasts: the shorter, the more the machine's own speed shows."""
 
 
-FULL = Size(leads=100_000, few=10_000, starts=15, rounds=100, imports=3, minute=15.0)
+FULL = Size(leads=100_000, few=10_000, starts=15, rounds=100, imports=3, minute=12.0)
 QUICK = Size(leads=10_000, few=1_000, starts=3, rounds=15, imports=1, minute=4.0)
 
 
