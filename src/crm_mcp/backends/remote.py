@@ -261,6 +261,13 @@ def total_in(answer: Any) -> int | None:
     return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
 
 
+def count_in(value: object) -> int | None:
+    """Return how many a batch's answer counts: a number, or a list of as many; None where it is neither."""
+    if isinstance(value, list):
+        return len(cast("list[Any]", value))
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def record_in(answer: Any, *names: str) -> dict[str, Any]:
     """Return the record of an answer, which stands under one of `names`, `data`, or alone.
 

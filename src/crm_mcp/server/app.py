@@ -126,7 +126,8 @@ class Application:
         return tool.may_confirm or self.policy.verdict(tool.name, tool.effect) == "confirm"
 
     def _job(self, desk: Desk, name: str, arguments: Mapping[str, Any], client: Any) -> Job:
-        return self._tool(name).job(desk, arguments, client)
+        tool = self._tool(name)
+        return tool.job(desk, tool.check(arguments), client)
 
     def _tool(self, name: str) -> Tool:
         found = self.tools.get(name)
@@ -193,14 +194,13 @@ class Application:
             client = Caller(ctx, params, self.fallback)
             arguments = dict(params.arguments or {})
             desks = await self._meant(tool, arguments)
-            if self.takes_crm(tool):
-                tool.check(arguments, "crm")
+            checked = tool.check(arguments, *(("crm",) if self.takes_crm(tool) else ()))
             if tool.effect is not Effect.READ and not tool.direct:
-                answer = await desks[0].act(tool.job(desks[0], arguments, client), client)
+                answer = await desks[0].act(tool.job(desks[0], checked, client), client)
             elif len(desks) == 1 or tool.looks_at_all:
-                answer = await tool.run(**tool.given(tool.check(arguments), desks, client))
+                answer = await tool.run(**tool.given(checked, desks, client))
             else:
-                answer = await ask_all(tool, arguments, desks, client)
+                answer = await ask_all(tool, checked, desks, client)
         except MustAsk as question:
             return question.result
         except CrmError as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import anyio
+from pydantic import BaseModel
 
 from crm_mcp.actions.approval import Client
 from crm_mcp.actions.desk import Desk
@@ -46,21 +47,20 @@ def unable(tool: Tool, desk: Desk, desks: Iterable[Desk]) -> Unsupported:
     )
 
 
-async def ask_all(tool: Tool, arguments: Mapping[str, Any], desks: Sequence[Desk], client: Client) -> dict[str, Any]:
-    """Call a listing tool on every connection and put the answers together.
+async def ask_all(tool: Tool, checked: BaseModel, desks: Sequence[Desk], client: Client) -> dict[str, Any]:
+    """Call a listing tool, with checked arguments, on every connection and put the answers together.
 
     Each row names its connection (`crm`); `connections` says of each that was asked whether it answered or what is
     wrong, and says it again, page by page, of those that can't do it at all or have failed for good. The cursor has the
     cursors of all that have more. One that failed for the moment is asked once again when the others have no more; so a
     list has every row, and an end. `total` is null until all were counted.
     """
-    checked = tool.check(arguments)
     query = {"all": tool.name, **checked.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_none=True)}
     by_name = {each.connection: each for each in desks}
     cannot = {each.connection: unable(tool, each, desks) for each in desks if not tool.served_by(each.backend)}
     begin = {name: BEGIN for name in by_name if name not in cannot}
     place = _Place(begin, total=None if cannot else 0)
-    if cursor := arguments.get("cursor"):
+    if cursor := getattr(checked, "cursor", None):
         place = _Place.after(unseal(desks[0], query, cursor))
     paged = "limit" in tool.arguments.model_fields
     waiting = [by_name[name] for name in place.turn() if name in by_name]
@@ -69,13 +69,13 @@ async def ask_all(tool: Tool, arguments: Mapping[str, Any], desks: Sequence[Desk
         asked = waiting[:most]
 
         async def one(desk: Desk) -> dict[str, Any] | CrmError:
-            own: dict[str, Any] = {name: value for name, value in arguments.items() if name not in ("cursor", "limit")}
+            own: dict[str, Any] = {}
             if paged:
                 own["limit"] = most // len(asked) + (asked.index(desk) < most % len(asked))
-                if place.cursors[desk.connection] != BEGIN:
-                    own["cursor"] = place.cursors[desk.connection]
+                own["cursor"] = place.cursors[desk.connection] or None
             try:
-                answer: dict[str, Any] = await tool.run(**tool.given(tool.check(own), (desk,), client))
+                mine = checked.model_copy(update=own)
+                answer: dict[str, Any] = await tool.run(**tool.given(mine, (desk,), client))
             except CrmError as error:
                 return error
             return answer

@@ -164,12 +164,7 @@ TEMPLATES = (
 def listed(desks: Desks, served: Collection[str]) -> list[types.Resource]:
     """Return the resources that have a fixed address."""
     return [
-        types.Resource(
-            uri=_of(desk, each.uri),
-            name=_name(desk, each.name),
-            description=each.reader.__doc__,
-            mime_type=MARKDOWN,
-        )
+        types.Resource(uri=_of(desk, each.uri), **_told(desk, each))
         for desk in desks.values()
         for each in FIXED
         if each.there(desk, served)
@@ -179,12 +174,7 @@ def listed(desks: Desks, served: Collection[str]) -> list[types.Resource]:
 def templates(desks: Desks, served: Collection[str]) -> list[types.ResourceTemplate]:
     """Return the templates."""
     found = {
-        _of(desk, each.uri): types.ResourceTemplate(
-            uri_template=_of(desk, each.uri),
-            name=_name(desk, each.name),
-            description=each.reader.__doc__,
-            mime_type=MARKDOWN,
-        )
+        _of(desk, each.uri): types.ResourceTemplate(uri_template=_of(desk, each.uri), **_told(desk, each))
         for desk in desks.values()
         for each in TEMPLATES
         if each.there(desk, served)
@@ -245,8 +235,10 @@ def _of(desk: Desk, uri: str) -> str:
     return uri if uri.startswith("crm://actions/") else uri.replace("crm:/", desk.root, 1)
 
 
-def _name(desk: Desk, name: str) -> str:
-    return name if len(desk.settings.connections) == 1 else f"{name} in {desk.connection}"
+def _told(desk: Desk, kind: _Kind) -> dict[str, Any]:
+    """Return what a list says of a resource besides its address."""
+    name = kind.name if len(desk.settings.connections) == 1 else f"{kind.name} in {desk.connection}"
+    return {"name": name, "description": kind.reader.__doc__, "mime_type": MARKDOWN}
 
 
 def _entry(item: Activity) -> str:

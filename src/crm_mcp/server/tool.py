@@ -124,9 +124,8 @@ class Tool:
     def _parameters(self) -> frozenset[str]:
         return frozenset(inspect.signature(self.run).parameters)
 
-    def job(self, desk: Desk, arguments: Mapping[str, Any], client: Client) -> Job:
-        """Return the call as the desk takes it."""
-        checked = self.check(arguments)
+    def job(self, desk: Desk, checked: BaseModel, client: Client) -> Job:
+        """Return a call with checked arguments as the desk takes it."""
         values = self.given(checked, (desk,), client)
         ask = self.ask
         return Job(

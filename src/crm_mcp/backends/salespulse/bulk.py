@@ -14,7 +14,7 @@ from collections.abc import Sequence as Seq
 from typing import Any, cast
 
 from crm_mcp.backends.answers import faulty
-from crm_mcp.backends.remote import text
+from crm_mcp.backends.remote import count_in, text
 from crm_mcp.backends.salespulse.shapes import NAME
 from crm_mcp.model import ImportOutcome
 
@@ -82,7 +82,7 @@ def _item(item: dict[str, Any], body: Mapping[str, Any]) -> Told:
 
 def _by_errors(found: Mapping[str, Any], bodies: Seq[Mapping[str, Any]]) -> list[Told]:
     count = len(bodies)
-    created, failed = _count(found.get("created")), _count(found.get("failed"))
+    created, failed = count_in(found.get("created")), count_in(found.get("failed"))
     errors = _errors(found.get("errors"), count)
     if errors is None:  # which ones they are about is not told
         errors = {}
@@ -96,12 +96,6 @@ def _by_errors(found: Mapping[str, Any], bodies: Seq[Mapping[str, Any]]) -> list
     if created == rest or (created is None and failed == len(errors) and errors):
         return [each or ImportOutcome(outcome="created") for each in told]
     return told
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, list):
-        return len(cast("list[Any]", value))
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _errors(value: Any, count: int) -> dict[int, Any] | None:

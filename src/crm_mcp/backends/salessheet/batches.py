@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from crm_mcp.backends.remote import text
+from crm_mcp.backends.remote import count_in, text
 from crm_mcp.backends.salessheet.decoding import Json, identity, part_in
 
 Verdict = Literal["created", "updated", "done", "refused", "unknown"]
@@ -112,16 +112,10 @@ def _word(entry: Mapping[str, Any]) -> str:
 def _counted(body: Json, size: int, faults: Mapping[int, Told]) -> dict[int, Told]:
     """Return what mere counts say of the items that are no faults: that they were taken, where it adds up."""
     rest = [number for number in range(size) if number not in faults]
-    created, updated, failed = (_count(body.get(name)) for name in ("created", "updated", "failed"))
+    created, updated, failed = (count_in(body.get(name)) for name in ("created", "updated", "failed"))
     if created is None and updated is None:
         return dict.fromkeys(rest, Told("done")) if faults and failed == len(faults) else {}
     return dict.fromkeys(rest, Told("done")) if (created or 0) + (updated or 0) == len(rest) else {}
-
-
-def _count(value: Any) -> int | None:
-    if isinstance(value, list):
-        return len(cast("list[Any]", value))
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _numbered(rows: Sequence[Any], places: Sequence[int]) -> dict[int, Json]:
