@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from pydantic import SecretStr
 
 from crm_mcp.backends.dialsheet import Dialsheet
-from crm_mcp.backends.http import Api
-from crm_mcp.backends.remote import Access
 from crm_mcp.sandbox.dialsheet import DialsheetEmulator
-from crm_mcp.sandbox.serving import serving
 
 JANE: dict[str, Any] = {
     "name": "Jane Whitfield",
@@ -55,9 +50,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+def opened(adapter_on: Callable[..., AbstractAsyncContextManager[tuple[Any, str]]]) -> Opened:
     """Opens an adapter with other keys or switches than usual."""
-    monkeypatch.setattr(Api, "first_pause", 0.01)
 
     @asynccontextmanager
     async def open_one(
@@ -71,22 +65,11 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
     ) -> AsyncGenerator[Sheet]:
         switches.setdefault("per_minute", 1000)
         there = DialsheetEmulator(sample=sample, minute=minute, **switches)
-        with serving(there) as url:
-            crm = Dialsheet(
-                Access(
-                    key=SecretStr(key),
-                    pace_file=tmp_path / "pace.sqlite3",
-                    base_url=url,
-                    country=country,
-                    keys=keys or {},
-                    per_minute=1000,
-                    minute=minute,
-                )
-            )
-            try:
-                yield Sheet(crm, there, url)
-            finally:
-                await crm.aclose()
+        async with adapter_on(there, Dialsheet, key=key, keys=keys, country=country, per_minute=1000) as (
+            crm,
+            url,
+        ):
+            yield Sheet(crm, there, url)
 
     return open_one
 

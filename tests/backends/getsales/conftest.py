@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
 import pytest
-from pydantic import SecretStr
 
 from crm_mcp.backends.getsales import GetSales
-from crm_mcp.backends.http import Api
-from crm_mcp.backends.remote import Access
 from crm_mcp.sandbox.getsales import GetSalesEmulator
 from crm_mcp.sandbox.serving import serving
 
@@ -100,9 +96,8 @@ def host(started: Started) -> Host:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+def opened(adapter_on: Callable[..., AbstractAsyncContextManager[tuple[Any, str]]]) -> Opened:
     """Opens an adapter with other settings or switches than usual."""
-    monkeypatch.setattr(Api, "first_pause", 0.01)
 
     @asynccontextmanager
     async def open_one(
@@ -119,26 +114,12 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
         **switches: Any,
     ) -> AsyncGenerator[Work]:
         there = GetSalesEmulator(sample=sample, minute=minute, **switches)
-        with serving(there) as url:
-            crm = GetSales(
-                Access(
-                    key=SecretStr(key),
-                    pace_file=tmp_path / "pace.sqlite3",
-                    base_url=url,
-                    country="US",
-                    team_id=team_id,
-                    list=list_name,
-                    mailbox=mailbox,
-                    sender=sender,
-                    keys=keys or {},
-                    per_minute=per_minute,
-                    minute=minute,
-                )
-            )
-            try:
-                yield Work(crm, there)
-            finally:
-                await crm.aclose()
+        access: dict[str, Any] = {"team_id": team_id, "list": list_name, "mailbox": mailbox, "sender": sender}
+        async with adapter_on(there, GetSales, key=key, keys=keys, per_minute=per_minute, **access) as (
+            crm,
+            _,
+        ):
+            yield Work(crm, there)
 
     return open_one
 

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from pydantic import SecretStr
 
-from crm_mcp.backends.http import Api
-from crm_mcp.backends.remote import Access
 from crm_mcp.backends.salespulse import SalesPulse
 from crm_mcp.sandbox.salespulse import SalesPulseEmulator
-from crm_mcp.sandbox.serving import serving
 
 JANE: dict[str, Any] = {
     "first_name": "Jane",
@@ -50,9 +45,8 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+def opened(adapter_on: Callable[..., AbstractAsyncContextManager[tuple[Any, str]]]) -> Opened:
     """Opens an adapter with other keys or switches than usual."""
-    monkeypatch.setattr(Api, "first_pause", 0.01)
 
     @asynccontextmanager
     async def open_one(
@@ -65,22 +59,8 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
         **switches: Any,
     ) -> AsyncGenerator[Pulse]:
         there = SalesPulseEmulator(sample=sample, minute=minute, **switches)
-        with serving(there) as url:
-            crm = SalesPulse(
-                Access(
-                    key=SecretStr(key),
-                    pace_file=tmp_path / "pace.sqlite3",
-                    base_url=url,
-                    country="US",
-                    keys=keys or {},
-                    per_minute=per_minute,
-                    minute=minute,
-                )
-            )
-            try:
-                yield Pulse(crm, there)
-            finally:
-                await crm.aclose()
+        async with adapter_on(there, SalesPulse, key=key, keys=keys, per_minute=per_minute) as (crm, _):
+            yield Pulse(crm, there)
 
     return open_one
 
