@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
 from crm_mcp.errors import InvalidArgument
+from crm_mcp.text import unseen
 
 Channel = Literal["email", "sms", "call", "linkedin"]
 CHANNELS: tuple[Channel, ...] = ("email", "sms", "call", "linkedin")
@@ -30,9 +31,6 @@ OptionKind = Literal[
 IfExists = Literal["error", "update", "skip"]
 Grouping = Literal["stage", "status", "owner", "tag", "month"]
 
-# C0 and C1 controls, and the marks that turn the direction of what follows: no script needs them, and with them a
-# name can make a question show another address than its own.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _LINE_BREAK = re.compile(r"[\r\n\t\u2028\u2029]+")
 
 
@@ -48,31 +46,33 @@ def rfc3339(moment: datetime) -> str:
     return utc.isoformat(timespec="milliseconds" if utc.microsecond else "seconds").replace("+00:00", "Z")
 
 
-def _no_control(text: str) -> str:
-    found = _CONTROL.search(text)
-    if found:
-        raise ValueError(f"has the control character U+{ord(found[0]):04X}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("has half of a surrogate pair, which is no character") from None
-    return text
+def _all_seen(text: str) -> str:
+    """Refuse what a person who confirms it would not see: it could turn a question, or carry more than is shown."""
+    found = unseen(text)
+    if found is None:
+        return text
+    category = unicodedata.category(found)
+    if category == "Cs":
+        raise ValueError("has half of a surrogate pair, which is no character")
+    if category in ("Cc", "Cf"):
+        raise ValueError(f"has the control character U+{ord(found):04X}")
+    raise ValueError(f"has the character U+{ord(found):04X}, which is not seen here")
 
 
 def _one_line(text: str) -> str:
-    line = _LINE_BREAK.sub(" ", _no_control(text)).strip()
-    if all(unicodedata.category(c) == "Cf" or c.isspace() for c in line):
+    line = _LINE_BREAK.sub(" ", _all_seen(text)).strip()
+    if not line:
         raise ValueError("is empty")
     return line
 
 
 Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 Line = Annotated[str, StringConstraints(max_length=200, min_length=1), AfterValidator(_one_line)]
-"""A name: one line of at most 200 characters; control characters are refused, line breaks become spaces."""
-Text = Annotated[str, StringConstraints(max_length=20_000, min_length=1), AfterValidator(_no_control)]
-"""A note: up to 20,000 characters, without control characters but line breaks and tabs."""
+"""A name: one line of at most 200 characters; what is not seen is refused, line breaks become spaces."""
+Text = Annotated[str, StringConstraints(max_length=20_000, min_length=1), AfterValidator(_all_seen)]
+"""A note: up to 20,000 characters, without what is not seen but line breaks and tabs."""
 CustomValue = (
-    Annotated[str, StringConstraints(max_length=20_000), AfterValidator(_no_control)]
+    Annotated[str, StringConstraints(max_length=20_000), AfterValidator(_all_seen)]
     | int
     | Annotated[float, Field(allow_inf_nan=False)]
     | bool

@@ -19,6 +19,7 @@ EXCLUSIVE = {
     "mcp_types": ("server", "cli"),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
+    "psycopg": ("store",),
     "sqlite3": ("store", "backends.local", "backends.pace"),
     "httpx": (),
     "httpx2": ("backends.http",),
@@ -34,6 +35,7 @@ EXCLUSIVE = {
 LATE = (
     "sqlalchemy",
     "alembic",
+    "psycopg",
     "phonenumbers",
     "email_validator",
     "typer",

@@ -1,0 +1,113 @@
+"""Text from outside: without what is not seen but changes what is read.
+
+What leads, notes, messages and transcripts contain was written by strangers. A screen does not show all of it: escape
+sequences hide or move text, marks turn its direction, characters without width or from the block of tags carry whole
+sentences that a model reads and a person does not see. `neutral` takes all that out; `unseen` finds it in what an agent
+writes, where it is refused instead. Both go by the one definition here.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any, cast
+
+# What Unicode calls default-ignorable (shown as nothing where it is not understood), and the rest that is no text:
+# controls but tab and line feed, deprecated marks, annotations, halves of surrogate pairs, noncharacters.
+_CONTROLS = "\x00-\x08\x0e-\x1f\x7f-\x9f"
+_MARKS = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_NO_CHARACTERS = "\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    f"{chr(plane << 16 | 0xFFFE)}-{chr(plane << 16 | 0xFFFF)}" for plane in range(17)
+)
+_UNSEEN = _CONTROLS + _MARKS + _NO_CHARACTERS
+_BREAKS = "\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
+"""What ends a line in some eyes, besides the line feed."""
+
+# Joiners stay between two characters of those scripts and emoji that are written with them, one at a time; a selector
+# stays behind one character that it can select a form of. So neither carries more than the look of what is seen.
+_JOINED = f"[^{_UNSEEN}\x00-\u05ff\u1e00-\u218f\u3000]"
+_SELECTED = (
+    f"(?:{_JOINED}|[\u00a9\u00ae\u203c\u2049\u2122\u2139])[\ufe00-\ufe0f]"
+    "|[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003fffd][\U000e0100-\U000e01ef]"
+    "|[\u1820-\u18aa][\u180b-\u180d\u180f]"
+    "|[0-9#*]\ufe0f(?=\u20e3)"
+)
+_NEEDED = f"(?:{_SELECTED}|{_JOINED})[\u200c\u200d](?={_JOINED})|{_SELECTED}"
+
+# Escape sequences, whole: a string up to its terminator, a control with its parameters, a change of alphabet. A lone
+# escape, or a byte of another encoding that looks like one, takes nothing along that is seen.
+_STRING = "(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x08\x0a-\x1f\x7f-\x9f]{0,4096}(?:\x07|\x1b\\\\|\x9c)"
+_ESCAPE = f"{_STRING}|\x1b\\[[0-?]*[ -/]*[@-~]|\x9b[0-?]+[ -/]*[@-~]|\x1b(?:[!-/]{{1,2}}[0-~]|[78=>])"
+
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(:])")
+
+
+def neutral(text: str) -> str:
+    """Return a text without what is not seen but changes what is read; the line ends of other systems become ours.
+
+    What is seen stays, and so do the joiners and selectors that scripts and emoji need.
+    """
+    return _found().sub(_kept, text) if _is_suspect(text) else text
+
+
+def neutral_json(value: Any) -> Any:
+    """Return a JSON value whose texts are all neutral: the names of fields, too. No field is lost by it."""
+    if isinstance(value, str):
+        return neutral(value)
+    if isinstance(value, list | tuple):
+        return [neutral_json(each) for each in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    fields: dict[Any, Any] = {}
+    for given, each in cast("dict[Any, Any]", value).items():
+        name = neutral(given) if isinstance(given, str) else given
+        while name in fields:  # two that look the same are two still
+            name = f"{name} (2)"
+        fields[name] = neutral_json(each)
+    return fields
+
+
+def unseen(text: str) -> str | None:
+    """Return the first character of a text that a person would not see; None where all is seen.
+
+    Line ends are seen, and so are joiners and selectors where they are needed.
+    """
+    for found in _found().finditer(text) if _is_suspect(text) else ():
+        if not found["needed"] and found[0] not in ("\r\n", "\r", "\u2028", "\u2029"):
+            return found[0][0]
+    return None
+
+
+def one_line(text: str) -> str:
+    """Return a text neutral and in one line, its white space as single spaces."""
+    return " ".join(neutral(text).split())
+
+
+def unmarked(text: str) -> str:
+    """Return a text in which nothing begins that a page would render instead of show: no tag or comment, no entity, no
+    link or picture. A space breaks it up; all that was there is read still."""
+    return _MARKUP.sub(r"\g<0> ", text)
+
+
+# The patterns take ten milliseconds to build: start-up counts.
+
+
+@cache
+def _suspect() -> re.Pattern[str]:
+    return re.compile(f"[{_BREAKS}{_UNSEEN}]")
+
+
+@cache
+def _found() -> re.Pattern[str]:
+    return re.compile(f"(?P<needed>{_NEEDED})|{_ESCAPE}|(?P<line>\r\n|[{_BREAKS}])|[{_UNSEEN}]")
+
+
+def _is_suspect(text: str) -> bool:
+    return not (text.isascii() and text.isprintable()) and _suspect().search(text) is not None
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found["needed"] or ("\n" if found["line"] else "")
