@@ -14,6 +14,8 @@ from crm_mcp.errors import SettingsError
 from .conftest import refusal
 
 KEY = "sk-canary-4711"
+DATABASE = f"postgresql://crm:{KEY}@db.example.com:5432/crm"
+NONE = dict.fromkeys(("email", "sms", "call", "linkedin", "messages", "enrolments"))
 
 
 def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(home: Path):
@@ -22,6 +24,8 @@ def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(
     assert (settings.connections[0].vendor, settings.connections[0].name) == ("local", "local")
     assert settings.data_dir == home / "data" / "crm-mcp"
     assert settings.model_dump(exclude={"connections", "data_dir", "policy"}) == {
+        "audit": {"reads": False, "bodies": False, "attribution": False, "key": None},
+        "database_url": None,
         "pace_file": home / "cache" / "crm-mcp" / "pace.sqlite3",
         "country": None,
         "sample": False,
@@ -38,8 +42,16 @@ def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(
         "write": "allow",
         "outward": "confirm",
         "destructive": "confirm",
+        "quiet_hours": "21:00-08:00",
+        "blackout_dates": (),
+        "outbound": "on",
         "tools": {},
         "operations": {},
+        "connections": {},
+        "sizes": {"confirm_from": None, "approve_from": None},
+        "daily_limits": NONE,
+        "contact_limits": NONE,
+        "require_consent": {},
     }
 
 
@@ -58,6 +70,8 @@ def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(
         ("EXCLUDE_TOOLS", " send_sms ", "exclude_tools", ("send_sms",)),
         ("DRY_RUN", "yes", "dry_run", True),
         ("CONFIRM_FALLBACK", "deny", "confirm_fallback", "deny"),
+        ("CONFIRM_FALLBACK", "approval", "confirm_fallback", "approval"),
+        ("DATABASE_URL", DATABASE, "database_url", SecretStr(DATABASE)),
     ],
 )
 def test_a_variable_becomes_its_setting(
@@ -127,7 +141,12 @@ def test_the_variables_of_this_projects_tests_are_free(monkeypatch: pytest.Monke
         ("TOOLSETS", "vendors", 'CRM_MCP_TOOLSETS: "vendors" is no toolset; '),
         ("TOOLS", "get_led", 'CRM_MCP_TOOLS: "get_led" is no tool; valid: search_leads'),
         ("EXCLUDE_TOOLS", "send_smss", 'CRM_MCP_EXCLUDE_TOOLS: "send_smss" is no tool; '),
-        ("CONFIRM_FALLBACK", "approval", 'CRM_MCP_CONFIRM_FALLBACK: "approval" is none of its values; valid: token'),
+        ("CONFIRM_FALLBACK", "approve", 'CRM_MCP_CONFIRM_FALLBACK: "approve" is none of its values; valid: token'),
+        ("DATABASE_URL", f"postgres://crm:{KEY}@db/crm", "CRM_MCP_DATABASE_URL is no postgresql:// address; give one"),
+        ("DATABASE_URL", f"mysql://crm:{KEY}@db/crm", "CRM_MCP_DATABASE_URL is no postgresql:// address; give one"),
+        ("DATABASE_URL", f"postgresql+psycopg://{KEY}@db", "CRM_MCP_DATABASE_URL is no postgresql:// address; give"),
+        ("DATABASE_URL", "postgresql://", "CRM_MCP_DATABASE_URL is no postgresql:// address; give one"),
+        ("DATABASE_URL", f"postgresql://crm:{KEY} x@db", "CRM_MCP_DATABASE_URL is no postgresql:// address; give one"),
         ("COUNTRY", "usa", "CRM_MCP_COUNTRY: "),
         ("COUNTRY", "us", "CRM_MCP_COUNTRY: "),
         ("SAMPLE", "maybe", "CRM_MCP_SAMPLE: input should be a valid boolean"),

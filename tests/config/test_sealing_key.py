@@ -1,4 +1,4 @@
-"""The secret that seals cursors: made once, whoever is first, and nobody else's business."""
+"""The secrets that seal cursors and the audit log: made once, whoever is first, and nobody else's business."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from crm_mcp.config import sealing_key
+from crm_mcp.config import AuditSettings, Settings, audit_key, sealing_key
 from crm_mcp.errors import Unreachable
 
 PROGRAM = (
@@ -62,3 +63,21 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path):
 
     with pytest.raises(Unreachable, match="CRM_MCP_DATA_DIR"):
         sealing_key(tmp_path / "file" / "data")
+
+
+def test_the_audit_log_has_a_key_of_its_own_that_is_kept_for_its_owner_alone(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path / "data")
+
+    key = audit_key(settings)
+
+    kept = tmp_path / "data" / "audit.key"
+    assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (key, 0o600)
+    assert key != sealing_key(tmp_path / "data")
+    assert audit_key(settings) == key
+
+
+def test_the_key_of_the_audit_log_that_is_set_is_taken_and_nothing_is_written(tmp_path: Path):
+    settings = Settings(data_dir=tmp_path / "data", audit=AuditSettings(key=SecretStr("a key of somewhere else")))
+
+    assert audit_key(settings) == b"a key of somewhere else"
+    assert not (tmp_path / "data").exists()

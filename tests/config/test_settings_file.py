@@ -64,11 +64,11 @@ def test_the_working_directory_is_never_read(home: Path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[polcy]\n", 'crm.toml: polcy is no setting; valid: connections, policy; nearest: "policy"'),
+        ("[polcy]\n", 'crm.toml: polcy is no setting; valid: connections, policy, audit; nearest: "policy"'),
         ('[policy]\noutwards = "deny"\n', "crm.toml: policy.outwards is no setting; valid: read, write, outward"),
         ('[policy]\nwrite = "confrim"\n', 'crm.toml: policy.write: "confrim" is none of its values; valid: allow,'),
         ('[policy]\nread = "confirm"\n', 'crm.toml: policy.read: "confirm" is none of its values; valid: allow, deny'),
-        ('[policy]\nwrite = "approve"\n', 'crm.toml: policy.write: "approve" is none of its values; '),
+        ('[policy]\nread = "approve"\n', 'crm.toml: policy.read: "approve" is none of its values; '),
         ("[policy]\nwrite = 1\n", "crm.toml: policy.write: "),
         ('[policy.tools]\nsend_sms = "ask"\n', 'crm.toml: policy.tools.send_sms: "ask" is none of its values; '),
         ('[policy.tools]\nsend_smss = "deny"\n', 'policy.tools: "send_smss" is no tool; valid: '),
@@ -85,7 +85,7 @@ def test_the_working_directory_is_never_read(home: Path):
         ("[connections.work]\nper_minute = true\n", "connections.work.per_minute: "),
         ('[connections.work]\nteam_id = "a b"\n', "connections.work.team_id is empty, or has characters"),
         ("[connections.work]\nkeys = { stage = 1 }\n", "connections.work.keys.stage: "),
-        ('[policy.operations]\nx = "approve"\n', 'crm.toml: policy.operations.x: "approve" is none of its values; '),
+        ('[policy.operations]\nx = "ask"\n', 'crm.toml: policy.operations.x: "ask" is none of its values; '),
         ("policy = \n", "crm.toml can't be read: "),
         ("[policy]\n[policy]\n", "crm.toml can't be read: "),
     ],

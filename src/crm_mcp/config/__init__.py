@@ -6,20 +6,63 @@ wins over file. What is unknown stops the start with a `SettingsError` that name
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from crm_mcp.errors import SettingsError, Unreachable, choices
+from crm_mcp.config.keys import audit_key, sealing_key
+from crm_mcp.config.policy import (
+    MESSAGES,
+    AuditSettings,
+    Closed,
+    Fallback,
+    Limits,
+    PolicySettings,
+    Sizes,
+    Stricter,
+    Verdict,
+    Window,
+    ZoneName,
+    postgres_url,
+    time_zone,
+)
+from crm_mcp.errors import SettingsError, choices
+
+__all__ = [
+    "MESSAGES",
+    "MINUTE",
+    "PREFIX",
+    "RESERVED",
+    "TOOLSETS",
+    "VENDORS",
+    "AuditSettings",
+    "Connection",
+    "Defaults",
+    "Fallback",
+    "Limits",
+    "PolicySettings",
+    "Settings",
+    "Sizes",
+    "Stricter",
+    "Verdict",
+    "Window",
+    "audit_key",
+    "child_environment",
+    "is_loopback",
+    "load",
+    "operating_system_user",
+    "sealing_key",
+    "time_zone",
+    "variables",
+]
 
 PREFIX = "CRM_MCP_"
 RESERVED = "CRM_MCP_TEST_"
@@ -27,8 +70,8 @@ TOOLSETS = ("leads", "activity", "tasks", "deals", "outreach", "bulk", "admin", 
 VENDORS = ("local", "dialsheet", "salessheet", "salespulse", "getsales")
 MINUTE = 60.0
 
-Verdict = Literal["allow", "confirm", "deny"]
-Fallback = Literal["token", "deny"]
+SHORTEST_KEY = 16
+"""Characters of a key that seals the audit log: a shorter one can be guessed."""
 
 
 def _split(value: object) -> object:
@@ -71,11 +114,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Defaults(_Closed):
+class Defaults(Closed):
     """What is taken where a call leaves it out."""
 
     mailbox: str | None = None
@@ -83,7 +122,7 @@ class Defaults(_Closed):
     sender: str | None = None
 
 
-class _Entry(_Closed):
+class _Entry(Closed):
     """What stands under `[connections.NAME]`."""
 
     vendor: str = "local"
@@ -92,9 +131,11 @@ class _Entry(_Closed):
     team_id: Annotated[str, AfterValidator(_one_word)] | None = None
     per_minute: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
     """Another limit of calls than the vendor's documented one."""
-    corrections: Annotated[dict[str, str], Field(alias="keys")] = {}
+    corrections: Annotated[dict[str, str], Field(alias="keys")] = Field(default_factory=dict)
     """`keys` in the file: corrections of the names that a vendor does not document; see its page in docs/."""
     defaults: Defaults = Defaults()
+    time_zone: ZoneName | None = None
+    """Where its day begins and ends; None: in the zone of this machine."""
 
 
 class Connection(_Entry):
@@ -107,21 +148,10 @@ class Connection(_Entry):
     """The seconds that a limit's minute lasts: the emulator of a test may run on a faster clock."""
 
 
-class PolicySettings(_Closed):
-    """The verdict of each effect, and of single tools."""
-
-    read: Literal["allow", "deny"] = "allow"
-    write: Verdict = "allow"
-    outward: Verdict = "confirm"
-    destructive: Verdict = "confirm"
-    tools: dict[str, Verdict] = Field(default_factory=dict)
-    operations: dict[str, Verdict] = Field(default_factory=dict)
-    """Verdicts of single operations of a vendor: those that are off by default need one."""
-
-
-class _File(_Closed):
+class _File(Closed):
     connections: dict[str, dict[str, Any]] = Field(default_factory=dict)
     policy: PolicySettings = PolicySettings()
+    audit: AuditSettings = AuditSettings()
 
 
 class _Environment(BaseSettings):
@@ -136,6 +166,7 @@ class _Environment(BaseSettings):
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
     config: Path | None = None
     data_dir: Path | None = None
+    database_url: Annotated[SecretStr, AfterValidator(postgres_url)] | None = None
     sample: bool = False
     smtp_url: SecretStr | None = None
     read_only: bool = False
@@ -150,12 +181,15 @@ _OF_ONE = ("vendor", "api_key", "base_url", "team_id")
 """The variables that configure a connection."""
 
 
-class Settings(_Closed):
+class Settings(Closed):
     """Everything that the program is told."""
 
     connections: tuple[Connection, ...] = (Connection(),)
     policy: PolicySettings = PolicySettings()
+    audit: AuditSettings = AuditSettings()
     data_dir: Path
+    database_url: SecretStr | None = None
+    """The PostgreSQL database that several servers share their state in; None: a file in the data directory."""
     pace_file: Path | None = None
     """Where the calls of each key are counted, by all processes of this user; None: in the data directory."""
     country: str | None = None
@@ -168,7 +202,9 @@ class Settings(_Closed):
     exclude_tools: tuple[str, ...] = ()
     dry_run: bool = False
     confirm_fallback: Fallback | None = None
-    """What guards a client that cannot ask its user; None: `token` on stdio, `deny` on HTTP."""
+    """What guards a client that cannot ask its user; None: `token` on stdio, `approval` on HTTP."""
+    kill_at: tuple[str, int] | None = None
+    """A step of an action, and the how manyth, at which the process kills itself: tests look at what a crash leaves."""
 
 
 def load() -> Settings:
@@ -184,12 +220,19 @@ def load() -> Settings:
         raise SettingsError(_explain(error, _Environment, lambda where: f"{PREFIX}{where.upper()}")) from None
     _check_country(env.country)
     file = _read_file(env.config)
+    connections = _connections(env, file)
+    known = dict.fromkeys([*(each.name for each in connections), *file.connections])
+    for name in file.policy.connections:
+        if name not in known:
+            raise SettingsError(f'policy.connections: "{name}" is no connection; {choices(name, known)}')
     return Settings(
-        connections=_connections(env, file),
+        connections=connections,
         policy=file.policy,
+        audit=_audit(file.audit),
         data_dir=_expanded(env.data_dir or _user_folder("data")).absolute(),
         pace_file=_user_folder("cache") / "pace.sqlite3",
         toolsets=_toolsets(env.toolsets),
+        kill_at=_kill_at(),
         **env.model_dump(exclude={*_OF_ONE, "config", "data_dir", "toolsets"}),
     )
 
@@ -197,36 +240,6 @@ def load() -> Settings:
 def variables() -> list[str]:
     """Return the names of the environment variables that are settings."""
     return [PREFIX + name.upper() for name in _Environment.model_fields]
-
-
-@functools.lru_cache(maxsize=8)
-def sealing_key(folder: Path) -> bytes:
-    """Return the secret that seals cursors, made on the first use and kept in the data directory (mode 0600).
-
-    Raises:
-        Unreachable: it can be neither read nor written.
-    """
-    path = folder / "key"
-    try:
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # Written aside and linked into place, so that two processes that start together agree on one whole key.
-        draft = folder / f"key.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_bytes(os.urandom(32))
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        return path.read_bytes()
-    except OSError as error:
-        raise Unreachable(
-            f"the data directory {folder} can't be used ({error.strerror})", "see CRM_MCP_DATA_DIR"
-        ) from None
 
 
 def operating_system_user() -> str:
@@ -349,6 +362,28 @@ def _minute(base_url: str | None) -> float:
     return float(given) if base_url and is_loopback(urlsplit(base_url).hostname or "") else MINUTE
 
 
+def _kill_at() -> tuple[str, int] | None:
+    name = f"{RESERVED}KILL_AT"
+    given = os.environ.get(name, "")
+    if not given:
+        return None
+    if not re.fullmatch(r"[a-z ]{1,30}(:[1-9]\d{0,3})?", given, re.ASCII):
+        raise SettingsError(f"{name}: give a step and its number, as claimed:2")
+    step, _, number = given.partition(":")
+    return step, int(number or 1)
+
+
+def _audit(given: AuditSettings) -> AuditSettings:
+    if given.key is None:
+        return given
+    key = _read_key(given.key.get_secret_value(), "audit.key")
+    if len(key) < SHORTEST_KEY:
+        raise SettingsError(
+            f"audit.key leads to a key that is too short; give one of at least {SHORTEST_KEY} characters"
+        )
+    return given.model_copy(update={"key": SecretStr(key)})
+
+
 def _read_key(reference: str, where: str) -> str:
     """Return the key that a reference leads to. Only what can't be a key is repeated in an error."""
     kind, _, rest = reference.partition(":")
@@ -405,19 +440,32 @@ def _toolsets(given: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return TOOLSETS if "all" in given else given
 
 
+_OF_KEY = "[key]"
+"""What pydantic calls the place of a key of a table, as against its value."""
+
+
 def _explain(error: ValidationError, owner: type[BaseModel], name: Callable[[str], str]) -> str:
     """Say what is wrong with the first bad setting, without its value, which may be a key, where it is free text."""
     first = error.errors(include_url=False)[0]
-    where = name(".".join(str(part) for part in first["loc"]))
+    where = name(".".join(str(part) for part in first["loc"] if part != _OF_KEY))
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         valid = re.findall("'([^']*)'", first.get("ctx", {})["expected"])
+        if first["loc"][-1] == _OF_KEY:
+            return f"{where} is no setting; {choices(first['input'], valid)}"
         return f'{where}: "{first["input"]}" is none of its values; {choices(first["input"], valid)}'
     if first["type"] == "value_error":
-        return f"{where} {first['msg'].removeprefix('Value error, ')}"
+        said = first["msg"].removeprefix("Value error, ")
+        return f"{where}: {said}" if said.startswith('"') else f"{where} {said}"
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg'].lower()}"
     for part in first["loc"][:-1]:
-        inner = owner.model_fields[str(part)].annotation
-        owner = inner if isinstance(inner, type) and issubclass(inner, BaseModel) else owner
+        owner = _model_at(owner, str(part))
     valid = [field.alias or name for name, field in owner.model_fields.items()]
     return f"{where} is no setting; {choices(str(first['loc'][-1]), valid)}"
+
+
+def _model_at(owner: type[BaseModel], part: str) -> type[BaseModel]:
+    """Return the model under a key, or under each name of a table of models; `owner` where there is none."""
+    inner = owner.model_fields[part].annotation if part in owner.model_fields else None
+    of_each = get_args(inner)[-1] if get_origin(inner) is dict else inner
+    return of_each if isinstance(of_each, type) and issubclass(of_each, BaseModel) else owner
