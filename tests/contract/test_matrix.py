@@ -40,6 +40,8 @@ MATRIX = {
         "ReadsCalls",
         "ReadsDeals",
         "ReadsMessages",
+        "RecallsMessages",
+        "RestoresRecords",
         "RunsSequences",
         "SendsEmail",
         "SendsSms",
@@ -61,6 +63,7 @@ MATRIX = {
         "ReadsCalls",
         "ReadsDeals",
         "ReadsMessages",
+        "RecallsMessages",
         "RunsSequences",
         "SendsEmail",
         "SendsSms",
@@ -95,6 +98,7 @@ MATRIX = {
         "ReadsActivity",
         "ReadsCalls",
         "ReadsDeals",
+        "RecallsCalls",
         "StartsCalls",
         "SumsPipeline",
         "WritesLeads",
@@ -112,6 +116,7 @@ MATRIX = {
         "MovesLeads",
         "ReadsActivity",
         "ReadsMessages",
+        "RecallsMessages",
         "RunsSequences",
         "SendsEmail",
         "SendsLinkedIn",
@@ -182,6 +187,7 @@ OWNERS: dict[str, type[Capability]] = {
     "deletes": DeletesRecords,
     "option_kinds": ListsOptions,
     "import_size": ImportsLeads,
+    "repeatable": ImportsLeads,
 }
 
 
@@ -208,6 +214,12 @@ def test_what_a_backend_can_do_within_a_capability_changes_only_in_a_visible_dif
     }
 
     assert found == LISTS
+
+
+def test_whose_imports_recognise_a_row_by_its_key_changes_only_in_a_visible_diff():
+    able = [name for name, vendor in VENDORS.items() if getattr(vendor.backend, "repeatable", False)]
+
+    assert able == ["local"]
 
 
 @pytest.mark.parametrize("name", VENDORS)

@@ -156,6 +156,8 @@ class ImportsLeads(Capability):
 
     import_size: ClassVar[int]
     """How many rows one call takes."""
+    repeatable: ClassVar[bool] = False
+    """Whether a row whose `key` was imported already is recognised by it, and not created a second time."""
 
     @abstractmethod
     async def import_leads(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
@@ -211,6 +213,30 @@ class ReadsMessages(Capability):
     @abstractmethod
     async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
         """List a lead's messages, newest first."""
+
+
+class RecallsMessages(Capability):
+    """Has a history in which a message that went out is found again."""
+
+    @abstractmethod
+    async def sent_message(
+        self, lead: Lead, channel: Channel, text: str, subject: str | None, since: datetime, known: frozenset[str]
+    ) -> Message | None:
+        """Return the newest message with this text that went out to the lead on this channel; None: none is there yet.
+
+        It went out at or after `since`, as far as whole seconds tell it, and its id is not one of `known`. White space
+        makes no difference, nor does a subject that is None. One that failed, or that is a draft, did not go out; one
+        of which the history does not tell direction or time is none either. Nothing but reading is done.
+        """
+
+
+class RecallsCalls(Capability):
+    """Has a history in which a call that was started is found again."""
+
+    @abstractmethod
+    async def started_call(self, lead: Lead, since: datetime) -> Call | None:
+        """Return the newest call to the lead that began at or after `since`, as far as whole seconds tell it; None:
+        none is there yet."""
 
 
 class KeepsTasks(Capability):
@@ -343,6 +369,9 @@ class StartsCalls(Capability):
 class RunsSequences(Capability):
     """Enrols leads in sequences."""
 
+    enrols_once: ClassVar[bool] = False
+    """Whether a lead that is in a sequence is never put into it a second time, however late the request arrives."""
+
     @abstractmethod
     async def sequences(self) -> tuple[Sequence, ...]:
         """List the sequences, with their steps where the CRM tells them."""
@@ -350,6 +379,11 @@ class RunsSequences(Capability):
     @abstractmethod
     async def enroll(self, sequence: str, lead: str) -> str | None:
         """Enrol a lead; returns why it was not done (enrolled already), else None."""
+
+    async def enrolled(self, sequence: str, lead: str) -> bool | None:
+        """Say whether a lead is in a sequence now; None: this CRM does not tell."""
+        del sequence, lead
+        return None
 
 
 class PlansSteps(Capability):
@@ -392,6 +426,23 @@ class DeletesRecords(Capability):
     @abstractmethod
     async def delete(self, kind: RecordKind, record: str) -> None:
         """Delete a record and what goes with it."""
+
+
+class RestoresRecords(Capability):
+    """Brings a deleted record back as it was."""
+
+    @abstractmethod
+    async def image(self, kind: RecordKind, record: str) -> dict[str, Any]:
+        """Return a record and everything that a deletion takes along, as JSON values; read before it is deleted."""
+
+    @abstractmethod
+    async def restore(self, kind: RecordKind, image: Mapping[str, Any]) -> None:
+        """Bring back what an image has, with the same ids and times: all of it or nothing.
+
+        Raises:
+            Conflict: an id, address or number is taken meanwhile, or the lead that it belongs to is gone.
+            InvalidArgument: it is no image of a record of this kind.
+        """
 
 
 class GivesMetrics(Capability):

@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, Task
+from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, Task, fold
 
 LONGEST_CALL = 10 * 24 * 3600
+NOT_SENT = frozenset(
+    (
+        *("failed", "error", "bounced", "rejected", "undelivered", "undeliverable"),
+        *("draft", "canceled", "cancelled", "deleted", "discarded", "skipped"),
+    )
+)
+"""The statuses, as vendors of messages have them, of one that did not reach anybody and won't."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A message that is looked for in a history, as `RecallsMessages` describes it."""
+
+    lead: str
+    channel: Channel
+    text: str
+    subject: str | None
+    since: datetime
+    known: frozenset[str]
+
+    def newest(self, history: Iterable[Message]) -> Message | None:
+        """Return the newest of a history that is this one."""
+        found = [each for each in history if self.may_be(each) and self.reads(each)]
+        return max(found, key=lambda each: each.sent_at or self.since, default=None)
+
+    def may_be(self, message: Message) -> bool:
+        """Whether a message can be this one, by all but its text, which a list may leave out."""
+        return (
+            (message.lead_id, message.channel, message.direction) == (self.lead, self.channel, "outbound")
+            and message.id not in self.known
+            and fold(message.status or "") not in NOT_SENT
+            and message.sent_at is not None
+            and message.sent_at >= whole_second(self.since)
+            and (not self.subject or not message.subject or _spaced(message.subject) == _spaced(self.subject))
+        )
+
+    def reads(self, message: Message) -> bool:
+        """Whether a message has this text."""
+        return _spaced(message.body or "") == _spaced(self.text)
+
+
+def whole_second(moment: datetime) -> datetime:
+    """Return a moment without its fraction of a second: many a vendor's times have none."""
+    return moment.replace(microsecond=0)
+
+
+def _spaced(text: str) -> str:
+    return " ".join(text.split())
 
 
 def refuse_kinds(kinds: Sequence[ActivityKind], valid: Sequence[ActivityKind]) -> None:

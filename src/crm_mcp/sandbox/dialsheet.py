@@ -276,7 +276,10 @@ class DialsheetEmulator(Emulator):
             self._row("leads", body["lead_id"], "Lead")
         if "@" not in str(body["to_email"]):
             raise self._invalid("to_email is invalid")
-        return self._created("emails", self.add("emails", **body, status="sent", sent_at=self.time()))
+        row = self.add("emails", **body, status="sent", sent_at=self.time())
+        text = str(body["body_text"])
+        self.accept("email", body.get("lead_id"), row["id"], to=body["to_email"], text=text, subject=body["subject"])
+        return self._created("emails", row)
 
     @route("GET", f"{ROOT}/emails")
     def list_emails(self, call: Call) -> Answer:
@@ -287,10 +290,20 @@ class DialsheetEmulator(Emulator):
     def send_sms(self, call: Call) -> Answer:
         """Send an SMS to a lead, on its number."""
         body = self._body(call, ("lead_id", "message"), ("lead_id", "message"))
-        if not self._row("leads", body["lead_id"], "Lead").get("phone"):
+        phone = self._row("leads", body["lead_id"], "Lead").get("phone")
+        if not phone:
             raise self._invalid("Lead has no phone number")
         sent = self.add("sms", **body, direction="outbound", status="sent", sent_at=self.time())
+        self.accept("sms", body["lead_id"], sent["id"], to=phone, text=str(body["message"]))
         return self._created("sms", sent)
+
+    def receive(self, channel: str, lead: str, text: str, subject: str | None = None) -> str:
+        """Let an SMS come in; of e-mails the API has those that were sent alone."""
+        if channel != "sms":
+            return super().receive(channel, lead, text, subject)
+        self._row("leads", lead, "Lead")
+        row = self.add("sms", lead_id=lead, message=text, direction="inbound", status="received", sent_at=self.time())
+        return str(row["id"])
 
     @route("GET", f"{ROOT}/sms")
     def list_sms(self, call: Call) -> Answer:
@@ -427,7 +440,9 @@ class DialsheetEmulator(Emulator):
             if self.switches["enrolled_twice"] == 409:
                 raise Refusal(409, "Lead is already enrolled")
             return Answer({"success": True})
-        return self._created("enrolments", self.add("enrolments", **fields))
+        row = self.add("enrolments", **fields)
+        self.accept("enrolment", lead, row["id"], text=sequence)
+        return self._created("enrolments", row)
 
 
 def _utc(value: object) -> bool:

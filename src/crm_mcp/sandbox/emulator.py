@@ -1,10 +1,12 @@
 """What the emulators share: routes, the journal, switches, faults, limits, and a real HTTP server around them.
 
 An emulator answers as its vendor is documented to; where the documentation is silent or contradicts itself, a switch
-chooses between the readings. Everything that arrives stands in the journal. Faults are injected by route: a status, a
-delay, a dropped connection, an answer that is cut, malformed, empty or far too large.
+chooses between the readings. Everything that arrives stands in the journal, and what reached people because of it in
+the ledger, whatever was answered. Faults are injected by route: a status, a delay, a dropped connection, silence, an
+answer that is cut, malformed, empty or far too large.
 
-Over HTTP the same is reached at `/_sandbox/journal`, `/_sandbox/switches`, `/_sandbox/faults` and `/_sandbox/reset`.
+Over HTTP the same is reached at `/_sandbox/journal`, `/_sandbox/ledger`, `/_sandbox/switches`, `/_sandbox/faults`,
+`/_sandbox/inbound` and `/_sandbox/reset`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,14 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 FaultKind = Literal[
-    "status", "delay", "drop_before", "drop_after", "cut", "malformed", "empty", "html", "huge", "redirect", "drip"
-]
+    "status", "html", "huge", "redirect", "drop_before", "silent_before",
+    "delay", "drop_after", "silent_after", "status_after", "cut", "malformed", "empty", "drip",
+]  # fmt: skip
+"""Those of the first line keep the request from being processed. The others do not: `delay` lets it be processed late,
+also when the client has given up by then; after the rest it has been."""
+AFTER = frozenset({"delay", "drop_after", "silent_after", "status_after", "cut", "malformed", "empty", "drip"})
+SILENCE = 60.0
+"""Seconds for which nothing is said, where a fault does not tell how many."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,23 @@ class Entry:
     body: Any
     status: int = 0
     at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was taken to reach somebody: a message, a call, or an enrolment in a sequence."""
+
+    channel: str
+    """`email`, `sms`, `linkedin`, `call` or `enrolment`."""
+    lead: str | None
+    to: str | None
+    """The address or number."""
+    text: str
+    """The message as text, white space made plain; of an enrolment the id of the sequence."""
+    subject: str | None
+    record: str
+    """The id that the vendor gave it."""
+    at: float
 
 
 @dataclass
@@ -169,6 +194,7 @@ class Emulator(ABC):
         self.minute = minute
         self.sample = sample
         self.journal: list[Entry] = []
+        self.ledger: list[Sent] = []
         self.faults: list[Fault] = []
         self.switches: dict[str, Any] = {}
         self._given = switches
@@ -189,6 +215,7 @@ class Emulator(ABC):
         self.faults.clear()
         self.journal.clear()
         self.begin()
+        self.ledger.clear()  # what the sample begins with was sent long ago
 
     def switch(self, **switches: Any) -> None:
         """Choose readings.
@@ -210,6 +237,37 @@ class Emulator(ABC):
     def calls(self, method: str = ".*", path: str = ".*") -> list[Entry]:
         """Return the requests of the journal that match."""
         return [each for each in self.journal if re.fullmatch(method, each.method) and re.fullmatch(path, each.path)]
+
+    def sent(self, channel: str | None = None, lead: str | None = None, text: str | None = None) -> list[Sent]:
+        """Return what was taken to reach people, oldest first: on this channel, to this lead, with this text."""
+        wanted = None if text is None else " ".join(text.split())
+        return [
+            each
+            for each in self.ledger
+            if channel in (None, each.channel) and lead in (None, each.lead) and wanted in (None, each.text)
+        ]
+
+    def accept(
+        self,
+        channel: str,
+        lead: str | None,
+        record: str,
+        *,
+        to: str | None = None,
+        text: str = "",
+        subject: str | None = None,
+    ) -> None:
+        """Note in the ledger that something will reach somebody; a route does so at the moment in which it is taken."""
+        self.ledger.append(Sent(channel, lead, to, " ".join(text.split()), subject, record, self.clock()))
+
+    def receive(self, channel: str, lead: str, text: str, subject: str | None = None) -> str:
+        """Let a message of a lead come in now; returns its id.
+
+        Raises:
+            ValueError: this vendor's API knows no message that comes in on this channel.
+            Refusal: there is no such lead.
+        """
+        raise ValueError(f"{self.vendor} takes in no {channel}: {lead}, {text[:20]}, {subject}")
 
     @abstractmethod
     def begin(self) -> None:
@@ -241,21 +299,19 @@ class Emulator(ABC):
         fault = next((each for each in self.faults if each.strikes(call)), None)
         if fault:
             fault.times -= 1
-        if fault and fault.kind == "drop_before":
-            _drop(scope)
-            return
-        if fault and fault.kind not in ("drop_after", "cut", "malformed", "empty", "delay", "drip"):
-            entry.status = fault.answered
-            await _strike(send, fault)
+        if fault and fault.kind not in AFTER:
+            entry.status = 0 if fault.kind.endswith("_before") else fault.answered
+            await _strike(receive, send, scope, fault)
             return
         if fault:
             await anyio.sleep(fault.seconds if fault.kind == "delay" else 0)
         answer = await self._answer(call)
         entry.status = answer.status
-        if fault and fault.kind == "drop_after":
-            _drop(scope)
+        if fault and fault.kind == "status_after":
+            entry.status = fault.status
+            await _reply(send, Answer(fault.body, fault.status, fault.headers))
         elif fault and fault.kind != "delay":
-            await _spoil(send, scope, fault, answer)
+            await _spoil(receive, send, scope, fault, answer)
         else:
             await _reply(send, answer)
 
@@ -282,13 +338,17 @@ class Emulator(ABC):
     def _control(self, call: Call) -> Answer:
         try:
             return self._controlled(call)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, Refusal) as error:
             return Answer({"error": str(error)}, 400)
 
     def _controlled(self, call: Call) -> Answer:
         match call.method, call.path.removeprefix("/_sandbox/"):
             case "GET", "journal":
                 return Answer([asdict(each) for each in self.journal])
+            case "GET", "ledger":
+                return Answer([asdict(each) for each in self.ledger])
+            case "POST", "inbound":
+                return Answer({"id": self.receive(**cast("dict[str, Any]", call.body))})
             case "GET", "switches":
                 return Answer(self.switches)
             case (("PUT" | "POST"), "switches"):
@@ -300,7 +360,7 @@ class Emulator(ABC):
                 self.reset()
                 return Answer({"reset": True})
             case _:
-                return Answer({"paths": ["journal", "switches", "faults", "reset"]}, 404)
+                return Answer({"paths": ["journal", "ledger", "switches", "faults", "inbound", "reset"]}, 404)
 
 
 def identity(kind: int, number: int) -> str:
@@ -348,9 +408,13 @@ async def _start(send: Send, status: int, headers: Mapping[str, str], length: in
     await send({"type": "http.response.start", "status": status, "headers": encoded})
 
 
-async def _strike(send: Send, fault: Fault) -> None:
+async def _strike(receive: Receive, send: Send, scope: Scope, fault: Fault) -> None:
     """Answer with what went wrong instead of doing anything."""
     match fault.kind:
+        case "drop_before":
+            _drop(scope)
+        case "silent_before":
+            await _say_nothing(receive, scope, fault)
         case "html":
             page = b"<html><head><title>Error</title></head><body><h1>Internal Server Error</h1></body></html>"
             await _start(send, fault.status, {"content-type": "text/html"}, len(page))
@@ -369,11 +433,15 @@ async def _strike(send: Send, fault: Fault) -> None:
             await _reply(send, Answer(fault.body, fault.status, fault.headers))
 
 
-async def _spoil(send: Send, scope: Scope, fault: Fault, answer: Answer) -> None:
+async def _spoil(receive: Receive, send: Send, scope: Scope, fault: Fault, answer: Answer) -> None:
     """Send an answer to what was done, but not as it should be."""
     body = json.dumps(answer.body).encode()
     kind = {"content-type": "application/json", **answer.headers}
     match fault.kind:
+        case "drop_after":
+            _drop(scope)
+        case "silent_after":
+            await _say_nothing(receive, scope, fault)
         case "cut":
             await _start(send, answer.status, kind, len(body) + 100)
             await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -391,6 +459,15 @@ async def _spoil(send: Send, scope: Scope, fault: Fault, answer: Answer) -> None
         case _:
             await _start(send, answer.status, kind, 0)
             await send({"type": "http.response.body", "body": b""})
+
+
+async def _say_nothing(receive: Receive, scope: Scope, fault: Fault) -> None:
+    """Answer nothing, until the client has left or for the seconds of the fault; then break off."""
+    with anyio.move_on_after(fault.seconds or SILENCE):
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    _drop(scope)
 
 
 def _drop(scope: Scope) -> None:

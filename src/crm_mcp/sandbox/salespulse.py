@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 
 from crm_mcp.model import rfc3339
-from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Refusal, Window, route
+from crm_mcp.sandbox.emulator import Answer, Call, Refusal, Window, route
 from crm_mcp.sandbox.people import PEOPLE
-from crm_mcp.sandbox.salespulse_events import post_all
+from crm_mcp.sandbox.salespulse_events import Events
 from crm_mcp.sandbox.salespulse_sample import CALLS, DEALS, PLACES, STAGES, contact_fields
 
 BULK = 1000
@@ -31,7 +31,7 @@ _OWN = ("id", "stage", "stage_id", "created_at", "updated_at")
 _DAYS = 86_400.0
 
 
-class SalesPulseEmulator(Emulator):
+class SalesPulseEmulator(Events):
     """SalesPulse with contacts, calls, stages and deals; `dialled` has the calls that it would have placed.
 
     `events` has what its webhooks would tell, in order; `deliver` sends it.
@@ -77,7 +77,7 @@ class SalesPulseEmulator(Emulator):
         self.call_records: dict[str, dict[str, Any]] = {}
         self.deals: list[dict[str, Any]] = []
         self.dialled: list[dict[str, Any]] = []
-        self.events: list[dict[str, Any]] = []
+        self.events = []
         self.stages = {f"stg_{number}": name for number, name in enumerate(STAGES, 1)}
         self._made = 0
         sliding = bool(self.switches["sliding"])
@@ -169,7 +169,7 @@ class SalesPulseEmulator(Emulator):
         kept.update(self._checked(body, besides=contact), updated_at=self._now())
         for name in [name for name, value in kept.items() if value is None]:
             del kept[name]
-        self._tell("contact.updated", self._shown(kept))
+        self.tell("contact.updated", self._shown(kept))
         return Answer(self._one("contact", self._shown(kept)))
 
     @route("DELETE", "/api/v1/contacts/{id}")
@@ -190,7 +190,7 @@ class SalesPulseEmulator(Emulator):
         if len(body) != 1 or stage not in self.stages:
             raise Refusal(422, f"{self.switches['stage_key']} is not a stage")
         kept.update(stage_id=stage, updated_at=self._now())
-        self._tell("pipeline.stage_changed", {"contact_id": contact, "stage_id": stage})
+        self.tell("pipeline.stage_changed", {"contact_id": contact, "stage_id": stage})
         if self.switches["stage_answer"] == "success":
             return Answer({"success": True})
         return Answer(self._one("contact", self._shown(kept)))
@@ -240,6 +240,7 @@ class SalesPulseEmulator(Emulator):
             raise Refusal(422, "The contact has no phone number")
         record = self._ring(contact.get("id"), self.clock(), "outbound", 0, None, "")
         self.dialled.append({"call_id": record["id"], "contact_id": contact.get("id"), "to": phone})
+        self.accept("call", contact.get("id"), str(record["id"]), to=phone)
         match self.switches["call_answer"]:
             case "id":
                 return Answer(self._one("call", self._call(record)), 201)
@@ -272,15 +273,7 @@ class SalesPulseEmulator(Emulator):
         ]
         return self._whole("deals", rows, call)
 
-    # Events
-
-    async def deliver(self, target: str) -> list[int]:
-        """Post all events to an address, unsigned, in order or not and once or twice by the switches; the statuses."""
-        events = self.events[::-1] if self.switches["events_reversed"] else list(self.events)
-        if self.switches["events_twice"]:
-            events = [each for event in events for each in (event, event)]
-        self.events = []
-        return await post_all(target, events)
+    # What tests and the sample put there
 
     def put(self, **fields: Any) -> str:
         """Keep a contact; returns its id."""
@@ -291,7 +284,7 @@ class SalesPulseEmulator(Emulator):
         record = self._ring(contact, self.clock() - days_ago * _DAYS, "outbound", seconds, disposition, transcript)
         told = ("contact_id", "direction", "duration_seconds", "recording_url", "disposition")
         shown = self._call(record)
-        self._tell("call.completed", {"call_id": record["id"], **{name: shown[name] for name in told}})
+        self.tell("call.completed", {"call_id": record["id"], **{name: shown[name] for name in told}})
         return str(record["id"])
 
     def add_deal(self, contact: str, name: str, value: float, stage: str, status: str = "open") -> str:
@@ -331,7 +324,7 @@ class SalesPulseEmulator(Emulator):
         kept = {"id": contact, **fields, "stage_id": next(iter(self.stages)), "created_at": self._now()}
         kept["updated_at"] = kept["created_at"]
         self.contacts[contact] = kept
-        self._tell("contact.created", self._shown(kept))
+        self.tell("contact.created", self._shown(kept))
         return kept
 
     def _refuse_bad(self, rows: list[Any]) -> None:
@@ -449,9 +442,6 @@ class SalesPulseEmulator(Emulator):
                 return {"created": count}
             case _:
                 return None
-
-    def _tell(self, event: str, data: dict[str, Any]) -> None:
-        self.events.append({"event": event, "timestamp": self._now(), "data": dict(data)})
 
     def _now(self) -> str:
         return rfc3339(datetime.fromtimestamp(int(self.clock()), UTC))

@@ -43,6 +43,7 @@ def test_the_class_line_is_what_dialsheet_documents():
         "ReadsCalls",
         "ReadsDeals",
         "ReadsMessages",
+        "RecallsMessages",
         "RunsSequences",
         "SendsEmail",
         "SendsSms",

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from crm_mcp.backends.local import Local, search, words
 from crm_mcp.model import ImportRow, Lead, LeadDraft, LeadFilter, NoteDraft, Slice, fold, now
+from crm_mcp.text import unseen
 
 SETTINGS = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 NAMES = st.text(st.characters(categories=["L", "N", "P", "S", "Zs", "Mn"]), min_size=1, max_size=30).filter(
-    lambda name: words.tokens(name) != []
+    lambda name: words.tokens(name) != [] and unseen(name) is None
 )
 
 

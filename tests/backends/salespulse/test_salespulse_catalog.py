@@ -35,6 +35,7 @@ def test_the_capabilities_are_those_of_the_vendor_s_reference():
         "ReadsActivity",
         "ReadsCalls",
         "ReadsDeals",
+        "RecallsCalls",
         "StartsCalls",
         "SumsPipeline",
         "WritesLeads",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from crm_mcp.backends.base import FindsLeads, ImportsLeads, WritesLeads
 from crm_mcp.backends.dialsheet.sheet import LEAD, LEADS, PAGE, Sheet, told, whole_answer
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.people import addresses_in, holders, keys_of, refuse_taken, unknown_person
+from crm_mcp.backends.people import addresses_in, holders, keys_of, refuse_lifting, refuse_taken, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
 from crm_mcp.errors import (
     CrmError,
@@ -173,7 +173,8 @@ class DialsheetLeads(FindsLeads, WritesLeads, ImportsLeads, Sheet):
         """Return what changes in a lead; `before` is there where fields are emptied or custom fields given.
 
         Raises:
-            InvalidArgument: a field can't be cleared, or nothing would be left to know the lead by.
+            InvalidArgument: a field can't be cleared, nothing would be left to know the lead by, or a flag says that it
+                must not be contacted, and would not any more.
         """
         body = self._body(change, new=False)
         custom = (before.custom_fields if before else None) or {}
@@ -188,7 +189,10 @@ class DialsheetLeads(FindsLeads, WritesLeads, ImportsLeads, Sheet):
                 body[self._keys.lead_title if each == "title" else each] = None
         if change.clear and not any(body.get(name, getattr(before, name)) for name in IDENTIFYING):
             raise unknown_person()
-        return body | {name: value for name, value in given.items() if value != custom.get(name)}
+        body |= {name: value for name, value in given.items() if value != custom.get(name)}
+        if before:
+            refuse_lifting(before, body)
+        return body
 
     def _body(self, fields: LeadFields, *, new: bool) -> dict[str, Any]:
         """Return what is given, but custom fields, as Dialsheet's fields.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, ClassVar
 
-from crm_mcp.backends.base import ListsOptions, RunsSequences, SendsEmail, SendsSms
+from crm_mcp.backends.base import ListsOptions, RecallsMessages, RunsSequences, SendsEmail, SendsSms
 from crm_mcp.backends.dialsheet.sheet import ACCOUNTS, DEALS, EMAILS, ENROLL, PAGE, SEQUENCES, SMS, TAGS, Sheet, told
+from crm_mcp.backends.histories import Wanted
 from crm_mcp.backends.http import at
 from crm_mcp.backends.remote import rows_in
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported
@@ -17,7 +19,7 @@ DOCUMENTED_STATUSES = ("new", "qualified")
 _FAILED = frozenset({"failed", "error", "bounced", "rejected", "undelivered"})
 
 
-class DialsheetOutreach(SendsEmail, SendsSms, RunsSequences, ListsOptions, Sheet):
+class DialsheetOutreach(SendsEmail, SendsSms, RecallsMessages, RunsSequences, ListsOptions, Sheet):
     """E-mail by a configured mailbox, SMS by Twilio to the lead's number, enrolment in sequences (all documented)."""
 
     option_kinds: ClassVar[tuple[OptionKind, ...]] = ("stages", "statuses", "tags", "sequences", "mailboxes")
@@ -60,6 +62,20 @@ class DialsheetOutreach(SendsEmail, SendsSms, RunsSequences, ListsOptions, Sheet
         sent = {"lead_id": lead.id, "message": text}
         answer = await self._api.write("POST", SMS, sent, missing=f'there is no lead "{lead.id[:80]}"')
         return self._delivery(told(answer, "sms", "message"), lead, "sms", None, text)
+
+    async def sent_message(
+        self, lead: Lead, channel: Channel, text: str, subject: str | None, since: datetime, known: frozenset[str]
+    ) -> Message | None:
+        """Return the newest such message of the lead's e-mails, which are those that were sent (documented), or SMS.
+
+        That an SMS tells its direction is inferred: one that does not is not taken for ours.
+        """
+        wanted = Wanted(lead.id, channel, text, subject, since, known)
+        if channel == "email":
+            return wanted.newest(map(self._records.email, (await self._of_lead(EMAILS, lead.id)).rows))
+        if channel == "sms":
+            return wanted.newest(map(self._records.sms, (await self._of_lead(SMS, lead.id)).rows))
+        return None
 
     async def _on_file(self, lead: Lead, channel: Channel) -> str:
         """Return the address that is on file now."""

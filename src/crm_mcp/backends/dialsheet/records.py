@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast, get_args
 
+from crm_mcp.backends.people import refused_channels
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import (
@@ -92,6 +93,8 @@ ALSO: Mapping[str, tuple[str, ...]] = {
 _DIRECTIONS: Mapping[str, Direction] = {
     **dict.fromkeys(("inbound", "incoming", "in", "received"), "inbound"),
     **dict.fromkeys(("outbound", "outgoing", "out", "sent"), "outbound"),
+    # What Twilio, which is behind its SMS (documented) and calls, has in place of the second.
+    **dict.fromkeys(("outbound-api", "outbound-call", "outbound-reply", "outbound-dial"), "outbound"),
 }
 _PRIORITIES: Mapping[str, Priority] = {"low": "low", "normal": "normal", "medium": "normal", "high": "high"}
 _STATUSES: tuple[DealStatus, ...] = get_args(DealStatus)
@@ -128,6 +131,7 @@ class Records:
     def lead(self, row: object) -> Lead:
         """Return a lead; what no field of ours takes stands in `custom_fields`."""
         record = mapping(row)
+        custom = others(record, self.lead_fields)
         return Lead(
             id=identity(record),
             name=text(record.get("name")),
@@ -143,7 +147,8 @@ class Records:
             created_at=moment(self.value(record, "created_at")),
             updated_at=moment(self.value(record, "updated_at")),
             last_contacted_at=moment(self.value(record, "lead_contacted_at")),
-            custom_fields=others(record, self.lead_fields),
+            do_not_contact=refused_channels(custom),
+            custom_fields=custom,
         )
 
     def note(self, row: object) -> Note:
@@ -177,15 +182,18 @@ class Records:
         )
 
     def email(self, row: object) -> Message:
-        """Return an e-mail: the history has those that were sent (documented)."""
+        """Return an e-mail: the history has those that were sent (documented), unless a record says otherwise."""
         record = mapping(row)
-        return self._message(record, "email", text(record.get("subject")), text(record.get("body_text")), "outbound")
+        way = self._direction(record) or "outbound"
+        return self._message(record, "email", text(record.get("subject")), text(record.get("body_text")), way)
 
     def sms(self, row: object) -> Message:
         """Return an SMS."""
         record = mapping(row)
-        direction = _DIRECTIONS.get(fold(text(self.value(record, "message_direction")) or ""))
-        return self._message(record, "sms", None, text(record.get("message")), direction)
+        return self._message(record, "sms", None, text(record.get("message")), self._direction(record))
+
+    def _direction(self, record: Mapping[str, Any]) -> Direction | None:
+        return _DIRECTIONS.get(fold(text(self.value(record, "message_direction")) or ""))
 
     def _message(
         self, record: Mapping[str, Any], channel: str, subject: str | None, body: str | None, way: Direction | None

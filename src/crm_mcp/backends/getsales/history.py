@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from collections.abc import Sequence as Seq
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar
 
-from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsMessages
+from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsMessages, RecallsMessages
 from crm_mcp.backends.getsales.records import email_of, linkedin_of, note_of, note_text
 from crm_mcp.backends.getsales.wire import (
     EMAIL,
@@ -21,19 +21,21 @@ from crm_mcp.backends.getsales.wire import (
     no_lead,
     records,
 )
-from crm_mcp.backends.histories import of_message, of_note, refuse_duration, refuse_kinds
+from crm_mcp.backends.histories import Wanted, of_message, of_note, refuse_duration, refuse_kinds, whole_second
 from crm_mcp.backends.http import Query, at
-from crm_mcp.backends.remote import Fetch, merged, record_in, text, whole
+from crm_mcp.backends.remote import Fetch, merged, moment, record_in, text, whole
 from crm_mcp.errors import NotFound, OutcomeUnknown
-from crm_mcp.model import Activity, ActivityKind, Message, Note, NoteDraft, Page, Slice, now
+from crm_mcp.model import Activity, ActivityKind, Channel, Lead, Message, Note, NoteDraft, Page, Slice, now
 
 _NOTES_SEARCHED = 5
 """Pages of notes that are looked through for one: there is no operation that reads one."""
 _BODIES = 10
 """E-mails of a page whose text is read: a list leaves it out, so that each costs a call."""
+_RECALLED = 5
+"""Pages of messages that are looked through for one that went out."""
 
 
-class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
+class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
     """Notes are the vendor's; calls are none. Messages are LinkedIn's and e-mails, in one order by `sent_at`."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("note", "message")
@@ -104,6 +106,47 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, Wire):
             for each in found
         )
         return Page[Message](items=items, next=page.next)
+
+    async def sent_message(
+        self, lead: Lead, channel: Channel, text: str, subject: str | None, since: datetime, known: frozenset[str]
+    ) -> Message | None:
+        """Return the newest such message; of e-mails the text of each that may be it is read, at a call each.
+
+        A LinkedIn message that is queued (status `new`) counts: GetSales has it, and sends it by itself.
+        """
+        wanted = Wanted(lead.id, channel, text, subject, since, known)
+        if channel == "linkedin":
+            return wanted.newest([each async for each in self._since(MESSAGES, wanted, linkedin_of)])
+        if channel != "email":
+            return None
+        mails = [each async for each in self._since(EMAILS, wanted, email_of)]
+        for mail in sorted(mails, key=_when, reverse=True):
+            body = mail.body or email_of(record_in(await self._api.read("GET", at(EMAIL, mail.id)))).body
+            whole_one = mail.model_copy(update={"body": body})
+            if wanted.reads(whole_one):
+                return whole_one
+        return None
+
+    async def _since(
+        self, path: str, wanted: Wanted, decode: Callable[[Mapping[str, Any]], Message]
+    ) -> AsyncGenerator[Message]:
+        """Yield the messages that may be the one that is wanted, those that came into the list last first.
+
+        That is their order by `created_at`, when a message was queued or synced, which no message has from before it
+        was sent. By `sent_at` one that waits in the queue has no place.
+        """
+        first, offset = whole_second(wanted.since), 0
+        query = {"filter[lead_uuid]": wanted.lead}
+        for _ in range(_RECALLED):
+            answer = await self._api.read("GET", path, _newest(query, "created_at", PAGE, offset))
+            rows = records(answer)
+            for message in map(decode, rows):
+                if wanted.may_be(message):
+                    yield message
+            made = [found for row in rows if (found := moment(row.get("created_at")))]
+            if not more_after(answer, offset, len(rows)) or (made and min(made) < first):
+                return
+            offset += len(rows)
 
     async def _activity(
         self,

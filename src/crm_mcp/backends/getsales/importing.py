@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import ImportsLeads
-from crm_mcp.backends.getsales.finding import Before
-from crm_mcp.backends.getsales.records import EMAILS, handle, has_address, parts
+from crm_mcp.backends.getsales.finding import Before, full_name, joined
+from crm_mcp.backends.getsales.records import EMAILS, handle, has_address, has_profile, parts
 from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_after, records
-from crm_mcp.backends.getsales.writing import Leads, unidentified
-from crm_mcp.backends.people import IDENTIFYING, unknown_person
+from crm_mcp.backends.getsales.writing import Leads, unidentified, unsubscribed
+from crm_mcp.backends.people import IDENTIFYING, lifted_channels, refuse_lifting, unknown_person
 from crm_mcp.backends.remote import record_in, rows_in, text
 from crm_mcp.errors import (
     Busy,
@@ -27,7 +27,7 @@ from crm_mcp.errors import (
     Unsupported,
     VendorError,
 )
-from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadUpdate, address_key
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadUpdate, address_key, fold
 
 FEW = 25
 """Rows that are so few that each number is searched for."""
@@ -154,7 +154,9 @@ class Imports(ImportsLeads, Leads):
             return
         batch.before = await self._before()
         await self._by_number(batch)
-        if batch.if_exists != "update":
+        if batch.if_exists == "update":
+            await self._keep_unsubscribed(batch)
+        else:
             await self._by_email(batch)
             plain = {index: row for index, row in batch.open.items() if row.draft.email and not row.profile}
             for list_id in dict.fromkeys(row.list_id for row in plain.values()):
@@ -187,6 +189,46 @@ class Imports(ImportsLeads, Leads):
                     continue
             if found:
                 batch.met(index, found[0].id)
+
+    async def _keep_unsubscribed(self, batch: Batch) -> None:
+        """Refuse the rows that would take the flag from a lead: a custom one, or, by a new address, `unsubscribed`.
+
+        Who has unsubscribed is read before, in at most five pages; where they are more, or can't be asked for, the lead
+        of each row is looked for.
+        """
+        gone = await self._unsubscribed() if any(row.draft.email for row in batch.open.values()) else []
+        for index, row in batch.open.items():
+            look = lifted_channels(row.values) or (gone is None and row.draft.email)
+            leads = await self._same(row.draft, by_name=True) if look else []
+            if gone is None:
+                gone_here = [each for each in leads if "email" in (each.do_not_contact or ())]
+            else:
+                gone_here = await self._leads([each for each in gone if _means(row, parts(each)[0])])
+            try:
+                for lead in leads:
+                    refuse_lifting(lead, row.values)
+                for lead in gone_here:
+                    if row.draft.email not in (None, lead.email):
+                        raise unsubscribed(lead)
+            except InvalidArgument as error:
+                batch.fail(index, str(error))
+
+    async def _unsubscribed(self) -> list[dict[str, Any]] | None:
+        """Return the leads that have unsubscribed, as the vendor has them; None where they can't all be read."""
+        found: list[dict[str, Any]] = []
+        for _ in range(_MOST_PAGES):
+            order = {"order_field": "created_at", "order_type": "asc"}
+            body = {"filter": {"email_status": "unsubscribed"}, "limit": PAGE, "offset": len(found), **order}
+            try:
+                answer = await self._api.read("POST", SEARCH, body=body)
+            except (InvalidArgument, VendorError):
+                return None
+            rows = records(answer)
+            more = more_after(answer, len(found), len(rows))
+            found += rows
+            if not more:
+                return [each for each in found if parts(each)[0].get("email_status") == "unsubscribed"]
+        return None
 
     async def _by_email(self, batch: Batch) -> None:
         """Find the rows whose e-mail address a lead has."""
@@ -259,6 +301,22 @@ class Imports(ImportsLeads, Leads):
             raise
         except CrmError as error:
             batch.fail(index, str(error))
+
+
+def _means(row: Row, lead: Mapping[str, Any]) -> bool:
+    """Whether an upsert of a row may be of this lead: by its profile, an address, or its name and company."""
+    draft = row.draft
+    name, company = full_name(draft), draft.company
+    return bool(
+        (row.profile and has_profile(lead, row.profile))
+        or (draft.email and has_address(lead, draft.email))
+        or (name and company and (fold(name), fold(company)) == _known_as(lead))
+    )
+
+
+def _known_as(lead: Mapping[str, Any]) -> tuple[str, str]:
+    name = text(lead.get("name")) or joined(text(lead.get("first_name")), text(lead.get("last_name")))
+    return fold(name or ""), fold(text(lead.get("company_name")) or "")
 
 
 def _twins(rows: Mapping[int, Row]) -> dict[int, int]:

@@ -131,6 +131,11 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         await self._api.write("POST", at(FLOW_LEAD, sequence, lead), {}, missing=no_lead(lead))
         return None
 
+    async def enrolled(self, sequence: str, lead: str) -> bool | None:
+        """Say whether a lead is in a sequence, or may be, by a status that is not known; None: no status is told."""
+        held = await self._held(sequence, lead)
+        return None if held == {""} else bool(held)
+
     async def unenroll(self, sequence: str, lead: str) -> str | None:
         """Take a lead out of one sequence, wherever it is not known to be out of it."""
         if not await self._held(sequence, lead):

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from crm_mcp.backends.people import refused_channels
 from crm_mcp.backends.remote import moment, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import (
+    Channel,
     CustomValue,
     Direction,
     Lead,
@@ -102,9 +104,15 @@ def lead_of(row: Mapping[str, Any], names: Names, number: Callable[[object], str
         tags=tuple(tags) or None,
         created_at=moment(lead.get("created_at")),
         updated_at=moment(lead.get("updated_at")),
-        do_not_contact=("email",) if lead.get("email_status") == "unsubscribed" else None,
+        do_not_contact=_refused(lead, custom),
         custom_fields=custom or None,
     )
+
+
+def _refused(lead: Mapping[str, Any], custom: Mapping[str, CustomValue]) -> tuple[Channel, ...] | None:
+    """Return the channels that an unsubscribed address (found), or a custom field of such a name, rules out."""
+    own: tuple[Channel, ...] = ("email",) if lead.get("email_status") == "unsubscribed" else ()
+    return tuple(sorted({*own, *(refused_channels(custom) or ())})) or None
 
 
 def tag_ids(lead: Mapping[str, Any]) -> list[str]:

@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 
 from crm_mcp.backends.base import MovesLeads, TagsLeads, UpsertsLeads, WritesLeads
 from crm_mcp.backends.getsales.finding import Finding, full_name, joined
-from crm_mcp.backends.getsales.records import EMAILS, PHONES, WRITABLE, Names, handle, lead_of, parts, tag_ids
+from crm_mcp.backends.getsales.records import (
+    EMAILS,
+    PHONES,
+    WRITABLE,
+    Names,
+    handle,
+    lead_of,
+    parts,
+    tag_ids,
+)
 from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, since
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.people import IDENTIFYING, refuse_taken, unknown_person
+from crm_mcp.backends.people import IDENTIFYING, refuse_lifting, refuse_taken, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
 from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold
@@ -77,6 +86,10 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         if by_number and not await self._same(draft.model_copy(update={"phone": None}), by_name=True):
             fields = draft.model_dump(exclude_none=True, exclude={"list"})
             return await self.update_lead(found[0].id, LeadUpdate.model_validate(fields)), False
+        for each in found:
+            refuse_lifting(each, draft.custom_fields or {})
+            if draft.email not in (None, each.email) and "email" in (each.do_not_contact or ()):
+                raise unsubscribed(each)
         answer = await self._api.write("POST", UPSERT, body)
         made = _made(answer)
         with after_write():
@@ -96,7 +109,10 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
             raise cannot("move a lead to another list", "update_lead leaves the list; mass_action_on_leads changes it")
         cleared = _cleared(change, before, self._field_names().values())
         custom = await self._custom({**dict.fromkeys(cleared.custom), **(change.custom_fields or {})})
+        refuse_lifting(before, custom.values)
         body = {**self._changed(change, cleared.fields, before), **self._own(custom, self._keys.handle)}
+        if parts(row)[0].get("email_status") == "unsubscribed" and _readdressed(parts(row)[0], body):
+            raise unsubscribed(before)
         self._known_by(before, change, cleared.fields)
         refuse_taken(await self._same(_moved(change, before), by_name=False), besides=lead)
         tags = () if "tags" in cleared.fields else change.tags
@@ -363,6 +379,23 @@ def _moved(change: LeadUpdate, before: Lead) -> LeadUpdate:
     """Return the change with those addresses alone that are new."""
     same = {name: None for name in ("email", "phone") if getattr(change, name) == getattr(before, name)}
     return change.model_copy(update=same)
+
+
+def _readdressed(lead: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Whether a change gives a lead another e-mail address, if only in its spelling, or takes one away."""
+    had = {text(lead.get(name)) for name in EMAILS}
+    new = {name: text(value) for name, value in body.items() if name in EMAILS}
+    return any(value not in had if value else bool(text(lead.get(name))) for name, value in new.items())
+
+
+def unsubscribed(lead: Lead) -> InvalidArgument:
+    """Return the error for a new address of somebody who has unsubscribed: GetSales keeps that by lead, and what a new
+    address does to it is not known."""
+    return InvalidArgument(
+        f"{lead.label} has unsubscribed, and another e-mail address could lift that",
+        "a person can change it, in GetSales itself",
+        wrote=False,
+    )
 
 
 def _taken(found: Seq[Lead]) -> Conflict:

@@ -14,6 +14,7 @@ from crm_mcp.backends.local.importing import LocalImports
 from crm_mcp.backends.local.leads import LocalLeads
 from crm_mcp.backends.local.outreach import LocalOutreach, default_mailbox, put_mailbox
 from crm_mcp.backends.local.records import LocalRecords
+from crm_mcp.backends.local.restoring import LocalImages
 from crm_mcp.backends.local.sequences import LocalSequences
 from crm_mcp.backends.local.smtp import Post
 from crm_mcp.backends.local.tasks import LocalTasks
@@ -31,6 +32,7 @@ class Local(
     LocalOutreach,
     LocalSequences,
     LocalRecords,
+    LocalImages,
     Backend,
 ):
     """The embedded CRM in `folder`; stages sit on leads and on deals, and both have their own.

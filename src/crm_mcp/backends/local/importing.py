@@ -31,6 +31,7 @@ class LocalImports(ImportsLeads):
     """Imports by key, address and number."""
 
     import_size: ClassVar[int] = 1_000
+    repeatable: ClassVar[bool] = True
 
     _file: File
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence as Seq
+from datetime import datetime
 
 import anyio
 import anyio.to_thread
 
-from crm_mcp.backends.base import KeepsBlocklist, SendsEmail, SendsSms
+from crm_mcp.backends.base import KeepsBlocklist, RecallsMessages, SendsEmail, SendsSms
+from crm_mcp.backends.histories import Wanted, whole_second
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.activity import contacted, messages
 from crm_mcp.backends.local.database import File
@@ -23,7 +25,7 @@ _ONLY = "B0"
 """The id of the mailbox that stands in no table."""
 
 
-class LocalOutreach(SendsEmail, SendsSms, KeepsBlocklist):
+class LocalOutreach(SendsEmail, SendsSms, RecallsMessages, KeepsBlocklist):
     """E-mail goes out by SMTP where a server is set; else it is recorded, as SMS always is, and the result says so."""
 
     _file: File
@@ -82,6 +84,16 @@ class LocalOutreach(SendsEmail, SendsSms, KeepsBlocklist):
             raise InvalidArgument(f"{lead.label} has no phone number", "set one with update_lead", wrote=False)
         sent = await self._file.write(lambda db: _keep(db, lead, "sms", "recorded", None, text, None))
         return Delivery(message=sent, delivered=False, note=NO_GATEWAY)
+
+    async def sent_message(
+        self, lead: Lead, channel: Channel, text: str, subject: str | None, since: datetime, known: frozenset[str]
+    ) -> Message | None:
+        """Return the newest message with this text that was sent or recorded.
+
+        One whose row is there and of which the mail server has not said that it took it, is none: nobody knows.
+        """
+        wanted = Wanted(lead.id, channel, text, subject, since, known)
+        return await self._file.read(lambda db: wanted.newest(_gone_out(db, wanted)))
 
     async def block(self, lead: Lead, channels: Seq[Channel], reason: str | None) -> None:
         """Block the lead's addresses; where it has none for a channel, the lead itself."""
@@ -162,6 +174,16 @@ def _settle(db: sqlite3.Connection, kept: Message, status: str) -> Message:
         contacted(db, lead, at)
         advance(db, lead, kept.channel, at)
     return message
+
+
+def _gone_out(db: sqlite3.Connection, wanted: Wanted) -> list[Message]:
+    n = rows.existing(db, "lead", wanted.lead)
+    return messages(
+        db.execute(
+            "SELECT * FROM messages WHERE lead = ? AND sent_at >= ? AND status IN ('sent', 'recorded')",
+            (n, rows.millis(whole_second(wanted.since))),
+        ).fetchall()
+    )
 
 
 def _block(db: sqlite3.Connection, lead: Lead, channels: Seq[Channel], reason: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import ClassVar
 
 from crm_mcp.backends.base import EndsSequences, PlansSteps, RunsSequences
 from crm_mcp.backends.local import rows
@@ -28,6 +29,8 @@ _NEXT = """SELECT e.n, e.lead, e.sequence, q.name, s.position, s.channel,
 class LocalSequences(RunsSequences, EndsSequences, PlansSteps):
     """Sequences in the file. A step is done when a message on its channel goes to the lead while it is due."""
 
+    enrols_once: ClassVar[bool] = True
+
     _file: File
 
     async def sequences(self) -> tuple[Sequence, ...]:
@@ -41,6 +44,10 @@ class LocalSequences(RunsSequences, EndsSequences, PlansSteps):
     async def enroll(self, sequence: str, lead: str) -> str | None:
         """Enrol a lead; returns why it was not done."""
         return await self._file.write(lambda db: _enroll(db, sequence, lead))
+
+    async def enrolled(self, sequence: str, lead: str) -> bool:
+        """Say whether a lead is in a sequence now."""
+        return await self._file.read(lambda db: _enrolled(db, sequence, lead))
 
     async def unenroll(self, sequence: str, lead: str) -> str | None:
         """Take a lead out; returns why it was not done."""
@@ -106,6 +113,14 @@ def _enroll(db: sqlite3.Connection, sequence: str, lead: str) -> str | None:
         (s, n, rows.present()),
     )
     return None if made.rowcount else "is enrolled already"
+
+
+def _enrolled(db: sqlite3.Connection, sequence: str, lead: str) -> bool:
+    s, n = rows.existing(db, "sequence", sequence), rows.existing(db, "lead", lead)
+    return (
+        db.execute("SELECT 1 FROM enrolments WHERE sequence = ? AND lead = ? AND ended_at IS NULL", (s, n)).fetchone()
+        is not None
+    )
 
 
 def _unenroll(db: sqlite3.Connection, sequence: str, lead: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from crm_mcp.backends.people import addresses_in, unknown_person
+from crm_mcp.backends.people import addresses_in, refuse_lifting, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, set_and_cleared
 from crm_mcp.backends.salespulse.shapes import NAME, Keys
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
@@ -35,7 +35,8 @@ def changes_of(
     """Return the body of a change: what differs from the contact as it is; null empties a field.
 
     Raises:
-        InvalidArgument: as `body_of`; or a field can't be cleared, or is both set and cleared.
+        InvalidArgument: as `body_of`; or a field can't be cleared, is both set and cleared, or is a flag that says that
+            the contact must not be contacted, and would not any more.
         Unsupported: a field is one that a contact can't hold.
     """
     wanted = _written(change, keys, country)
@@ -49,6 +50,7 @@ def changes_of(
     now = {**row, "email": before.email, "phone": before.phone}
     body = {name: value for name, value in wanted.items() if _differs(now.get(name), value)}
     _known_by({**row, **body}, keys)
+    refuse_lifting(before, body)
     return body
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence as Seq
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
-from crm_mcp.backends.base import ReadsActivity, ReadsCalls, StartsCalls
-from crm_mcp.backends.histories import of_call, refuse_kinds
+from crm_mcp.backends.base import ReadsActivity, ReadsCalls, RecallsCalls, StartsCalls
+from crm_mcp.backends.histories import of_call, refuse_kinds, whole_second
 from crm_mcp.backends.http import at
 from crm_mcp.backends.remote import merged, part_of, record_in
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
@@ -16,7 +16,7 @@ from crm_mcp.errors import InvalidArgument, OutcomeUnknown, VendorError
 from crm_mcp.model import Activity, ActivityKind, Call, Lead, Page, Slice, now
 
 
-class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls):
+class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, RecallsCalls):
     """The calls of the account's number."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("call",)
@@ -71,6 +71,13 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls):
         return call.model_copy(
             update={"lead_id": lead.id, "direction": "outbound", "started_at": call.started_at or started}
         )
+
+    async def started_call(self, lead: Lead, since: datetime) -> Call | None:
+        """Return the newest outbound call of the contact since then, whoever of the account started it."""
+        calls, _ = await self._calls_of(lead.id, since)
+        first = whole_second(since)
+        began = (each for each in calls if each.direction == "outbound" and each.started_at)
+        return next((each for each in began if each.started_at and each.started_at >= first), None)
 
     async def _calls_of(self, lead: str, since: datetime | None) -> tuple[list[Call], bool]:
         """Return a contact's calls, newest first, and whether these are all.

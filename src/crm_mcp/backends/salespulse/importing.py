@@ -89,6 +89,7 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
         async def update(index: int) -> ImportOutcome:
             body = work.bodies[index]
             lead = work.updates[index] or await self._id_at(body)
+            known.refuse_lifting(lead, body)
             await self._api.write("PATCH", at("/contacts/{}", lead), body, missing=f'there is no lead "{lead}"')
             known.add(keys(body), lead)
             return ImportOutcome(outcome="updated", id=lead)
@@ -173,6 +174,7 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
         for address, channel in addresses.items():
             for lead in await self.leads_at(channel, address):
                 found.add([address_key(address)], lead.id)
+                found.note(lead.id, lead.custom_fields)
         return found
 
     def _book(self) -> AddressBook:
@@ -186,6 +188,7 @@ class SalesPulseImports(SalesPulseLeads, ImportsLeads):
                 calls += 1
                 for row in map(identified, rows):
                     index.add(keys_of((row.get("email"), self.number(row.get("phone")))), str(row["id"]))
+                    index.note(str(row["id"]), row)
                 needed = calls if total is None else math.ceil(total / max(len(rows), 1)) if calls == 1 else calls
                 if needed > most:
                     return None

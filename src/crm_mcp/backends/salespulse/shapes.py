@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from crm_mcp.backends.people import refused_channels
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import Call, Deal, Lead
@@ -104,6 +105,7 @@ def needs_names(row: Any, keys: Keys) -> bool:
 def lead_of(row: Mapping[str, Any], keys: Keys, names: Names, number: Callable[[object], str | None]) -> Lead:
     """Return a contact as a lead; `number` writes its number in E.164."""
     first, last = text(row.get("first_name")), text(row.get("last_name"))
+    custom = others(row, keys.taken)
     return Lead(
         id=str(row["id"]),
         name=" ".join(each for each in (first, last) if each) or None,
@@ -117,7 +119,8 @@ def lead_of(row: Mapping[str, Any], keys: Keys, names: Names, number: Callable[[
         created_at=moment(row.get(keys.created)),
         updated_at=moment(row.get(keys.updated)),
         last_contacted_at=moment(row.get(keys.contacted)),
-        custom_fields=others(row, keys.taken),
+        do_not_contact=refused_channels(custom),
+        custom_fields=custom,
     )
 
 

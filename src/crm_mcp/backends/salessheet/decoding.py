@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from crm_mcp.backends.people import refused_channels
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.errors import VendorError
@@ -40,8 +41,10 @@ _PRIORITIES: dict[str, Priority] = {
 _DIRECTIONS: dict[str, Direction] = {
     "inbound": "inbound",
     "incoming": "inbound",
+    "received": "inbound",
     "outbound": "outbound",
     "outgoing": "outbound",
+    "sent": "outbound",
 }
 
 
@@ -95,6 +98,7 @@ def lead(record: Json, keys: Keys, number: Callable[[object], str | None]) -> Le
         created_at=moment(record.get(keys.created_at)),
         updated_at=moment(record.get(keys.updated_at)),
         last_contacted_at=moment(record.get(keys.last_contacted_at)),
+        do_not_contact=refused_channels(fields),
         custom_fields=fields or None,
     )
 

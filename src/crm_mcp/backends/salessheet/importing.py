@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.people import AddressBook, keys_of
@@ -110,6 +110,7 @@ class SalesSheetImports(SalesSheetLeads, ImportsLeads):
             seen.update(each.id for each in fresh)
             for each in fresh:
                 index.add(_addresses_of(each), each.id)
+                index.note(each.id, each.custom_fields)
             position = page.next
             if position is None or not fresh:
                 break
@@ -126,6 +127,7 @@ class SalesSheetImports(SalesSheetLeads, ImportsLeads):
         for item in items:
             for each in await self._holders(item.body):
                 index.add(_addresses_of(each), each.id)
+                index.note(each.id, each.custom_fields)
         return index
 
     def _wave(
@@ -141,7 +143,9 @@ class SalesSheetImports(SalesSheetLeads, ImportsLeads):
                 later.append(item)
                 taken.update(item.addresses)
                 continue
-            if not holders or (if_exists == "update" and len(holders) == 1 and holders[0]):
+            if if_exists == "update" and (why := self._lifts(item, holders, index)):
+                outcomes[item.place] = ImportOutcome(outcome="failed", id=holders[0], reason=why)
+            elif not holders or (if_exists == "update" and len(holders) == 1 and holders[0]):
                 wave.append(Item(item.place, item.body, item.addresses, holders[0] if holders else None))
                 taken.update((*item.addresses, *holders))
             elif if_exists == "skip":
@@ -158,6 +162,15 @@ class SalesSheetImports(SalesSheetLeads, ImportsLeads):
                 reason = f"its address and number belong to several leads: {names}"
                 outcomes[item.place] = ImportOutcome(outcome="failed", id=holders[0] or None, reason=reason)
         return wave, later
+
+    def _lifts(self, item: Item, holders: Sequence[str], index: AddressBook) -> str | None:
+        """Return why an item can't change its lead: a flag would no more say that it must not be contacted."""
+        try:
+            for lead in holders:
+                index.refuse_lifting(lead, cast("Json", item.body.get(self._keys.custom_fields) or {}))
+        except InvalidArgument as error:
+            return str(error)
+        return None
 
     def _sent(self, item: Item) -> Json:
         return {self._keys.batch_id: item.known, **item.body} if item.known else item.body

@@ -8,7 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
 from crm_mcp.backends.base import FindsLeads, WritesLeads
-from crm_mcp.backends.people import IDENTIFYING, addresses_in, holders, refuse_taken, unknown_person
+from crm_mcp.backends.people import (
+    IDENTIFYING,
+    addresses_in,
+    holders,
+    refuse_lifting,
+    refuse_taken,
+    unknown_person,
+)
 from crm_mcp.backends.remote import (
     ONE_CUSTOM,
     Access,
@@ -259,6 +266,7 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         single = [each.removeprefix(ONE_CUSTOM) for each in change.clear if each.startswith(ONE_CUSTOM)]
         gone = custom if "custom_fields" in cleared else single
         new = {**dict.fromkeys(gone), **(change.custom_fields or {})}
+        refuse_lifting(before, new)
         return {**changes, **_custom_changes(record, custom, new, keys)}
 
 

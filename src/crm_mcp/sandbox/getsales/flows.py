@@ -249,7 +249,10 @@ class Flows(Leads):
                 "timezone": "string",
             },
         )
-        return Answer(self.make_task(automation="manual", **given), 201)
+        row = self.make_task(automation="manual", **given)
+        channel = "email" if str(row["type"]).startswith("email") else "linkedin"
+        self.accept(channel, row["lead_uuid"], row["uuid"], text=str(given["text"]))
+        return Answer(row, 201)
 
     @route("GET", "/flows/api/tasks/{task}")
     def get_task(self, _: Call, task: str) -> Answer:
@@ -320,6 +323,7 @@ class Flows(Leads):
                 raise invalid({"lead_uuid": ["The lead is in this automation already."]})
             return
         row = self.make("flow_lead", flow_uuid=flow["uuid"], lead_uuid=lead["uuid"], status=status)
+        self.accept("enrolment", lead["uuid"], row["uuid"], text=flow["uuid"])
         self.make_task(
             automation="auto",
             type="linkedin_send_connection_request",

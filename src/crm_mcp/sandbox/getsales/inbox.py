@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any, cast
 
 from crm_mcp.sandbox.emulator import Answer, Call, identity, route
@@ -54,7 +56,11 @@ class Inbox(Records):
             raise invalid({"text": ["The text field is required when template uuid is not present."]})
         if self.find("sender", given["sender_profile_uuid"])["status"] != "enabled":
             raise invalid({"sender_profile_uuid": ["The sender profile is disabled."]})
-        return Answer(self.make_message(**given), 201)
+        row = self.make_message(**given)
+        profile = self.find("lead", given["lead_uuid"]).get("linkedin")
+        text = str(given.get("text") or "")
+        self.accept("linkedin", given["lead_uuid"], row["uuid"], to=profile, text=text, subject=given.get("subject"))
+        return Answer(row, 201)
 
     @route("DELETE", "/flows/api/linkedin-messages/{message}")
     def delete_message(self, _: Call, message: str) -> Answer:
@@ -136,7 +142,7 @@ class Inbox(Records):
         if mailbox["status"] != "active":
             raise invalid({"mailbox_uuid": ["The mailbox is not active."]})
         replied = given.pop("in_reply_to_email_uuid", None)
-        return self._sent(self.make_email(mailbox, **{**to[0], **given}, replied_to_uuid=replied))
+        return self._taken(self.make_email(mailbox, **{**to[0], **given}, replied_to_uuid=replied))
 
     @route("GET", "/emails/api/email-bodies")
     def list_email_bodies(self, call: Call) -> Answer:
@@ -252,6 +258,23 @@ class Inbox(Records):
         """Delete a file."""
         return self.drop("attachment", attachment)
 
+    def receive(self, channel: str, lead: str, text: str, subject: str | None = None) -> str:
+        """Let an e-mail or a LinkedIn message of a contact come in, to the first mailbox or sender."""
+        row = self.find("lead", lead)
+        if channel == "linkedin":
+            sender = self.rows("sender")[0]["uuid"]
+            fields: Row = {"type": "inbox", "automation": "synced", "status": "done", "sent_at": self.now()}
+            made = self.make_message(sender_profile_uuid=sender, lead_uuid=lead, text=text, subject=subject, **fields)
+        elif channel == "email":
+            mailbox = self.rows("mailbox")[0]
+            names: Row = {"from_name": row["name"], "from_email": row["work_email"], "to_email": mailbox["email"]}
+            said = f"<div>{html.escape(text, quote=False)}</div>".replace("\n", "<br>")
+            fields = {"type": "inbox", "status": "received", "lead_uuid": lead, "subject": subject or "Re:", **names}
+            made = self.make_email(mailbox, body=said, **fields)
+        else:
+            return super().receive(channel, lead, text, subject)
+        return str(made["uuid"])
+
     def deliver(self) -> None:
         """Do what the sender's browser does: `new` messages become `done`, or `failed` where nobody is connected.
 
@@ -334,9 +357,12 @@ class Inbox(Records):
         held = self.rows("mailbox", sender_profile_uuid=sender, email=given["from_email"])
         if not held:
             raise invalid({"from_email": ["The sender profile has no such mailbox."]})
-        return self._sent(self.make_email(held[0], **{"body": "", **given}))
+        return self._taken(self.make_email(held[0], **{"body": "", **given}))
 
-    def _sent(self, row: Row) -> Answer:
+    def _taken(self, row: Row) -> Answer:
+        body = self.tables["email_body"][row["email_body_uuid"]]
+        text = html.unescape(re.sub("<[^<>]*>", "", body["body"]))
+        self.accept("email", row["lead_uuid"], row["uuid"], to=row["to_email"], text=text, subject=row["subject"])
         if row["lead_uuid"]:
             self.happened(self.find("lead", row["lead_uuid"]), "email_sent", {"email_uuid": row["uuid"]})
-        return Answer({"emailDomain": row, "emailBodyDomain": self.tables["email_body"][row["email_body_uuid"]]}, 201)
+        return Answer({"emailDomain": row, "emailBodyDomain": body}, 201)

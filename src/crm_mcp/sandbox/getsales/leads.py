@@ -250,10 +250,13 @@ class Leads(Account):
         if not fields.get("name") and ("first_name" in fields or "last_name" in fields):
             both = (fields.get(name, row.get(name)) for name in ("first_name", "last_name"))
             fields = {**fields, "name": " ".join(part for part in both if part) or None}
+        had = row.get("work_email"), row.get("personal_email")
         self.change(row, fields)
         company = next((each for each in self.rows("company") if each["name"] == row.get("company_name")), None)
         row["company_uuid"] = company["uuid"] if company else None
-        row["email_status"] = "ok" if row.get("work_email") or row.get("personal_email") else "need_search"
+        has = row.get("work_email"), row.get("personal_email")
+        if has != had or row.get("email_status") is None:  # that a new address begins anew is inferred
+            row["email_status"] = "ok" if any(has) else "need_search"
 
     def save_custom(self, row: Row, values: Any) -> None:
         """Write custom fields by their names; unknown names are dropped (inferred)."""
@@ -356,12 +359,7 @@ class Leads(Account):
             pipeline_stage_uuid=stages[0]["uuid"] if stages else None,
             status="ok",
             linkedin_status="need_enrichment" if fields.get("linkedin") else "no_data",
-            tags=[],
-            experience=[],
-            educations=[],
-            skills=[],
-            posts=[],
-            unread_counts=[],
+            **{name: [] for name in ("tags", "experience", "educations", "skills", "posts", "unread_counts")},
         )
         self.written(row, fields)
         row["updated_at"] = row["created_at"]

@@ -223,6 +223,14 @@ class SalesSheetEmulator(Emulator):
         del self.records[name][record]
         return Answer(None, 204) if self.switches["deleted"] == 204 else Answer({"deleted": True})
 
+    def receive(self, channel: str, lead: str, text: str, subject: str | None = None) -> str:
+        """Let an e-mail of a contact come in, which is logged as an activity (inferred)."""
+        if channel != "email":
+            return super().receive(channel, lead, text, subject)
+        self._existing("contacts", lead)
+        fields = {"type": "email", "contact_id": lead, "direction": "inbound", "subject": subject, "body": text}
+        return str(self._insert("activities", fields, self.clock())["id"])
+
     @route("POST", "/v1/contacts/batch")
     @route("POST", "/v1/deals/batch")
     @route("POST", "/v1/tasks/batch")
