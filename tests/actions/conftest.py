@@ -1,13 +1,17 @@
-"""One road for each test."""
+"""One road for each test, or a folder for the benches of many processes."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import anyio
 import pytest
 
-from .roads import Road
+from crm_mcp.backends.local import Local
+
+from .roads import Clock, Road
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +24,27 @@ async def road(tmp_path: Path) -> AsyncGenerator[Road]:
     opened = await Road(tmp_path).open()
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="session")
+def sampled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sample in it, made once."""
+    folder = tmp_path_factory.mktemp("sampled")
+
+    async def fill() -> None:
+        crm = Local(folder, sample=True)
+        await crm.check()
+        await crm.aclose()
+
+    anyio.run(fill)
+    return folder
+
+
+@pytest.fixture
+def folder(sampled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sampled, tmp_path / "state"))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from crm_mcp.actions.approval import Answer, Client, Done, Preview, Question
-from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions import history
+from crm_mcp.actions.approval import Answer, Client, Done, Fallback, Preview, Question
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.outbox import Deed, Outbox
 from crm_mcp.actions.outreach import preview_sms
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends.base import SendsSms
@@ -24,7 +26,7 @@ class Clock:
     """A clock that stands still until it is told otherwise."""
 
     def __init__(self) -> None:
-        self.moment = datetime(2026, 3, 20, 10, 0, tzinfo=UTC)
+        self.moment = datetime(2026, 3, 20, 18, 0, tzinfo=UTC)
 
     def __call__(self) -> datetime:
         return self.moment
@@ -37,10 +39,11 @@ class Person:
     """A client whose person gives these answers, one after the other; without any it can't be asked."""
 
     def __init__(
-        self, *answers: Answer, caller: str = "ann via tests", fallback: Literal["token", "deny"] = "token"
+        self, *answers: Answer, caller: str = "ann via tests", fallback: Fallback = "token"
     ) -> None:
         self.caller = caller
-        self.fallback: Literal["token", "deny"] = fallback
+        self.fallback: Fallback = fallback
+        self.request: str | None = None
         self.answering: str | None = None
         self.can_be_asked = bool(answers)
         self.asked: list[Question] = []
@@ -60,15 +63,17 @@ class Person:
 class Road:
     """A desk, its parts, and the one lead that everything here is about."""
 
-    def __init__(self, folder: Path, policy: PolicySettings | None = None, *, dry_run: bool = False) -> None:
-        settings = Settings(data_dir=folder, policy=policy or PolicySettings(), dry_run=dry_run)
+    def __init__(self, folder: Path, rules: PolicySettings | None = None, *, dry_run: bool = False) -> None:
+        settings = Settings(data_dir=folder, policy=rules or PolicySettings(), dry_run=dry_run)
         self.clock = Clock()
         self.crm = Local(folder)
         self.store = Store(folder, clock=self.clock)
-        self.desk = Desk(settings, settings.connections[0], self.crm, self.store, Policy(settings.policy), self._made)
+        self.outbox = Outbox(self.store, lambda row: self.desk.again(row))
+        policy = Policy(settings.policy)
+        self.desk = Desk(settings, settings.connections[0], self.crm, self.store, policy, self._made, self.outbox)
         self.lead = Lead(id="")
 
-    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Job:
+    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
         assert (desk, tool) == (self.desk, "send_sms")
         return self.sms(arguments["message"])
 
@@ -80,7 +85,7 @@ class Road:
         await self.crm.aclose()
         await self.store.aclose()
 
-    def sms(self, message: str = "On my way") -> Job:
+    def sms(self, message: str = "On my way") -> Deed:
         """Return the call of a tool that sends an SMS to the lead, as the real one does."""
 
         async def run(shown: Preview) -> Done:
@@ -92,15 +97,19 @@ class Road:
         async def ask() -> Preview:
             return await preview_sms(self.desk, await self.desk.lead(self.lead.id), message)
 
-        return Job("send_sms", Effect.OUTWARD, {"lead": self.lead.id, "message": message}, run, ask)
+        async def look(row: Action) -> Done | None:
+            return await history.message(self.desk, row, "sms", message)
 
-    def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Job:
+        given = {"lead": self.lead.id, "message": message}
+        return self.desk.deed("send_sms", Effect.OUTWARD, given, run, ask=ask, look=look)
+
+    def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Deed:
         """Return the call of a tool that writes, with the generic preview."""
 
         async def given(_: Preview) -> Done:
             return await run()
 
-        return Job("log_note", Effect.WRITE, arguments, given, None)
+        return self.desk.deed("log_note", Effect.WRITE, arguments, given)
 
     async def sent(self) -> list[str | None]:
         page = await self.crm.list_messages(self.lead.id, Slice())

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import SecretStr, TypeAdapter
 
 from crm_mcp.actions.approval import Client
-from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.operations import carry_out, preview_operation
+from crm_mcp.actions.outbox import Deed
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends.base import FindsLeads, Limits
 from crm_mcp.backends.catalog import Catalog
@@ -25,6 +26,8 @@ from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Entry, Refusal, rou
 from crm_mcp.sandbox.people import PEOPLE
 from crm_mcp.sandbox.serving import serving
 from crm_mcp.store import Store
+
+from .roads import Clock
 
 KEY = "tail-0123456789abcdef"
 
@@ -254,27 +257,28 @@ class Tailed:
         connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY))
         settings = Settings(data_dir=folder, policy=policy, dry_run=dry_run, connections=(connection,))
         self.emulator = emulator
-        self.store = Store(folder)
+        self.clock = Clock()
+        self.store = Store(folder, clock=self.clock)
         self.backend = Tail(Access(key=SecretStr(KEY), pace_file=folder / "pace.sqlite3", base_url=url))
         self.desk = Desk(settings, connection, self.backend, self.store, Policy(policy), self._made)
 
-    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Job:
+    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
         assert (desk, tool) == (self.desk, "call_operation")
-        return self.job(arguments["operation"], arguments["arguments"])
+        return self.deed(arguments["operation"], arguments["arguments"])
 
-    def job(self, name: str, arguments: dict[str, Any]) -> Job:
+    def deed(self, name: str, arguments: dict[str, Any]) -> Deed:
         """Return the call, as the tool makes it."""
-        return Job(
+        return self.desk.deed(
             "call_operation",
             Effect.DESTRUCTIVE,
             {"operation": name, "arguments": arguments},
             lambda shown: carry_out(self.desk, shown, name, arguments),
-            lambda: preview_operation(self.desk, name, arguments),
+            ask=lambda: preview_operation(self.desk, name, arguments),
         )
 
     async def call(self, client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Call an operation on the desk's road; returns the action result."""
-        return await self.desk.act(self.job(name, arguments), client)
+        return await self.desk.act(self.deed(name, arguments), client)
 
     @property
     def left(self) -> list[Entry]:

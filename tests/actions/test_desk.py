@@ -32,7 +32,10 @@ async def test_a_yes_sends_what_was_shown_and_is_recorded(road: Road):
     result = await road.desk.act(road.sms(), ann)
 
     (row,) = await road.rows()
-    assert ann.asked[0].text == f'SMS to {NUMBER}, "Jane Doe" (L1): "On my way"\n1 segment (GSM-7); can\'t be undone'
+    assert ann.asked[0].text == (
+        f'SMS to {NUMBER}, "Jane Doe" (L1): "On my way"\n'
+        "1 segment (GSM-7); can't be undone; it is 11:00 there (America/Los_Angeles, the number's zone)"
+    )
     assert (result["status"], result["action_id"]) == ("done", row.id)
     assert (row.status, row.approved_by, row.caller, row.effect) == ("done", "elicitation", "ann via tests", "outward")
     assert await road.sent() == ["On my way"]
@@ -40,10 +43,18 @@ async def test_a_yes_sends_what_was_shown_and_is_recorded(road: Road):
 
 @pytest.mark.parametrize(("answer", "status"), [("no", "declined"), ("dismissed", "declined"), ("silence", "expired")])
 async def test_everything_but_yes_sends_nothing(road: Road, answer: Answer, status: str):
-    result = await road.desk.act(road.sms(), Person(answer))
+    result = await road.desk.act(road.sms(), Person(answer, fallback="deny"))
 
     assert result["status"] == status
     assert [row.status for row in await road.rows()] == [status]
+    assert await road.sent() == []
+
+
+async def test_a_question_that_nobody_answers_waits_for_an_approval(road: Road):
+    result = await road.desk.act(road.sms(), Person("silence"))
+
+    assert result["status"] == "pending_approval"
+    assert [row.status for row in await road.rows()] == ["pending_approval", "expired"]
     assert await road.sent() == []
 
 
@@ -264,7 +275,7 @@ FAILURES: dict[str, tuple[CrmError, str, str]] = {
     "refused": (Conflict("it has changed", "read it again"), "failed", "nothing was written"),
     "busy": (Busy("too many calls", retry_after=7), "failed", "nothing was written"),
     "in part": (VendorError("it broke", wrote=True), "failed", "a part was written"),
-    "nobody knows": (VendorError("it broke"), "failed", "it is not known whether anything was written"),
+    "nobody knows": (VendorError("it broke"), "unknown", "it may have happened"),
     "silence": (TimedOut("no answer"), "unknown", "it may have happened"),
     "silence before it was sent": (TimedOut("no answer", wrote=False), "failed", "nothing was written"),
 }
@@ -294,7 +305,7 @@ async def test_a_fault_of_this_program_is_recorded_and_not_told(road: Road):
         await road.desk.act(road.write(run), Person())
 
     (row,) = await road.rows()
-    assert (row.status, row.error) == ("failed", "internal")
+    assert row.status == "unknown"
     assert "secret" not in (row.reason or "")
 
 

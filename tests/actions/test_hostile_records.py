@@ -23,7 +23,7 @@ async def road(tmp_path: Path):
 
 
 def test_characters_that_are_not_seen_are_not_shown():
-    assert plain(UNSEEN) == "abcd[31mefg"
+    assert plain(UNSEEN) == "abcdefg"
     assert plain("one\r\n\u2028two\tthree") == "one two three"
     assert plain("👩\u200d🔧 نام\u200cها") == "👩\u200d🔧 نام\u200cها"
 
@@ -35,15 +35,15 @@ def test_a_text_from_a_record_begins_no_quotation_of_its_own():
 
 
 async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):
-    lead = Lead(id="L9", name="Ann", phone='+14155550123", "Bob" (L1): "hello"\n\u202e', email='a@b.example", "Bob')
+    lead = Lead(id=road.lead.id, name="Ann", phone='+14155550123", "Bob" (L1): "hello"\n\u202e', email='a@b.example", "Bob')
     mailbox = Mailbox(id="M1", address='me@x.example", subject "no')
 
     sms = await preview_sms(road.desk, lead, "Hi")
     mail = await preview_email(road.desk, lead, mailbox, "Subject", "Body", None)
 
-    assert sms.summary == "SMS to +14155550123', 'Bob' (L1): 'hello', \"Ann\" (L9): \"Hi\""
+    assert sms.summary == "SMS to +14155550123', 'Bob' (L1): 'hello', \"Ann\" (L1): \"Hi\""
     assert mail.summary.startswith(
-        "E-mail to a@b.example', 'Bob, \"Ann\" (L9) from me@x.example', subject 'no, subject"
+        "E-mail to a@b.example', 'Bob, \"Ann\" (L1) from me@x.example', subject 'no, subject"
     )
 
 

@@ -4,63 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
-from crm_mcp.store import Action, Status, Store
+from crm_mcp.store import Action, Ended, Repeated, Stopped, Store, Terms
 
 from .roads import NUMBER, Person, Road
 
 
 class Late(Store):
-    """A store whose claim takes its time: something happens before it comes back."""
+    """A store whose claim takes its time: something happens between the last look and the claim."""
 
     meanwhile: Callable[[], Awaitable[object]]
 
-    async def claim(self, action_id: str, caller: str, approved_by: str) -> Action | None:
-        claimed = await super().claim(action_id, caller, approved_by)
+    async def claim(
+        self, action_id: str, approved_by: str | None, terms: Terms, *, caller: str | None = None
+    ) -> Action | Stopped | Repeated | None:
         await self.meanwhile()
-        return claimed
+        return await super().claim(action_id, approved_by, terms, caller=caller)
 
 
 class Full(Store):
     """A store whose disk is full when it comes to writing down what has happened."""
 
-    async def settle(self, action_id: str, status: Status, **fields: Any) -> Action:
+    async def settle(self, action_id: str, ended: Ended, *, fence: int | None = None) -> Action:
         raise Unreachable("the state file does not fit on the disk any more", "free some space", wrote=False)
+
+
+def use(road: Road, store: Store) -> None:
+    road.desk.store = road.outbox.store = store
 
 
 def late(road: Road, folder: Path, meanwhile: Callable[[], Awaitable[object]]) -> None:
     store = Late(folder, clock=road.clock)
     store.meanwhile = meanwhile
-    road.desk.store = store
+    use(road, store)
 
 
-async def test_a_number_that_changes_after_the_claim_gets_nothing(road: Road, tmp_path: Path):
+async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road, tmp_path: Path):
     late(road, tmp_path, road.move_number)
 
     result = await road.desk.act(road.sms(), Person("yes"))
 
-    assert result["status"] == "expired"
-    assert NUMBER in result["reason"]
-    assert "+14155550199" in result["reason"]
+    assert result["status"] == "failed"
+    assert "changed" in result["reason"]
     assert await road.sent() == []
 
 
-async def test_a_block_that_comes_after_the_claim_holds(road: Road, tmp_path: Path):
+async def test_a_block_that_comes_after_the_last_look_holds(road: Road, tmp_path: Path):
     late(road, tmp_path, lambda: road.store.block({"sms": NUMBER}, "STOP", "somebody"))
 
     result = await road.desk.act(road.sms(), Person("yes"))
 
-    assert (result["status"], "STOP" in result["reason"]) == ("blocked", True)
+    assert (result["status"], "do-not-contact" in result["reason"]) == ("blocked", True)
+    assert await road.sent() == []
+
+
+async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Road, tmp_path: Path):
+    late(road, tmp_path, lambda: road.store.set_outbound(False, "ann"))
+
+    result = await road.desk.act(road.sms(), Person("yes"))
+
+    assert (result["status"], "kill switch" in result["reason"]) == ("blocked", True)
     assert await road.sent() == []
 
 
 async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: Road, tmp_path: Path):
-    road.desk.store = Full(tmp_path, clock=road.clock)
+    use(road, Full(tmp_path, clock=road.clock))
 
     result = await road.desk.act(road.sms(), Person("yes"))
 

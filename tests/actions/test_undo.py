@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from crm_mcp.actions.approval import Done, Preview
-from crm_mcp.actions.desk import Job
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, preview_undo, undo
 from crm_mcp.errors import Conflict, NotFound, Unsupported
 from crm_mcp.model import LeadUpdate
+from crm_mcp.store import Action, NewAction, Terms
 
 from .roads import Person, Road
 
@@ -37,8 +37,8 @@ async def take_back(road: Road, action_id: str, caller: str = ANN) -> str:
     async def ask() -> Preview:
         return await preview_undo(road.desk, action_id, caller)
 
-    job = Job("undo_action", Effect.WRITE, {"action_id": action_id}, run, ask)
-    return (await road.desk.act(job, Person(caller=caller)))["status"]
+    deed = road.desk.deed("undo_action", Effect.WRITE, {"action_id": action_id}, run, ask=ask)
+    return (await road.desk.act(deed, Person(caller=caller)))["status"]
 
 
 async def test_an_undo_puts_the_values_back_and_empties_what_was_empty(road: Road):
@@ -55,6 +55,8 @@ async def test_an_undo_serves_once(road: Road):
     action_id = await rename(road)
     await take_back(road, action_id)
 
+    assert await take_back(road, action_id) == "duplicate"
+    road.clock.advance(minutes=2)
     with pytest.raises(Conflict, match="is undone, not done"):
         await take_back(road, action_id)
 
@@ -77,6 +79,51 @@ async def test_the_action_of_another_is_not_found(road: Road):
         await take_back(road, action_id, "eve via tests")
 
     assert (await road.crm.get_lead(road.lead.id)).name == "Jane Roe"
+
+
+async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
+    new = NewAction(
+        caller=ANN,
+        connection="local",
+        tool="import_leads",
+        effect="write",
+        arguments={},
+        digest="1",
+        summary="Import 3 leads",
+    )
+    job = await road.store.begin(new, "policy", Terms(job=True))
+    assert isinstance(job, Action)
+    await road.store.add_items(job.id, [{"row": n} for n in range(3)])
+    await road.store.take_items(job.id, 1, fence=job.fence)
+    await road.store.settle_items(job.id, [(0, "done", None)], fence=job.fence)
+    told = await preview_undo(road.desk, job.id, ANN)
+
+    done = await undo(road.desk, job.id, ANN)
+
+    assert told.unasked
+    assert done.cancelled == job.id
+    assert done.fields["progress"] == {"done": 1, "total": 3}
+    assert await road.store.take_items(job.id, 1, fence=job.fence) == ()
+    assert [each.status for each in await road.store.items(job.id)] == ["done", "cancelled", "cancelled"]
+    with pytest.raises(NotFound, match="of yours"):
+        await undo(road.desk, job.id, "eve via tests")
+
+
+async def test_what_is_being_sent_is_not_called_off(road: Road):
+    new = NewAction(
+        caller=ANN,
+        connection="local",
+        tool="send_sms",
+        effect="outward",
+        arguments={},
+        digest="1",
+        summary="SMS",
+    )
+    sending = await road.store.begin(new, "policy", Terms())
+    assert isinstance(sending, Action)
+
+    with pytest.raises(Conflict, match="is sending, not done"):
+        await take_back(road, sending.id)
 
 
 async def test_what_keeps_nothing_cannot_be_undone(road: Road):

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, cast
 
 from crm_mcp.actions.policy import Effect
+from crm_mcp.config import Fallback
 from crm_mcp.model import Lead, RecordKind
+from crm_mcp.store import Action, Address, Bound, Mark
+from crm_mcp.text import neutral, one_line, unmarked
 
 GOOD_FOR = timedelta(minutes=10)
+APPROVAL_GOOD_FOR = timedelta(hours=72)
 ANSWER_WITHIN = 45.0
 """Seconds that a client of the older protocol has for its answer: the call stays open meanwhile."""
 
@@ -46,8 +49,30 @@ class Preview:
     """The effect of this very call, where its arguments decide it."""
     also: tuple[str, ...] = ()
     """Other tools whose work this does: the strictest verdict of them all counts."""
+    operation: str | None = None
+    """The vendor's operation that it carries out, which may have a verdict of its own."""
     lead_read: Lead | None = None
     """The lead as it was read for this: what is done is done to it as it is here."""
+    rule: str = ""
+    """The name of the rule that forbids it now, or that asks for a confirmation."""
+    until: datetime | None = None
+    """When what forbids it now ends by itself."""
+    marks: tuple[Mark, ...] = ()
+    """Effects that must not happen twice."""
+    bounds: tuple[Bound, ...] = ()
+    """Limits that are counted once more in the moment of claiming."""
+    resend_of: str | None = None
+    """The earlier action that this one repeats on purpose."""
+    writes: tuple[Address, ...] = ()
+    """Addresses that it puts into the CRM."""
+    defer: bool = False
+    """Where a rule forbids it now, it goes at the next allowed time."""
+    bulk: bool = False
+    """It is done item by item, as a job."""
+    unasked: bool = False
+    """It only takes away what was to happen: nobody is asked, whatever the policy says."""
+    repeats: Action | None = None
+    """The earlier action that did all of this."""
 
     @property
     def text(self) -> str:
@@ -67,7 +92,11 @@ class Done:
     """What this action keeps for its own undo; see `actions.undo`."""
     undone: str | None = None
     """The action that was taken back."""
+    cancelled: str | None = None
+    """The action that was called off before it began, or while it was under way."""
     size: int = 1
+    released: tuple[str, ...] = ()
+    """Keys of marks whose effect did not happen."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +110,6 @@ class Question:
 SUMMARY_TEXT = 500
 SUMMARY_MOST = 3_500
 """Characters of a whole summary: `confirm_action` takes it back word for word, and takes 4,000."""
-# Zero-width joiners stay: scripts and emoji are written with them.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
-)
 Answer = Literal["yes", "no", "dismissed", "silence"]
 
 
@@ -97,8 +122,13 @@ class Client(Protocol):
         ...
 
     @property
-    def fallback(self) -> Literal["token", "deny"]:
+    def fallback(self) -> Fallback:
         """What guards it when it can't be asked."""
+        ...
+
+    @property
+    def request(self) -> str | None:
+        """The id of its request, for the audit log."""
         ...
 
     @property
@@ -127,14 +157,14 @@ def digest(tool: str, connection: str, arguments: Mapping[str, Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text as it is shown and as summaries are compared: white space normalised, and without the characters
-    that are not seen but change what is: controls, marks that turn the direction of what follows, tags."""
-    return re.sub(r"\s+", " ", _UNSEEN.sub("", text)).strip()
+    """Return text as it is shown and as summaries are compared: in one line, without what is not seen."""
+    return one_line(text)
 
 
 def bare(text: str) -> str:
-    """Return a text from a record for a place without quotation marks, as an address: it can't begin any of its own."""
-    return plain(text).replace('"', "'")
+    """Return a text from a record for a place without quotation marks, as an address: it begins no quotation of its
+    own, and nothing that a client would render instead of show."""
+    return unmarked(plain(text)).replace('"', "'")
 
 
 def quoted(text: str) -> str:
@@ -144,6 +174,11 @@ def quoted(text: str) -> str:
     if len(one_line) <= SUMMARY_TEXT:
         return f'"{one_line}"'
     return f'"{one_line[:200]}" ... ({len(text)} characters in all)'
+
+
+def lined(text: str) -> str:
+    """Return a long text for the details, each line of it marked: none can look like one of ours."""
+    return "\n".join(f"| {unmarked(line)}" for line in neutral(text).splitlines())
 
 
 def said(value: Any) -> str:
@@ -173,8 +208,10 @@ def whole(values: Mapping[str, Any]) -> str:
 
 
 def bounded(preview: Preview) -> Preview:
-    """Return a preview whose summary can be given back: where that is too long, its whole is in the details."""
-    summary = preview.summary
+    """Return a preview whose summary is one line that can be given back: where that is too long, its whole is in the
+    details. What is not seen is in neither."""
+    summary = plain(preview.summary)
+    preview = replace(preview, summary=summary, details=neutral(preview.details))
     if len(summary) <= SUMMARY_MOST:
         return preview
     short = f"{summary[: SUMMARY_MOST - 60]} ... (cut: {len(summary)} characters in all)"

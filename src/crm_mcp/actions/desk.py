@@ -7,38 +7,44 @@ down is decided here, once, for all tools.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
-
-import anyio
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from crm_mcp.actions.approval import (
+    APPROVAL_GOOD_FOR,
     GOOD_FOR,
     SUMMARY_TEXT,
+    Answer,
     Client,
     Done,
     Preview,
     Question,
     bounded,
     digest,
+    lined,
     named,
     plain,
     quoted,
-    said,
 )
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.outbox import (
+    ANSWERS_WITHIN,
+    Deed,
+    Outbox,
+    answer_within,
+    in_time,
+    terms,
+    write_mark,
+)
+from crm_mcp.actions.policy import Effect, Judged, Policy
+from crm_mcp.actions.results import again, shown
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
-from crm_mcp.config import Connection, Settings
+from crm_mcp.config import Connection, Fallback, Settings
 from crm_mcp.errors import (
     Ambiguous,
-    Conflict,
-    CrmError,
     Forbidden,
-    Internal,
     InvalidArgument,
     NotFound,
-    OutcomeUnknown,
-    TimedOut,
     Unsupported,
     choices,
 )
@@ -54,9 +60,11 @@ from crm_mcp.model import (
     email_address,
     fold,
     phone_number,
-    rfc3339,
 )
 from crm_mcp.store import Action, NewAction, Status, Store
+
+if TYPE_CHECKING:
+    from crm_mcp.actions.jobs import Bulk
 
 C = TypeVar("C")
 N = TypeVar("N", Option, Sequence)
@@ -65,35 +73,8 @@ DECLINED = (
     "the person said no or closed the question, or this client declines by itself without showing it; in that case the "
     "user can approve such an action by running it in a terminal with `crm-mcp call`"
 )
-NOTHING_WRITTEN = frozenset(
-    {
-        "invalid_argument",
-        "not_found",
-        "ambiguous",
-        "conflict",
-        "unsupported",
-        "forbidden",
-        "unauthorized",
-        "rate_limited",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One call of one tool that is not read: how it is previewed, and how it is done."""
-
-    tool: str
-    effect: Effect
-    arguments: Mapping[str, Any]
-    """As they were validated, as JSON: exactly these run."""
-    run: Callable[[Preview], Awaitable[Done]]
-    """Does it; is given the preview that was made of it a moment before."""
-    ask: Callable[[], Awaitable[Preview]] | None
-    """Reads the records and says what would happen; None: the generic preview serves."""
-    always_ask: bool = True
-    """The preview decides something, and is made even where the policy allows the effect."""
-    dry_run: bool = False
+WRITES_ADDRESSES = frozenset({"import_leads"})
+"""Tools whose arguments hold addresses that they put into the CRM. The previews of the others tell which are new."""
 
 
 class Desk:
@@ -106,7 +87,8 @@ class Desk:
         backend: Backend,
         store: Store,
         policy: Policy,
-        jobs: Callable[[Desk, str, Mapping[str, Any], Client], Job],
+        deeds: Callable[[Desk, str, Mapping[str, Any], Client], Deed],
+        outbox: Outbox | None = None,
     ) -> None:
         self.settings = settings
         self.defaults = connection.defaults
@@ -117,7 +99,12 @@ class Desk:
         self.policy = policy
         self.root = f"crm://{connection.name}" if len(settings.connections) > 1 else "crm:/"
         """What the addresses of this connection's resources begin with."""
-        self._jobs = jobs
+        self.outbox = outbox or Outbox(store)
+        self._deeds = deeds
+
+    def clock(self) -> datetime:
+        """Return the present moment, as the store has it."""
+        return self.store.clock()
 
     def crm(self, capability: type[C]) -> C:
         """Return the CRM as one that has this capability.
@@ -201,43 +188,80 @@ class Desk:
 
     async def blocked(self, lead: Lead, channel: Channel) -> str | None:
         """Return why this lead must not be contacted on this channel, else None."""
-        address = lead.address(channel)
-        reason = (await self.store.blocked({channel: address})).get(channel) if address else None
-        if reason is None and channel not in (lead.do_not_contact or ()):
-            return None
-        return f"do-not-contact: {lead.label} must not be reached by {channel}" + (f" ({reason})" if reason else "")
+        from crm_mcp.actions.contact import blocked
+
+        return await blocked(self, lead, channel)
 
     def shows(self, tool: str, effect: Effect) -> bool:
         """Whether a call of this tool is shown to somebody, instead of or before being done."""
-        return self.settings.dry_run or self.policy.verdict(tool, effect) == "confirm"
+        verdict = self.policy.judge(tool, effect, connection=self.connection, size=1).verdict
+        return self.settings.dry_run or verdict in ("confirm", "approve")
 
     # Acting
 
-    async def act(self, job: Job, client: Client) -> dict[str, Any]:
+    def deed(
+        self,
+        tool: str,
+        effect: Effect,
+        arguments: Mapping[str, Any],
+        run: Callable[[Preview], Awaitable[Done]],
+        *,
+        ask: Callable[[], Awaitable[Preview]] | None = None,
+        always_ask: bool = True,
+        look: Callable[[Action], Awaitable[Done | None]] | None = None,
+        bulk: Callable[[], Awaitable[Bulk]] | None = None,
+        dry_run: bool = False,
+    ) -> Deed:
+        """Return a call of a tool as it is taken down the road.
+
+        `ask` reads the records and says what would happen; without one the generic preview serves. `always_ask`: the
+        preview decides something, and is made even where the policy allows the effect.
+        """
+
+        async def preview(whole: bool) -> Preview:
+            with in_time():
+                if ask and (whole or always_ask):
+                    made = await ask()
+                else:
+                    made = await self._generic(tool, arguments, whole=whole)
+            if tool in WRITES_ADDRESSES:
+                from crm_mcp.actions.contact import addresses_in
+
+                made = replace(made, writes=(*made.writes, *addresses_in(arguments, self.settings.country)))
+            return bounded(made)
+
+        return Deed(tool, effect, arguments, preview, run, look, bulk, dry_run)
+
+    async def act(self, deed: Deed, client: Client) -> dict[str, Any]:
         """Take a call that is not read down the whole road; returns the action result.
 
         Raises:
             CrmError: nothing was tried: an argument is wrong, a record is missing, or the policy denies it.
         """
-        dry = job.dry_run or self.settings.dry_run
-        preview = bounded(await self._preview(job, whole=job.dry_run or self.shows(job.tool, job.effect)))
-        verdict = self.policy.strictest(job.tool, preview.effect or job.effect, preview.also)
-        if verdict == "deny":
-            raise Forbidden(f"the policy denies {job.tool}", "a person can change [policy] in the settings file")
-        new = self._new(job, preview, client)
+        answer_within(ANSWERS_WITHIN)
+        dry = deed.dry_run or self.settings.dry_run
+        if not dry and not client.answering and (earlier := await self._repeated(deed, client)):
+            return await self.outbox.outcome(earlier)
+        preview = await deed.preview(dry or self.shows(deed.tool, deed.effect))
+        judged = self._judged(deed, preview)
+        new = self._new(deed, preview, client, judged)
+        if judged.verdict == "deny":
+            await self.store.note(new, "blocked", f"the policy denies it ({judged.rule})")
+            raise Forbidden(f"the policy denies {deed.tool}", "a person can change [policy] in the settings file")
         if dry:
-            return {"status": "dry_run", "summary": preview.summary, "preview": preview.text} | _reason(preview.blocked)
-        if preview.blocked:
+            return _dry(preview)
+        if preview.repeats:
+            return await self.outbox.outcome(preview.repeats)
+        if preview.blocked and not (preview.defer and preview.until):
             return shown(await self.store.note(new, "blocked", preview.blocked))
         # An answer is heard even where nobody would be asked any more: a no stays a no.
-        if verdict == "confirm" or preview.confirm or client.answering:
-            return await self._confirmed(new, preview, job, client)
-        # What goes out is looked at once more; a write needs no second look at what was read a moment ago.
-        seen = preview if new.effect == Effect.WRITE else None
-        return await self._run(await self.store.begin(new, "policy"), job, seen)
+        if judged.verdict != "allow" or preview.confirm or client.answering:
+            return await self._confirmed(new, preview, deed, client, queue=judged.verdict == "approve")
+        return await self.outbox.start(new, "policy", terms(new, preview), deed, preview)
 
     async def redeem(self, action_id: str, summary: str, client: Client) -> dict[str, Any]:
         """Run the action that waits for `confirm_action`, if `summary` is its summary word for word."""
+        answer_within(ANSWERS_WITHIN)
         row = await self.store.get(action_id)
         if row is None or row.caller != client.caller or row.connection != self.connection:
             raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
@@ -245,84 +269,133 @@ class Desk:
             return again(row)
         if row.asked != "token":
             raise Forbidden("this action waits for an answer of the user", "it can't be confirmed with confirm_action")
-        if plain(summary) != plain(row.summary):
+        # Characters that are not seen are a difference: they can turn what a permission prompt shows.
+        if " ".join(summary.split()) != plain(row.summary):
             raise InvalidArgument(
                 "summary is not the action's own, word for word", "show the user the summary and give it back unchanged"
             )
-        job = self._jobs(self, row.tool, row.arguments, client)
+        deed = self._deeds(self, row.tool, row.arguments, client)
         if self.settings.dry_run:
             return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
-        return await self._redeem(row, job, "token")
+        return await self.outbox.redeem(row, "token", deed, row.caller)
 
-    async def _preview(self, job: Job, *, whole: bool) -> Preview:
-        if job.ask and (whole or job.always_ask):
-            return await job.ask()
-        listed = ", ".join(f"{name}={quoted(str(value))}" for name, value in job.arguments.items())
-        summary = f"{job.tool}: {listed}"
-        return await self._generic(job, summary) if whole else Preview(summary)
+    async def approve(self, row: Action, person: str) -> dict[str, Any]:
+        """Run an action that waits in the queue, because a person said yes to it."""
+        return await self.outbox.redeem(row, f"approval: {person}", self.again(row))
 
-    async def _generic(self, job: Job, summary: str) -> Preview:
+    def again(self, row: Action) -> Deed:
+        """Return the deed of a row, made anew from what it keeps: in another process, or after a restart."""
+        return self._deeds(self, row.tool, row.arguments, Recorded(row))
+
+    async def _repeated(self, deed: Deed, client: Client) -> Action | None:
+        """Return the action that this very call has begun a moment ago, if it has: looked for before anything is read,
+        because what it did may be what would be refused now."""
+        key = write_mark(client.caller, digest(deed.tool, self.connection, deed.arguments)).key
+        return (await self.store.held_by((key,))).get(key)
+
+    def _judged(self, deed: Deed, preview: Preview) -> Judged:
+        judged = self.policy.judge(
+            deed.tool,
+            preview.effect or deed.effect,
+            connection=self.connection,
+            size=preview.size,
+            also=preview.also,
+            operation=preview.operation,
+        )
+        return Judged("allow", judged.rule) if preview.unasked and judged.verdict != "deny" else judged
+
+    async def _generic(self, tool: str, arguments: Mapping[str, Any], *, whole: bool) -> Preview:
         """Return the preview of a write that has none of its own: its arguments, and the records that they name."""
+        summary = f"{tool}: " + ", ".join(f"{name}={quoted(str(value))}" for name, value in arguments.items())
+        if not whole:
+            return Preview(summary)
         facts: dict[str, Any] = {}
         lead: str | None = None
-        if key := job.arguments.get("lead"):
+        if key := arguments.get("lead"):
             found = await self.lead(key)
             lead, facts["lead"] = found.id, found.shown()
             summary += f" [{named('lead', found.id, found.label)}]"
-        if key := job.arguments.get("deal"):
+        if key := arguments.get("deal"):
             deal = await self.crm(ReadsDeals).get_deal(key)
             lead, facts["deal"] = deal.lead_id, deal.shown()
             summary += f" [{named('deal', deal.id, deal.name or deal.id)}]"
-        if key := job.arguments.get("task"):
+        if key := arguments.get("task"):
             task = await self.crm(KeepsTasks).get_task(key)
             lead, facts["task"] = task.lead_id, task.shown()
             summary += f" [{named('task', task.id, task.title or task.id)}]"
-        long = [f"{name}:\n{value}" for name, value in job.arguments.items() if len(plain(str(value))) > SUMMARY_TEXT]
+        texts = [(name, str(value)) for name, value in arguments.items()]
+        long = [f"{name}:\n{lined(text)}" for name, text in texts if len(plain(text)) > SUMMARY_TEXT]
         return Preview(summary, "\n".join(long), facts, lead)
 
-    def _new(self, job: Job, preview: Preview, client: Client) -> NewAction:
+    def _new(self, deed: Deed, preview: Preview, client: Client, judged: Judged) -> NewAction:
         return NewAction(
             caller=client.caller,
             connection=self.connection,
-            tool=job.tool,
-            effect=preview.effect or job.effect,
-            arguments=dict(job.arguments),
-            digest=digest(job.tool, self.connection, job.arguments),
+            tool=deed.tool,
+            effect=preview.effect or deed.effect,
+            arguments=dict(deed.arguments),
+            digest=digest(deed.tool, self.connection, deed.arguments),
             summary=preview.summary,
             facts=dict(preview.facts),
             preview=preview.text,
             lead=preview.lead,
             size=preview.size,
             asked="elicitation" if client.can_be_asked else "token",
+            verdict="confirm" if judged.verdict == "allow" and preview.confirm else judged.verdict,
+            rule=preview.rule or judged.rule,
+            request=client.request,
         )
 
-    async def _confirmed(self, new: NewAction, preview: Preview, job: Job, client: Client) -> dict[str, Any]:
-        if not client.can_be_asked:
-            if client.fallback == "deny" or preview.person_only:
-                why = "only a person may approve it" if preview.person_only else "unconfirmed actions are denied here"
-                return shown(await self.store.note(new, "blocked", f"{why}, and this client cannot ask its user"))
-            return shown(await self._propose(new, preview))
-        if client.answering:
+    async def _confirmed(
+        self, new: NewAction, preview: Preview, deed: Deed, client: Client, *, queue: bool
+    ) -> dict[str, Any]:
+        """Get a yes to exactly this, from whoever may give it, and run it then."""
+        if client.answering and not queue:
             row = await self._answered(client.answering, new)
             if row.status != "proposed":
                 return again(row)
-        else:
-            row = await self._propose(new, preview)
-        match await client.ask(Question(row.id, row.preview or row.summary)):
-            case "yes":
-                return await self._redeem(row, job, "elicitation")
-            case "silence":
-                return await self._end(row, "expired", "nobody answered in time")
-            case _:
-                return await self._end(row, "declined", DECLINED)
+            return await self._asked(row, new, preview, deed, client)
+        keys = [each.key for each in terms(new, preview).marks]
+        for held in (await self.store.held_by(keys)).values():
+            if held.id != preview.resend_of:
+                return await self.outbox.outcome(held)
+        if queue:
+            return await self._queued(new, preview)
+        if client.can_be_asked:
+            return await self._asked(await self._propose(new, preview), new, preview, deed, client)
+        if client.fallback == "deny":
+            why = "unconfirmed actions are denied here, and this client cannot ask its user"
+            return shown(await self.store.note(new, "blocked", why))
+        if client.fallback == "approval" or preview.person_only:
+            return await self._queued(new, preview)
+        return shown(await self._propose(new, preview))
 
-    async def _propose(self, new: NewAction, preview: Preview) -> Action:
-        row = await self.store.propose(new, GOOD_FOR)
+    async def _asked(self, row: Action, new: NewAction, preview: Preview, deed: Deed, client: Client) -> dict[str, Any]:
+        self.outbox.at("proposed")
+        answer = await client.ask(Question(row.id, row.preview or row.summary))
+        answer_within(ANSWERS_WITHIN)
+        if answer == "yes":
+            return await self.outbox.redeem(row, "elicitation", deed, row.caller)
+        if answer == "silence" and client.fallback != "deny":
+            await self._end(row, "expired", "nobody answered in time; it waits for an approval now")
+            return await self._queued(new, preview)
+        if answer == "silence":
+            return await self._end(row, "expired", "nobody answered in time")
+        return await self._end(row, "declined", DECLINED)
+
+    async def _queued(self, new: NewAction, preview: Preview) -> dict[str, Any]:
+        """Put an action into the queue for a person, or find it there."""
+        return shown(await self._propose(new.model_copy(update={"asked": "approval"}), preview, queue=True))
+
+    async def _propose(self, new: NewAction, preview: Preview, *, queue: bool = False) -> Action:
+        status: Status = "pending_approval" if queue else "proposed"
+        ttl = APPROVAL_GOOD_FOR if queue else GOOD_FOR
+        row = await self.store.propose(new, ttl, status)
         if row.facts == new.facts and row.summary == preview.summary and row.asked == new.asked:
             return row
         # The record has changed since this was first asked: that question is void, a new one takes its place.
         await self._end(row, "cancelled", "asked anew, because a value that it showed has changed")
-        return await self.store.propose(new, GOOD_FOR)
+        return await self.store.propose(new, ttl, status)
 
     async def _answered(self, action_id: str, new: NewAction) -> Action:
         row = await self.store.get(action_id)
@@ -330,114 +403,36 @@ class Desk:
             raise Forbidden("this answer belongs to another call", "make the call again without it")
         return row
 
-    async def _redeem(self, row: Action, job: Job, approved_by: str) -> dict[str, Any]:
-        claimed = await self.store.claim(row.id, row.caller, approved_by)
-        if claimed is None:
-            return again(await self.store.get(row.id) or row)
-        return await self._run(claimed, job)
-
     async def _end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End a proposed action without doing it; where it has ended meanwhile, say how."""
-        try:
-            return shown(await self.store.settle(row.id, status, reason=reason))
-        except Conflict:
-            return again(await self.store.get(row.id) or row)
+        ended = await self.store.call_off(row.id, row.caller, status, reason)
+        return shown(ended) if ended else again(await self.store.get(row.id) or row)
 
-    async def _run(self, row: Action, job: Job, seen: Preview | None = None) -> dict[str, Any]:
-        # Whoever called may leave; what was begun is finished and written down all the same.
-        outcome: list[dict[str, Any]] = []
-        with anyio.CancelScope(shield=True):
-            outcome.append(await self._finish(row, job, seen))
-        return outcome[0]
 
-    async def _finish(self, row: Action, job: Job, seen: Preview | None) -> dict[str, Any]:
-        try:
-            # Every rule and every value is looked at once more, after the claim and just before it happens.
-            fresh = seen or await self._preview(job, whole=bool(row.facts))
-            if fresh.blocked:
-                return await self._settled(row, "blocked", reason=fresh.blocked)
-            # What policy allows was shown to nobody, and is done to the record as it is now.
-            if row.approved_by != "policy" and (changed := differences(row.facts, fresh.facts)):
-                reason = f"void, because it has changed since it was shown: {changed}; make the call again"
-                return await self._settled(row, "expired", reason=reason)
-            done = await job.run(fresh)
-        except CrmError as error:
-            return await self._failed(row, error)
-        except Exception as error:
-            await self._failed(row, Internal("the program failed", detail=repr(error)))
-            raise
-        result = await self._settled(
-            row,
-            "done",
-            summary=plain(done.summary),
-            result=dict(done.fields),
-            undo=dict(done.undo) if done.undo else None,
-            lead=done.lead,
-            touched=done.touched,
-            size=done.size,
-        )
-        if done.undone:
-            return {"action_id": done.undone, "status": "undone", "summary": done.summary, "undone_by": row.id}
-        return result
+class Recorded:
+    """The client of an action that is worked on without it: after an approval, a restart, or when it is due."""
 
-    async def _settled(self, row: Action, status: Status, **fields: Any) -> dict[str, Any]:
-        """Write down what became of an action. What has happened is told even where it can't be written down."""
-        try:
-            return shown(await self.store.settle(row.id, status, **fields))
-        except CrmError as error:
-            reason = f"{fields['reason']}; " if "reason" in fields else ""
-            happened = row.model_copy(
-                update={
-                    **fields,
-                    "status": status,
-                    "reason": f"{reason}this could not be recorded ({error}): do not repeat it",
-                }
-            )
-            return shown(happened)
+    def __init__(self, row: Action) -> None:
+        self.caller = row.caller
+        self.fallback: Fallback = "deny"
+        self.request: str | None = None
+        self.answering: str | None = None
+        self.can_be_asked = False
 
-    async def _failed(self, row: Action, error: CrmError) -> dict[str, Any]:
-        if isinstance(error, OutcomeUnknown | TimedOut) and error.wrote is None:
-            return await self._settled(row, "unknown", reason=f"{error}; it may have happened")
-        if error.wrote or (error.wrote is None and error.code not in NOTHING_WRITTEN):
-            wrote = "it is not known whether anything was written" if error.wrote is None else "a part was written"
-        else:
-            wrote = "nothing was written"
-        reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
-        return await self._settled(row, "failed", reason=reason, error=error.code)
+    async def ask(self, question: Question) -> Answer:  # noqa: ARG002 - nobody is there
+        """Nobody is there to be asked."""
+        return "silence"
+
+    async def progress(self, done: int, total: int) -> None:
+        """Nobody is there to be told."""
+
+
+def _dry(preview: Preview) -> dict[str, Any]:
+    result: dict[str, Any] = {"status": "dry_run", "summary": preview.summary, "preview": preview.text}
+    return result | ({"reason": preview.blocked} if preview.blocked else {})
 
 
 def meant(named_things: Iterable[N], name: str) -> N | None:
     """Return the one with this id or name; case and accents do not matter."""
     wanted = fold(name)
     return next((each for each in named_things if each.id == name or fold(each.name) == wanted), None)
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return what differs between the values shown and those found now, in words; empty where nothing does."""
-    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    return ", ".join(f"{name} was {said(then.get(name))} and is {said(now.get(name))}" for name in changed)
-
-
-def shown(row: Action) -> dict[str, Any]:
-    """Return the action result of the contract."""
-    status = "confirmation_required" if row.status == "proposed" else row.status
-    result: dict[str, Any] = {"action_id": row.id, "status": status, "summary": row.summary}
-    if row.status == "proposed":
-        result["preview"] = row.preview
-        if row.expires_at:
-            result["expires_at"] = rfc3339(row.expires_at)
-    if row.error:
-        result["error"] = row.error
-    return {**result, **_reason(row.reason), **(row.result or {})}
-
-
-def again(row: Action) -> dict[str, Any]:
-    """Return the result for a confirmation that has been used, or can't be used any more."""
-    if row.status not in ("done", "running"):
-        return shown(row)
-    earlier = shown(row)
-    return {**earlier, "status": "duplicate", "reason": f"it was confirmed once and is {row.status}"}
-
-
-def _reason(reason: str | None) -> dict[str, Any]:
-    return {"reason": reason} if reason else {}

@@ -1,8 +1,9 @@
 """The long tail: what a vendor documents and no tool serves, found by words, read, and carried out under every rule.
 
 An operation says in its catalogue what it does, whom it reaches and where its text stands, so that it goes the same
-road as a tool: its effect decides the verdict, the people it reaches are read from the CRM, and do-not-contact is
-tested for each of them. What has a tool is done by that tool, whose guard knows more.
+road as a tool: its effect decides the verdict, the people it reaches are read from the CRM, and every rule is tested
+for each of them. A message that a tool has sent is the same message here. What has a tool is done by that tool, whose
+guard knows more.
 
 `[policy.operations]` gives a verdict to one operation by name. `deny` refuses it; `confirm` asks even where its effect
 is allowed; `allow` lifts what is refused by default (see `Operation.off`, and operations that reach people whom they
@@ -20,14 +21,28 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from crm_mcp.actions.approval import SUMMARY_TEXT, Done, Preview, plain, quoted
+from crm_mcp.actions import rules
+from crm_mcp.actions.approval import SUMMARY_TEXT, Done, Preview, lined, plain, quoted
+from crm_mcp.actions.contact import addresses_in, flat, keep_at, keep_blocks, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.masking import masked, part_of
+from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.recipients import SENDING, Reached, reached, touched, unnamed, values_at
+from crm_mcp.actions.recipients import (
+    MOST_PEOPLE,
+    SENDING,
+    Reached,
+    reached,
+    sequences_in,
+    touched,
+    unnamed,
+    values_at,
+)
 from crm_mcp.backends.base import HasOperations
-from crm_mcp.errors import Forbidden, InvalidArgument, Unsupported
-from crm_mcp.model import CustomValue, Line, fold
+from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
+from crm_mcp.model import CustomValue, Lead, Line, fold
+from crm_mcp.store import Address, Mark
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation, Parameter
@@ -40,6 +55,10 @@ MOST_ANSWER = 14_000
 DEEPEST = 20
 IN_FULL = 4
 """Up to so many operations are described with what is said about each parameter."""
+
+WRITING = frozenset(("create_lead", "update_lead", "import_leads"))
+"""Tools that put addresses into the CRM: an operation that is akin to one does so too."""
+BY = "call_operation"
 
 _EMPTY_WORDS = frozenset(
     ("a", "an", "and", "by", "do", "for", "from", "how", "in", "into", "of", "on", "or", "the", "to", "with")
@@ -155,10 +174,11 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         Unsupported: a tool serves it, which is named.
         InvalidArgument: it only reads, there is none of this name, an argument is not what it must be, or it reaches
             people whom it does not name.
-        Forbidden: it is refused by default or by the policy.
+        Forbidden: it is refused by default or by the policy, or writes a field that holds consent.
         NotFound: a lead that it names is not there.
     """
     operation, checked, effect = _acting(desk, name, arguments)
+    await refuse_consent_fields(desk, checked)
     also = operation.akin_to(checked)
     people = Reached()
     if effect is Effect.WRITE and unnamed(operation, checked):
@@ -178,16 +198,24 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         lead=people.leads[0].id if len(people.leads) == 1 else None,
         size=max(len(people.leads), 1),
         blocked=people.blocked,
-        confirm=lifts or _verdict(desk, operation) == "confirm",
+        rule=people.rule,
+        until=people.until,
+        marks=_marks(desk, operation, checked, people) if effect is Effect.OUTWARD else (),
+        bounds=people.bounds,
+        writes=_written(desk, operation, checked, effect),
+        confirm=lifts or people.confirm,
         person_only=lifts,
         effect=effect,
         also=also,
+        operation=operation.name,
     )
 
 
 async def carry_out(desk: Desk, shown: Preview, name: str, arguments: Mapping[str, Any]) -> Done:
     """Carry out an operation with exactly these arguments; `shown` is the preview made of it just before."""
-    operation, checked, _ = _acting(desk, name, arguments)
+    operation, checked, effect = _acting(desk, name, arguments)
+    if effect is not Effect.OUTWARD or shown.writes:
+        await _keep(desk, operation, checked, shown)
     answer = await desk.crm(HasOperations).operate(operation, checked)
     leads = [each[0] for each in shown.facts.get("leads", ())]
     return Done(
@@ -210,6 +238,59 @@ def _acting(desk: Desk, name: str, arguments: Mapping[str, Any]) -> tuple[Operat
     return operation, _checked(operation, arguments), Effect(effect)
 
 
+async def _keep(desk: Desk, operation: Operation, arguments: Mapping[str, Any], shown: Preview) -> None:
+    """Keep the blocks of the leads that are named, and of those that have an address which is written now."""
+    try:
+        if shown.writes or shown.effect is Effect.DESTRUCTIVE:
+            for lead in (await touched(desk, operation, arguments)).leads:
+                await keep_blocks(desk, lead, BY)
+        await keep_at(desk, shown.writes[:MOST_PEOPLE], BY)
+    except CrmError as error:
+        error.wrote = False
+        raise
+
+
+def _written(desk: Desk, operation: Operation, arguments: Mapping[str, Any], effect: Effect) -> tuple[Address, ...]:
+    """Return the addresses that a call may put into the CRM. Those that it only sends to are there already."""
+    if effect is Effect.OUTWARD and not WRITING & set(operation.akin_to(arguments)):
+        return ()
+    return addresses_in(arguments, desk.settings.country)
+
+
+def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], people: Reached) -> tuple[Mark, ...]:
+    """Return what this call does to each person, so that neither it nor a tool does the same again.
+
+    A message is known by its text, a call by its number, an enrolment by its sequences. What has none of them, as a
+    template, is known by the whole call.
+    """
+    text = "\n".join(flat(str(each)) for each in values_at(arguments, operation.text)).strip()
+    subject = str(arguments.get("subject") or "")
+    whole = json.dumps([operation.name, arguments], sort_keys=True, ensure_ascii=False)
+    found: dict[str, Mark] = {}
+
+    def mark(channel: rules.Reach, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
+        address = rules.reached_at(desk, lead, channel)
+        found[key] = Mark(key=key, seconds=seconds, channel=channel, address=address)
+
+    for lead in people.leads:
+        if people.enrols:
+            for each in sequences_in(arguments) or [whole]:
+                mark(rules.ENROLMENT, lead, enrolment_key(desk.connection, each, lead.id), ENROLLED_FOR)
+            continue
+        for channel in people.channels:
+            address = rules.reached_at(desk, lead, channel)
+            if address is None:
+                continue
+            if channel == "call":
+                mark(channel, lead, f"call:{address}", CALL_ONCE)
+            elif text:
+                texts = (subject, text) if channel == "email" else (text,)
+                mark(channel, lead, message_key(channel, address, *texts))
+            else:
+                mark(channel, lead, message_key(channel, address, whole))
+    return tuple(found.values())
+
+
 def _said(
     desk: Desk, operation: Operation, arguments: Mapping[str, Any], effect: Effect, people: Reached
 ) -> tuple[str, str]:
@@ -228,9 +309,9 @@ def _said(
         details.append("can't be undone")
     details += people.listed
     if len(plain(text)) > SUMMARY_TEXT:
-        details.append(f"the whole text:\n{text}")
+        details.append(f"the whole text:\n{lined(text)}")
     if len(plain(given)) > SUMMARY_TEXT:
-        details.append(f"all arguments:\n{given}")
+        details.append(f"all arguments:\n{lined(given)}")
     return summary, "\n".join(details)
 
 

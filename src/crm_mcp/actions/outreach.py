@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import re
+import hashlib
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
-from crm_mcp.actions.approval import SUMMARY_TEXT, Preview, bare, plain, quoted
+from crm_mcp.actions.approval import SUMMARY_TEXT, Preview, bare, lined, plain, quoted
+from crm_mcp.actions.contact import NEW_ADDRESS, fresh
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.rules import look
 from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold
+from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold, rfc3339
+from crm_mcp.store import Mark
 
 S = TypeVar("S", Mailbox, Sender)
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
+MESSAGE_ONCE = 24 * 60 * 60
+CALL_ONCE = 120
+"""Seconds within which the same message, or another call to one address, is a repeat."""
 
 _GSM = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§"
@@ -33,81 +40,159 @@ def segments(text: str) -> tuple[int, str]:
     return (1 if length <= one else -(-length // more)), alphabet
 
 
-async def preview_sms(desk: Desk, lead: Lead, message: str) -> Preview:
-    """Say who would get which text, on which number, in how many segments."""
+async def preview_sms(
+    desk: Desk, lead: Lead, message: str, resend_of: str | None = None, defer: bool = False
+) -> Preview:
+    """Say who would get which text, on which number, in how many segments.
+
+    Raises:
+        InvalidArgument: `resend_of` is no earlier send of this message.
+    """
     count, alphabet = segments(message)
     to = bare(lead.phone or "no number on file")
-    return Preview(
+    shown = Preview(
         summary=f"SMS to {to}, {quoted(lead.label)} ({lead.id}): {quoted(message)}",
-        details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone{_whole(message)}",
+        details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone",
         facts={"name": lead.label, "phone": lead.phone},
-        lead=lead.id,
-        lead_read=lead,
-        blocked=await _no_number(desk, lead, "sms"),
     )
+    return await _message(desk, lead, "sms", shown, (message,), resend_of, defer)
 
 
 async def preview_email(
-    desk: Desk, lead: Lead, mailbox: Mailbox, subject: str, body: str, reply_to: str | None
+    desk: Desk,
+    lead: Lead,
+    mailbox: Mailbox,
+    subject: str,
+    body: str,
+    reply_to: str | None,
+    resend_of: str | None = None,
+    defer: bool = False,
 ) -> Preview:
-    """Say who would get which mail, from which mailbox."""
-    to = bare(lead.email or "no address on file")
-    answers = f", replies to {reply_to}" if reply_to else ""
-    return Preview(
+    """Say who would get which mail, from which mailbox.
+
+    Raises:
+        InvalidArgument: `resend_of` is no earlier send of this mail.
+    """
+    to = _to(lead.email, "no address on file")
+    answers = f", replies to {_to(reply_to, '')}" if reply_to else ""
+    shown = Preview(
         summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers}, "
         f"subject {quoted(subject)}: {quoted(body)}",
-        details=f"can't be undone{_whole(body)}",
+        details="can't be undone",
         facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address},
-        lead=lead.id,
-        lead_read=lead,
-        blocked=await desk.blocked(lead, "email")
-        if lead.email
-        else "no address on file: the lead has no e-mail address",
     )
+    return await _message(desk, lead, "email", shown, (subject, body), resend_of, defer)
 
 
-async def preview_linkedin(desk: Desk, lead: Lead, sender: Sender, message: str) -> Preview:
-    """Say who would get which LinkedIn message, at which profile, from whom."""
+async def preview_linkedin(
+    desk: Desk, lead: Lead, sender: Sender, message: str, resend_of: str | None = None, defer: bool = False
+) -> Preview:
+    """Say who would get which LinkedIn message, at which profile, from whom.
+
+    Raises:
+        InvalidArgument: `resend_of` is no earlier send of this message.
+    """
     to = lead.address("linkedin")
-    return Preview(
-        summary=f"LinkedIn message to {bare(to or 'no profile on file')}, {quoted(lead.label)} ({lead.id}) "
+    shown = Preview(
+        summary=f"LinkedIn message to {_to(to, 'no profile on file')}, {quoted(lead.label)} ({lead.id}) "
         f"from {quoted(sender.name)}: {quoted(message)}",
-        details=f"can't be undone{_whole(message)}",
+        details="can't be undone",
         facts={"name": lead.label, "linkedin": to, "sender": sender.id},
-        lead=lead.id,
-        lead_read=lead,
-        blocked=await desk.blocked(lead, "linkedin") if to else "no address on file: the lead has no LinkedIn profile",
     )
+    return await _message(desk, lead, "linkedin", shown, (message,), resend_of, defer)
 
 
 async def preview_call(desk: Desk, lead: Lead) -> Preview:
     """Say whose telephone would ring."""
+    finding = await look(desk, lead, "call")
+    new = await fresh(desk, lead, ("call",))
+    mark = Mark(key=f"call:{finding.address}", seconds=CALL_ONCE, channel="call", address=finding.address)
     return Preview(
         summary=f"Call {bare(lead.phone or 'no number on file')}, {quoted(lead.label)} ({lead.id}), now",
-        details="it rings at once; can't be undone",
+        details="; ".join(["it rings at once; can't be undone", *new, *finding.remarks]),
         facts={"name": lead.label, "phone": lead.phone},
         lead=lead.id,
         lead_read=lead,
-        blocked=await _no_number(desk, lead, "call"),
+        blocked=finding.reason,
+        rule=finding.rule or (NEW_ADDRESS if new else ""),
+        until=finding.until,
+        bounds=finding.bounds,
+        marks=(mark,) if finding.address else (),
+        confirm=bool(new),
     )
 
 
-async def _no_number(desk: Desk, lead: Lead, channel: Channel) -> str | None:
-    """Return why this lead's number must not be used, else None."""
-    if not lead.phone:
-        return "no address on file: the lead has no phone number"
-    if not _E164.fullmatch(lead.phone):
-        # Do-not-contact is kept by the number: one that can't be compared can't be looked up there.
-        return (
-            f"no address on file: {bare(lead.phone)} is no international number; set CRM_MCP_COUNTRY, or correct it "
-            "to one such as +14155550123"
+def message_key(channel: Channel, address: str, *texts: str) -> str:
+    """Return the fingerprint of a message: the same text to the same address, however its white space is set.
+
+    `address` is as it is compared; of an e-mail the texts are subject and body.
+    """
+    normal = [" ".join(unicodedata.normalize("NFC", text).split()) for text in texts]
+    return "message:" + hashlib.sha256("\0".join([channel, address, *normal]).encode()).hexdigest()
+
+
+async def _message(
+    desk: Desk, lead: Lead, channel: Channel, shown: Preview, texts: tuple[str, ...], resend_of: str | None, defer: bool
+) -> Preview:
+    """Add to the preview of a message what the rules say, and what keeps it from going out twice."""
+    finding = await look(desk, lead, channel)
+    new = await fresh(desk, lead, (channel,))
+    remarks = [shown.details, *new, *finding.remarks]
+    if defer and finding.until:
+        remarks.append(f"goes out later: {finding.reason}")
+    marks: tuple[Mark, ...] = ()
+    if finding.address is not None:
+        key = message_key(channel, finding.address, *texts)
+        marks = (Mark(key=key, seconds=MESSAGE_ONCE, channel=channel, address=finding.address),)
+        if resend_of is not None:
+            remarks.append(await _repeats(desk, resend_of, key))
+    return replace(
+        shown,
+        details="; ".join(remarks) + _whole(texts[-1]),
+        lead=lead.id,
+        lead_read=lead,
+        blocked=finding.reason,
+        rule=finding.rule or ("resend_of" if resend_of else NEW_ADDRESS if new else ""),
+        until=finding.until,
+        bounds=finding.bounds,
+        marks=marks,
+        confirm=resend_of is not None or bool(new),
+        resend_of=resend_of,
+        defer=defer,
+    )
+
+
+async def _repeats(desk: Desk, action_id: str, key: str) -> str:
+    """Say which earlier action a message repeats on purpose.
+
+    Raises:
+        InvalidArgument: that action did not send this very message.
+    """
+    earlier = await desk.store.get(action_id)
+    if earlier is None or key not in await desk.store.keys_of(action_id):
+        holder = (await desk.store.held_by([key])).get(key)
+        raise InvalidArgument(
+            f"resend_of: {quoted(action_id)} is no action that sent this very message to this address",
+            f"the last one was {holder.id}" if holder else "leave it out: it was not sent in the last 24 hours",
         )
-    return await desk.blocked(lead, channel)
+    return f"a repeat, on purpose, of {earlier.id} ({earlier.status}) of {rfc3339(earlier.created_at)}"
+
+
+def _to(address: str | None, none: str) -> str:
+    """Return an address for a summary: in plain letters as well where it has others, because some look alike."""
+    if address is None or address.isascii():
+        return bare(address or none)
+    local, at, domain = unicodedata.normalize("NFC", address).rpartition("@")
+    if at:
+        labels = domain.casefold().split(".")
+        domain = ".".join(each if each.isascii() else "xn--" + each.encode("punycode").decode() for each in labels)
+    in_plain_letters = f"{local}{at}{domain}".encode("ascii", "backslashreplace").decode()
+    return f"{bare(address)} (its letters may look like others; in plain ones {bare(in_plain_letters)})"
 
 
 def _whole(text: str) -> str:
     """The summary has the whole of a short text; of a long one the preview must."""
-    return "" if len(plain(text)) <= SUMMARY_TEXT else f"; the whole text:\n{text}"
+    return "" if len(plain(text)) <= SUMMARY_TEXT else f"; the whole text:\n{lined(text)}"
 
 
 async def choose_mailbox(desk: Desk, wanted: str | None) -> Mailbox:

@@ -1,17 +1,22 @@
-"""Whom an operation of the long tail reaches: read from the CRM, on file there, and not blocked."""
+"""Whom an operation of the long tail reaches: read from the CRM, on file there, and under every rule of a tool."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from crm_mcp.actions.approval import plain, quoted
+from crm_mcp.actions import rules
+from crm_mcp.actions.approval import bare, plain, quoted
+from crm_mcp.actions.contact import NEW_ADDRESS, address_of, fresh, replied
 from crm_mcp.actions.desk import Desk
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
-from crm_mcp.model import CHANNELS, Channel, Lead, address_key, email_address, phone_number
+from crm_mcp.model import CHANNELS, Channel, Lead
+from crm_mcp.store import Bound
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation
@@ -23,6 +28,7 @@ SENDING: Mapping[Channel, str] = {
     "linkedin": "send_linkedin_message",
 }
 """The tools whose work an operation on this channel does: their verdicts count for it."""
+ENROLLING = "enroll_in_sequence"
 MOST_PEOPLE = 100
 IN_THE_SUMMARY = 5
 Place = tuple[str, ...]
@@ -45,8 +51,17 @@ class Reached:
     leads: tuple[Lead, ...] = ()
     channels: tuple[Channel, ...] = ()
     """Where they may be reached; none where they are only touched."""
+    enrols: bool = False
+    """They are put into a sequence, whose steps are not told."""
     blocked: str | None = None
+    rule: str = ""
+    """The rule that forbids it now, or why it is asked."""
+    until: datetime | None = None
+    """When all of what forbids it now has ended by itself."""
+    bounds: tuple[Bound, ...] = ()
     remarks: tuple[str, ...] = ()
+    confirm: bool = False
+    """A person is asked even where policy allows it."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -83,7 +98,9 @@ async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     named = operation.recipient
     if named is None or not (named.lead or named.address):
         if allowed:
-            return Reached(remarks=("it reaches people whom it does not name: do-not-contact is not tested",))
+            off = await rules.kill_switch(desk)
+            remarks = ("it reaches people whom it does not name: neither do-not-contact nor another rule is tested",)
+            return Reached(blocked=off, rule="kill_switch" if off else "", remarks=remarks)
         raise Forbidden(
             f"{operation.name} reaches people whom it does not name, so that do-not-contact can't be tested",
             "a person can allow it by name in [policy.operations] of the settings",
@@ -91,7 +108,8 @@ async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     where = " or ".join(each for each in (named.lead, named.address) if each)
     if wider := unnamed(operation, arguments):
         raise InvalidArgument(f"{wider} reaches people whom {operation.name} does not name", f"name them in {where}")
-    channels = _channels(named.channel, operation.akin_to(arguments))
+    akin = operation.akin_to(arguments)
+    channels = _channels(named.channel, akin)
     leads = await _leads(desk, operation, arguments)
     addresses = _texts(operation.name, values_at(arguments, named.address))
     if not leads and not addresses:
@@ -102,7 +120,7 @@ async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     else:
         strangers = _not_on_file(desk, leads, channels, addresses)
     strangers += _not_on_file(desk, leads, channels, _others(operation, arguments))
-    return Reached(leads, channels, await _why_not(desk, leads, channels, strangers))
+    return await _looked_at(desk, Reached(leads, channels, ENROLLING in akin), strangers)
 
 
 async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]) -> Reached:
@@ -156,7 +174,7 @@ async def _found_by(desk: Desk, channel: Channel, addresses: list[str]) -> tuple
 
 def _channels(declared: Channel, akin: tuple[str, ...]) -> tuple[Channel, ...]:
     """Return the channels that an operation may use, which is akin to these tools."""
-    if "enroll_in_sequence" in akin:  # the steps are not told
+    if ENROLLING in akin:  # the steps are not told
         return CHANNELS
     return tuple(each for each in CHANNELS if SENDING[each] in akin) or (declared,)
 
@@ -172,19 +190,64 @@ def _not_on_file(desk: Desk, leads: tuple[Lead, ...], channels: tuple[Channel, .
     return [each for each in addresses if _normal(desk, each) not in own]
 
 
-async def _why_not(
-    desk: Desk, leads: tuple[Lead, ...], channels: tuple[Channel, ...], strangers: list[str]
-) -> str | None:
-    """Return why these people must not be reached, else None."""
-    reasons = [
-        f'no address on file: "{each[:80]}" is not that of one lead named here; name the lead' for each in strangers
+async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reached:
+    """Return the people with what every rule says of each of them."""
+    wrong = [
+        rules.Finding(
+            f'no address on file: "{each[:80]}" is not that of one lead named here; name the lead', "no_address"
+        )
+        for each in strangers
     ]
-    for lead in leads:
-        if not _addresses(lead, channels):
-            words = " or ".join(dict.fromkeys(_WORD[each] for each in channels))
-            reasons.append(f"no address on file: {lead.label} has no {words}")
-        reasons += [why for each in channels if (why := await desk.blocked(lead, each))]
-    return "; ".join(dict.fromkeys(reasons[:10])) or None
+    allowed: list[rules.Finding] = []
+    remarks: list[str] = []
+    for lead in people.leads:
+        for finding in await _findings(desk, lead, people):
+            (wrong if finding.reason else allowed).append(finding)
+            remarks += [f'"{bare(lead.label)}": {each}' if len(people.leads) > 1 else each for each in finding.remarks]
+    new = [remark for lead in people.leads for remark in await fresh(desk, lead, people.channels)]
+    if people.enrols:
+        new += [
+            f'"{bare(lead.label)}" has answered since the last enrolment'
+            for lead in people.leads
+            if await replied(desk, lead)
+        ]
+    bounds = _together([bound for each in allowed for bound in each.bounds])
+    if not wrong and (full := await desk.store.counted(bounds)):
+        wrong = [rules.Finding(f"{full}; this would reach {len(people.leads)}", "daily_limit")]
+    ends = [each.until for each in wrong if each.until]
+    return replace(
+        people,
+        blocked="; ".join(dict.fromkeys(str(each.reason) for each in wrong[:10])) or None,
+        rule=wrong[0].rule if wrong else NEW_ADDRESS if new else "",
+        until=max(ends) if ends and len(ends) == len(wrong) else None,
+        bounds=bounds,
+        remarks=tuple(dict.fromkeys([*new, *remarks])),
+        confirm=bool(new),
+    )
+
+
+async def _findings(desk: Desk, lead: Lead, people: Reached) -> list[rules.Finding]:
+    """Return what the rules say of one lead, for each way in which it may be reached."""
+    if not _addresses(lead, people.channels):
+        words = " or ".join(dict.fromkeys(_WORD[each] for each in people.channels))
+        return [rules.Finding(f"no address on file: {bare(lead.label)} has no {words}", "no_address")]
+    ways: list[rules.Reach] = [each for each in people.channels if lead.address(each)]
+    if people.enrols:
+        ways = [rules.ENROLMENT]
+    found = [await rules.look(desk, lead, each) for each in ways]
+    if len(people.leads) > 1:
+        found = [
+            replace(each, reason=f"{bare(lead.label)}: {each.reason}")
+            if each.reason and bare(lead.label) not in each.reason and each.rule != "kill_switch"
+            else each
+            for each in found
+        ]
+    return found
+
+
+def _together(bounds: list[Bound]) -> tuple[Bound, ...]:
+    """Return the limits of one call that reaches several people: each leaves room for all whom it counts."""
+    return tuple(bound.model_copy(update={"most": bound.most - count + 1}) for bound, count in Counter(bounds).items())
 
 
 def _texts(name: str, values: list[Any]) -> list[str]:
@@ -196,6 +259,16 @@ def _texts(name: str, values: list[Any]) -> list[str]:
     if len(found) > MOST_PEOPLE:
         raise InvalidArgument(f"{name} would reach {len(found)} people", f"name at most {MOST_PEOPLE} at once")
     return found
+
+
+def sequences_in(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the sequences that an enrolment names."""
+    found = [
+        str(value)
+        for place, value in _leaves(arguments)
+        if place and re.search("flow|sequence", place[-1].casefold()) and isinstance(value, str | int) and value
+    ]
+    return list(dict.fromkeys(found))
 
 
 def unnamed(operation: Operation, arguments: Mapping[str, Any]) -> str | None:
@@ -244,11 +317,5 @@ def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
 
 def _normal(desk: Desk, address: str) -> str:
     """Return an address, number or profile as it is compared."""
-    try:
-        if "@" in address:
-            return address_key(email_address(address))
-        if "/" not in address:
-            return phone_number(address, desk.settings.country)
-    except InvalidArgument:
-        pass
-    return address.strip().casefold().rstrip("/")
+    channel: Channel = "email" if "@" in address else "linkedin" if "/" in address else "sms"
+    return address_of(channel, address, desk.settings.country)

@@ -1,24 +1,57 @@
 """The way back: what an action keeps of the values before it, and how they are put back.
 
-Only changes of fields can be taken back here: updates, stage moves, tags and task changes. Every one keeps the values
-before and after; it is undone only while the record still has the values after, and refused with both otherwise.
+What has not begun, or is a job under way, is called off. Changes of fields (updates, stage moves, tags, task changes)
+keep the values before and after, and are undone only while the record still has the values after; else they are refused
+with both. What was deleted comes back (see `deleted`), who was enrolled is taken out. An undo never does what nobody
+may do without being asked for it: it lifts no block, writes no consent, and reaches nobody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
-from crm_mcp.actions.approval import Done, Preview, named, said, whole
+from crm_mcp.actions import contact, deleted, enrolling, history
+from crm_mcp.actions.approval import Done, Preview, bare, named, said, whole
 from crm_mcp.actions.desk import Desk
-from crm_mcp.backends.base import KeepsTasks, MovesDeals, MovesLeads, ReadsDeals, TagsLeads, WritesDeals, WritesLeads
-from crm_mcp.errors import Conflict, NotFound, Unsupported
-from crm_mcp.model import Deal, DealFields, Lead, LeadUpdate, RecordKind, Task, TaskFields
-from crm_mcp.store import Action
+from crm_mcp.backends.base import (
+    DeletesRecords,
+    EndsSequences,
+    KeepsTasks,
+    MovesDeals,
+    MovesLeads,
+    ReadsDeals,
+    RunsSequences,
+    TagsLeads,
+    WritesDeals,
+)
+from crm_mcp.errors import Conflict, CrmError, NotFound, OutcomeUnknown, Unsupported
+from crm_mcp.model import Deal, DealFields, Lead, LeadUpdate, RecordKind, Rejected, Task, TaskFields
+from crm_mcp.store import HELD, Action
 
 Values = Mapping[str, Any]
+
+ENROLLING = "enroll_in_sequence"
+SENT = "what has reached somebody can't be called back"
+CREATED: Mapping[str, RecordKind] = {
+    "create_lead": "lead",
+    "import_leads": "lead",
+    "create_task": "task",
+    "create_deal": "deal",
+    "log_note": "note",
+}
+INSTEAD: Mapping[str, str] = {
+    "send_email": SENT,
+    "send_sms": SENT,
+    "send_linkedin_message": SENT,
+    "start_call": SENT,
+    "unenroll_from_sequence": "enroll_in_sequence enrols them again, and asks the user",
+    "call_operation": "find_operation may have an operation that takes it back",
+    "undo_action": "make the change again",
+}
+"""What to do about an action that can't be undone."""
 
 
 def note_of(
@@ -49,23 +82,35 @@ def told(kept: Values | None) -> str:
 
 
 async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
-    """Say what would be put back.
+    """Say what would be called off, put back, brought back or ended.
 
     Raises:
         NotFound: the caller has no such action.
         Unsupported: an action of this kind can't be taken back.
-        Conflict: it isn't done, or the record has changed since; both values are named.
+        Conflict: it is not done, or the record has changed since; both values are named.
+        Forbidden: it would write what no tool may write.
     """
-    row = await desk.store.get(action_id)
-    if row is None or row.caller != caller or row.connection != desk.connection:
-        raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
+    row = await _mine(desk, action_id, caller)
+    if _can_be_called_off(row):
+        # Nobody is reached and nothing is written: no rule has a reason to ask.
+        return Preview(f"Cancel action {row.id}: {row.summary}", lead=row.lead, unasked=True)
     if row.status != "done":
-        raise Conflict(f"action {action_id} is {row.status}, not done", "only what was done can be undone")
-    if not row.undo:
-        raise Unsupported(f"{row.tool} can't be undone", "updates, stage moves, tags and task changes can")
+        raise Conflict(f"action {row.id} is {row.status}, not done", "only what was done can be undone")
+    if row.tool == ENROLLING:
+        return await _preview_unenrol(desk, row)
+    if not row.undo or row.undo["verb"] not in (deleted.VERB, *WAYS):
+        raise Unsupported(f"{row.tool} can't be undone", _instead(desk, row))
+    if row.undo["verb"] == deleted.VERB:
+        return await deleted.preview(desk, row)
     way, record, current = await _look(desk, row)
     _refuse_changed(row, current)
     before = row.undo["before"]
+    writes = ()
+    if isinstance(record, Lead):
+        change = _change_of(record, before) if row.undo["verb"] == "lead" else None
+        given = change.shown() if change else dict.fromkeys(before)
+        await contact.refuse_consent_fields(desk, given)
+        writes = contact.unheld(desk, record, given) if change else ()
     back = ", ".join(f"{name} back to {said(before[name])}" for name in before)
     label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
     return Preview(
@@ -74,24 +119,182 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         facts={"current": current, "back": before},
         lead=row.lead,
         also=(row.tool,),
+        writes=writes,
     )
 
 
 async def undo(desk: Desk, action_id: str, caller: str) -> Done:
-    """Put the values back, once."""
-    row = await desk.store.get(action_id)
-    if row is None or row.undo is None or not await desk.store.mark_undone(action_id, caller):
-        raise Conflict(f"action {action_id} can't be undone any more", "see list_actions")
-    put_back = False
-    try:
+    """Take an action back, once.
+
+    It counts as undone only after it is: what ends in between is found by `look_undone`.
+    """
+    row = await _mine(desk, action_id, caller)
+    if _can_be_called_off(row):
+        return await _call_off(desk, row, caller)
+    if row.status == "done" and row.tool == ENROLLING:
+        return await _unenrol(desk, row)
+    if row.status != "done" or row.undo is None:
+        raise Conflict(f"action {row.id} can't be undone any more: it is {row.status}", "see list_actions")
+    if row.undo["verb"] == deleted.VERB:
+        done = deleted.done(row, await deleted.bring_back(desk, row, caller))
+    else:
         way, _, current = await _look(desk, row)
         _refuse_changed(row, current)
-        await way.write(desk, row.undo["id"], row.undo["before"])
-        put_back = True
-    finally:
-        if not put_back:
-            await desk.store.unmark_undone(action_id)
-    return Done(f"undone: {row.summary}", lead=row.lead, touched=row.touched, undone=action_id)
+        await way.write(desk, row.undo["id"], row.undo["before"], caller)
+        done = _put_back(row)
+    await _mark(desk, row)
+    return done
+
+
+async def look_undone(desk: Desk, action_id: str, undoing: Action) -> Done | None:
+    """Say whether the action `undoing` has taken another back, by what the records are like now; None: not known."""
+    row = await _mine(desk, action_id, undoing.caller)
+    if row.status == "cancelled":
+        return Done(f"cancelled: {row.summary}", lead=row.lead, cancelled=row.id)
+    if row.status not in ("done", "undone"):
+        return None
+    if row.tool == ENROLLING:
+        sequence, leads = _enrolled_by(row)
+        inside = [await desk.crm(RunsSequences).enrolled(sequence, each) for each in leads]
+        done = _put_back(row) if leads and not any(each is not False for each in inside) else None
+    elif row.undo is None:
+        done = None
+    elif row.undo["verb"] == deleted.VERB:
+        back = await deleted.look_back(desk, row, history.begun(undoing))
+        done = deleted.done(row, back) if back else None
+    else:
+        current = (await _look(desk, row))[2]
+        before = row.undo["before"]
+        same = all(current.get(name) == before[name] for name in before)
+        done = _put_back(row) if same else None
+    if done and row.status == "done":
+        await desk.store.mark_undone(row.id, row.caller)
+    return done
+
+
+async def _mine(desk: Desk, action_id: str, caller: str) -> Action:
+    row = await desk.store.get(action_id)
+    if row is None or row.caller != caller or row.connection != desk.connection:
+        raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
+    return row
+
+
+async def _mark(desk: Desk, row: Action) -> None:
+    try:
+        await desk.store.mark_undone(row.id, row.caller)
+    except CrmError as error:
+        what = "it was taken back, but that could not be recorded"
+        raise OutcomeUnknown(what, "see list_actions", detail=str(error)) from error
+
+
+def _put_back(row: Action) -> Done:
+    return Done(f"undone: {row.summary}", lead=row.lead, touched=row.touched, undone=row.id)
+
+
+def _instead(desk: Desk, row: Action) -> str:
+    """Return what to do about an action that keeps nothing."""
+    if row.tool == "set_do_not_contact":
+        if row.arguments.get("blocked"):
+            return "set_do_not_contact with blocked: false lifts it, and always asks a person"
+        return "set_do_not_contact with blocked: true blocks again"
+    kind = CREATED.get(row.tool)
+    if kind and (row.result or {}).get("outcome") not in ("updated", "skipped"):
+        if isinstance(desk.backend, DeletesRecords) and kind in desk.backend.deletes:
+            return "delete_record deletes what it made, and asks the user"
+        return f"{desk.backend.vendor} can't delete a {kind}"
+    return INSTEAD.get(row.tool, "it kept nothing to go back to; change it by hand")
+
+
+# What has not happened yet
+
+
+def _can_be_called_off(row: Action) -> bool:
+    return row.status in HELD or row.status == "running"
+
+
+async def _call_off(desk: Desk, row: Action, caller: str) -> Done:
+    reason = "taken back by its own caller"
+    ended = await desk.store.call_off(row.id, caller, "cancelled", reason)
+    if ended is None:
+        raise Conflict(f"action {row.id} can't be cancelled any more: it has begun or ended", "see list_actions")
+    fields: dict[str, Any] = {}
+    summary = f"cancelled: {row.summary}"
+    if row.status == "running":
+        items = await desk.store.items(row.id)
+        over = sum(1 for each in items if each.status not in ("waiting", "cancelled"))
+        stay = "; unenroll_from_sequence takes them out" if row.tool == ENROLLING else ""
+        summary += f"; {over} of {len(items)} were done before and stay as they are{stay}"
+        fields["progress"] = {"done": over, "total": len(items)}
+    return Done(summary, {"reason": reason, **fields}, row.lead, cancelled=row.id)
+
+
+# Enrolments
+
+
+async def _preview_unenrol(desk: Desk, row: Action) -> Preview:
+    if not isinstance(desk.backend, EndsSequences):
+        raise Unsupported(
+            f"{desk.backend.vendor} can't take leads out of a sequence through its API",
+            "a person can do it in the CRM; set_do_not_contact keeps messages of this server from them",
+        )
+    sequence, leads = _enrolled_by(row)
+    if not leads:
+        raise Unsupported("it enrolled nobody", "there is nothing to undo")
+    named_so = ", ".join(leads[:20]) + (" ..." if len(leads) > 20 else "")
+    return Preview(
+        f"Undo {row.tool}: take {len(leads)} leads out of the sequence {bare(sequence)} ({named_so})",
+        "messages that were sent already can't be called back",
+        facts={"sequence": sequence, "leads": leads},
+        lead=row.lead,
+        size=len(leads),
+        also=("unenroll_from_sequence",),
+    )
+
+
+async def _unenrol(desk: Desk, row: Action) -> Done:
+    """Take out whoever was enrolled. It is undone where nobody is left in the sequence."""
+    crm = desk.crm(EndsSequences)
+    sequence, leads = _enrolled_by(row)
+    out: list[str] = []
+    gone: list[str] = []
+    failed: list[Rejected] = []
+    for place, lead in enumerate(leads):
+        try:
+            why = await crm.unenroll(sequence, lead)
+        except NotFound as error:
+            gone.append(lead)
+            failed.append(Rejected(item=lead, reason=str(error)))
+        except CrmError as error:
+            if not out and not gone:
+                raise
+            failed.append(Rejected(item=lead, reason=str(error)))
+            failed += [Rejected(item=each, reason="not tried") for each in leads[place + 1 :]]
+            break
+        else:
+            (gone if why else out).append(lead)
+            if why:
+                failed.append(Rejected(item=lead, reason=why))
+    fields = {"result": {"succeeded": out, "failed": [each.shown() for each in failed]}}
+    touched = (("sequence", sequence), *(("lead", each) for each in out))
+    said_so = f"took {len(out)} of {len(leads)} leads out of the sequence {bare(sequence)}"
+    if len(out) + len(gone) == len(leads):
+        await _mark(desk, row)
+        return Done(f"undone: {said_so}", fields, row.lead, touched, undone=row.id, size=max(len(out), 1))
+    # Some are in it still, as far as is known: the rest can be tried again, at once.
+    await enrolling.let_go(desk, sequence, [*out, *gone])
+    again = (deleted.undo_mark(desk, row).key,)
+    said_so += f"; action {row.id} is not undone as a whole"
+    return Done(said_so, fields, row.lead, touched, size=max(len(out), 1), released=again)
+
+
+def _enrolled_by(row: Action) -> tuple[str, list[str]]:
+    """Return the sequence and the leads of an enrolment, as it wrote them down."""
+    sequence = next((record for kind, record in row.touched if kind == "sequence"), "")
+    leads: list[str] = (row.result or {}).get("succeeded") or [each for kind, each in row.touched if kind == "lead"]
+    return sequence, leads
+
+
+# Fields
 
 
 def _refuse_changed(row: Action, current: Values) -> None:
@@ -113,7 +316,7 @@ class _Way:
         self,
         kind: RecordKind,
         read: Callable[[Desk, str], Awaitable[Lead | Deal | Task]],
-        write: Callable[[Desk, str, Values], Awaitable[object]],
+        write: Callable[[Desk, str, Values, str], Awaitable[object]],
     ) -> None:
         self.kind: RecordKind = kind
         self.read = read
@@ -140,42 +343,59 @@ async def _task(desk: Desk, record: str) -> Task:
     return await desk.crm(KeepsTasks).get_task(record)
 
 
-async def _write_lead(desk: Desk, record: str, values: Values) -> None:
+async def _write_lead(desk: Desk, record: str, values: Values, caller: str) -> None:
+    found = await desk.lead(record)
+    change = _change_of(found, values)
+    await contact.refuse_consent_fields(desk, change.shown())
+    await contact.change_lead(desk, found, change, caller)
+
+
+def _change_of(lead: Lead, values: Values) -> LeadUpdate:
+    """Return the change that gives a lead these values.
+
+    Raises:
+        Unsupported: they are none that may be written.
+    """
     fields = {name: value for name, value in values.items() if name != "custom_fields"}
     clear = tuple(name for name, value in fields.items() if value is None)
     given = {name: value for name, value in fields.items() if value is not None}
     if "custom_fields" in values:
         # Only those that differ: some of what a vendor shows beside our fields can't be written.
         before: dict[str, Any] = values["custom_fields"] or {}
-        present = (await desk.lead(record)).custom_fields or {}
+        present = lead.custom_fields or {}
         given["custom_fields"] = {
             name: before.get(name) for name in {**present, **before} if present.get(name) != before.get(name)
         }
     try:
-        change = LeadUpdate(clear=clear, **given)
+        return LeadUpdate(clear=clear, **given)
     except ValidationError as error:
         fields_of_it = ", ".join(str(each["loc"][0]) for each in error.errors())
         raise Unsupported(f"the values before can't be written back: {fields_of_it}", "write others by hand") from None
-    await desk.crm(WritesLeads).update_lead(record, change)
 
 
-async def _write_tags(desk: Desk, record: str, values: Values) -> None:
-    present = set((await _lead(desk, record)).tags or ())
-    wanted = set(values["tags"] or ())
+async def _write_tags(desk: Desk, record: str, values: Values, caller: str) -> None:
+    found = await desk.lead(record)
+    await contact.refuse_consent_fields(desk, {"tags": None})
+    if found.do_not_contact:  # the mark may hang on a tag
+        await contact.keep_blocks(desk, found, caller)
+    present, wanted = set(found.tags or ()), set(cast("list[str]", values["tags"] or ()))
     await desk.crm(TagsLeads).tag_lead(record, sorted(wanted - present), sorted(present - wanted))
 
 
-async def _write_lead_stage(desk: Desk, record: str, values: Values) -> None:
+async def _write_lead_stage(desk: Desk, record: str, values: Values, caller: str) -> None:
+    found = await desk.lead(record)
+    if found.do_not_contact:  # the mark may hang on a stage
+        await contact.keep_blocks(desk, found, caller)
     await desk.crm(MovesLeads).move_lead(record, (await desk.stage(values["stage"], "leads")).id)
 
 
-async def _write_deal_stage(desk: Desk, record: str, values: Values) -> None:
+async def _write_deal_stage(desk: Desk, record: str, values: Values, _: str) -> None:
     await desk.crm(MovesDeals).move_deal(record, (await desk.stage(values["stage"], "deals")).id)
 
 
-async def _write_deal(desk: Desk, record: str, values: Values) -> None:
+async def _write_deal(desk: Desk, record: str, values: Values, caller: str) -> None:
     if values.get("stage"):
-        await _write_deal_stage(desk, record, values)
+        await _write_deal_stage(desk, record, values, caller)
     fields = {name: value for name, value in values.items() if name != "stage"}
     clear = [name for name, value in fields.items() if value is None]
     given = {name: value for name, value in fields.items() if value is not None}
@@ -183,7 +403,7 @@ async def _write_deal(desk: Desk, record: str, values: Values) -> None:
         await desk.crm(WritesDeals).update_deal(record, DealFields(**given), clear)
 
 
-async def _write_task(desk: Desk, record: str, values: Values) -> None:
+async def _write_task(desk: Desk, record: str, values: Values, _: str) -> None:
     clear = [name for name, value in values.items() if value is None]
     given = {name: value for name, value in values.items() if value is not None}
     await desk.crm(KeepsTasks).update_task(record, TaskFields(**given), clear)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
@@ -123,6 +124,56 @@ def call(
     raise typer.Exit(_talk(_call, tool, arguments or [], given, ask, output))
 
 
+@app.command()
+def approvals(
+    verdict: Annotated[str, typer.Argument(metavar="list|approve|decline", help="default: list")] = "list",
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID ...", help="of the actions")] = None,
+) -> None:
+    """The queue of actions that wait for a person: list it, approve some of them by id, or decline them."""
+    from crm_mcp.cli.approvals import decide, list_waiting
+
+    if verdict not in ("list", "approve", "decline"):
+        _refuse(f'"{verdict}" is none of its commands; {choices(verdict, ("list", "approve", "decline"))}')
+    if bool(ids) == (verdict == "list"):
+        _refuse(f"`approvals {verdict}` takes {'no ids' if ids else 'the ids of the actions'}")
+    if verdict == "list":
+        raise typer.Exit(_run(list_waiting, _application()))
+    raise typer.Exit(_run(partial(decide, approve=verdict == "approve"), _application(), ids or []))
+
+
+@app.command()
+def outbound(
+    wanted: Annotated[str | None, typer.Argument(metavar="[off|on]", help="without one: how it is")] = None,
+) -> None:
+    """The kill switch: while it is off nothing goes out, from any server on the same state."""
+    from crm_mcp.cli.approvals import switch_outbound
+
+    if wanted not in (None, "on", "off"):
+        _refuse(f'"{wanted}" is neither on nor off')
+    raise typer.Exit(_run(switch_outbound, _application(), wanted))
+
+
+@app.command()
+def audit(
+    since: Annotated[str | None, typer.Option(help="a time, or how long ago: 24h, 7d")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="a JSON object for each entry")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="was an entry altered, removed or moved?")] = False,
+    head: Annotated[
+        str | None, typer.Option(metavar="HASH", help="the head of an earlier time: was the end cut off?")
+    ] = None,
+) -> None:
+    """What was done, by whom, with what result; and whether that log is still as it was written."""
+    from crm_mcp.cli.auditing import print_log, print_verified
+
+    if head and not verify:
+        _refuse("--head goes with --verify")
+    if verify and (since or as_json):
+        _refuse("--verify looks at the whole log; it takes --head alone")
+    if verify:
+        raise typer.Exit(_run(print_verified, _application(), head))
+    raise typer.Exit(_run(partial(print_log, as_json=as_json), _application(), since))
+
+
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv")],
@@ -147,6 +198,18 @@ def import_(
     except CrmMcpError as error:
         _stop(error)
     raise typer.Exit(totals.exit_code)
+
+
+def _run(work: Callable[..., Awaitable[int]], *arguments: Any) -> int:
+    try:
+        return anyio.run(work, *arguments)
+    except CrmMcpError as error:
+        _stop(error)
+
+
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write(f"crm-mcp: {why}\n")
+    raise typer.Exit(2)
 
 
 def _talk(work: Callable[..., Awaitable[int]], *arguments: Any) -> int:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import textwrap
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, cast
 
@@ -68,8 +69,11 @@ class _Story:
             self._console.print(f"[{style}]{escape(line)}[/{style}]")
 
 
-async def run_demo(console: Console) -> int:
-    """Run the demo on a CRM that is thrown away afterwards; returns the exit code."""
+async def run_demo(console: Console, settings: Mapping[str, str] | None = None) -> int:
+    """Run the demo on a CRM that is thrown away afterwards; returns the exit code.
+
+    `settings` are variables that hold for it, and are none of the user's.
+    """
     console = Console(file=console.file, width=WIDTH, highlight=False, soft_wrap=False)
     began = time.monotonic()
     console.print("[bold]crm-mcp demo[/bold]: a real server on stdio, an embedded CRM with sample data.")
@@ -82,6 +86,7 @@ async def run_demo(console: Console) -> int:
             "CRM_MCP_DATA_DIR": folder,
             "CRM_MCP_SAMPLE": "true",
             "CRM_MCP_CONFIG": os.devnull,
+            **(settings or {}),
         }
         async with connected(story.asked, changes) as client:
             listed = (await client.list_tools()).tools
@@ -95,6 +100,8 @@ async def run_demo(console: Console) -> int:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     text = ",".join(str(each) for each in cast("list[Any]", value)) if isinstance(value, list) else str(value)
     return f'"{text}"' if " " in text else text
 
@@ -121,7 +128,10 @@ async def _tell(story: _Story) -> None:
         due_at=rfc3339(tomorrow),
         priority="high",
     )
-    await story.call("And text her.", "send_sms", lead=LEAD, message=TEXT)
+    # By day it goes out at once. The demo may be run when it is night there: then it is put off until the morning.
+    text = {"lead": LEAD, "message": TEXT, "defer": True}
+    await story.call("And text her; if it is night there, in the morning.", "send_sms", most_lines=8, **text)
+    await story.call("The line dropped: did that go out? Send it again.", "send_sms", most_lines=8, **text)
     await story.call("Wait, the stage was too early. Take that back.", "undo_action", action_id=moved["action_id"])
     await story.call("What did you do this morning?", "list_actions", limit=5, most_lines=8)
     await story.call("And how does the pipeline look?", "get_pipeline", most_lines=9)

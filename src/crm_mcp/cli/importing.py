@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TextIO
 
+import anyio
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from crm_mcp.actions.audit import redactor
 from crm_mcp.actions.csv_source import CsvTable, open_csv
 from crm_mcp.actions.importing import BadRow, GoodRow, Mapping, map_columns, rows
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.pace import bulk_work
-from crm_mcp.config import Connection, Settings, operating_system_user
-from crm_mcp.errors import CrmError, Forbidden, Unsupported
+from crm_mcp.config import Connection, Settings, audit_key, operating_system_user
+from crm_mcp.errors import Conflict, CrmError, CrmMcpError, Forbidden, Unsupported
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
-from crm_mcp.store import Action, NewAction, Store, open_store
+from crm_mcp.store import LEASE, Action, Ended, NewAction, Store, Terms
+
+log = logging.getLogger("crm_mcp")
 
 Sink = Callable[[Sequence[ImportRow]], Awaitable[tuple[ImportOutcome, ...]]]
 """Writes one batch, all of it or nothing, and says what became of each row."""
@@ -97,7 +102,9 @@ async def import_file(
     """
     if settings.read_only or settings.policy.tools.get("import_leads", settings.policy.write) == "deny":
         raise Forbidden("these settings forbid imports", "see CRM_MCP_READ_ONLY and [policy]")
-    backend, store = open_backend(settings, connection), open_store(settings.data_dir)
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    store = Store(settings.data_dir, url=url, key=lambda: audit_key(settings), redact=redactor(settings.audit.bodies))
+    backend = open_backend(settings, connection)
     if not isinstance(backend, ImportsLeads):
         raise Unsupported(f"{connection.vendor} takes no import")
     crm = backend
@@ -116,24 +123,20 @@ async def import_file(
             return await crm.import_leads(batch, if_exists)
 
     recorded = _Recorded(store, new, write)
-    failure: CrmError | None = None
     try:
-        return await run_import(
-            path,
-            mappings,
-            if_exists,
-            sink=recorded.take,
-            batch=crm.import_size,
-            country=settings.country,
-            console=console,
-            ask=ask,
-            dry_run=dry_run or settings.dry_run,
-        )
-    except CrmError as error:
-        failure = error
-        raise
+        async with recorded.held():
+            return await run_import(
+                path,
+                mappings,
+                if_exists,
+                sink=recorded.take,
+                batch=crm.import_size,
+                country=settings.country,
+                console=console,
+                ask=ask,
+                dry_run=dry_run or settings.dry_run,
+            )
     finally:
-        await recorded.end(failure)
         await backend.aclose()
         await store.aclose()
 
@@ -149,10 +152,28 @@ class _Recorded:
         self._counts = {"created": 0, "updated": 0, "skipped": 0, "failed": 0}
         self._first: str | None = None
 
+    @asynccontextmanager
+    async def held(self) -> AsyncGenerator[None]:
+        """Keep the action from being taken for one that its process has left, and record at last how it ended."""
+        failure: BaseException | None = None
+        async with anyio.create_task_group() as beside:
+            beside.start_soon(self._hold)
+            try:
+                yield
+            except (CrmMcpError, OSError, KeyboardInterrupt) as error:
+                failure = error
+            finally:
+                beside.cancel_scope.cancel()
+        await self._end(failure)
+        if failure:
+            raise failure
+
     async def take(self, batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
         """Write one batch."""
         if self._action is None:
-            self._action = await self._store.begin(self._new, "cli")
+            begun = await self._store.begin(self._new, "cli", Terms())
+            assert isinstance(begun, Action)  # nothing stands in its terms that could stop it
+            self._action = begun
         outcomes = await self._write(batch)
         for each in outcomes:
             self._counts[each.outcome] += 1
@@ -160,21 +181,33 @@ class _Recorded:
                 self._first = self._first or each.id
         return outcomes
 
-    async def end(self, failure: CrmError | None) -> None:
+    async def _hold(self) -> None:
+        while True:
+            await anyio.sleep(LEASE.total_seconds() / 3)
+            try:
+                if self._action is not None:
+                    await self._store.hold(self._action.id, fence=self._action.fence)
+            except CrmError as error:
+                log.warning("that the import goes on could not be recorded: %s", error)
+
+    async def _end(self, failure: BaseException | None) -> None:
         """Record how it ended, if it has begun."""
         if self._action is None:
             return
         said = ", ".join(f"{count} {name}" for name, count in self._counts.items())
-        await self._store.settle(
-            self._action.id,
+        ended = Ended(
             "failed" if failure else "done",
             summary=f"{self._new.summary}: {said}",
-            reason=str(failure) if failure else None,
-            error=failure.code if failure else None,
+            reason=str(failure) or "interrupted: the batch under way may be imported" if failure else None,
+            error=failure.code if isinstance(failure, CrmError) else None,
             result=dict(self._counts),
             touched=(("lead", self._first),) if self._first else (),
             size=self._counts["created"] + self._counts["updated"],
         )
+        try:
+            await self._store.settle(self._action.id, ended)
+        except Conflict as error:
+            log.warning("how the import ended could not be recorded: %s", error)
 
 
 async def run_import(

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
 import anyio
 
 from crm_mcp.config import Settings, is_loopback, load
 from crm_mcp.errors import SettingsError
+
+if TYPE_CHECKING:
+    from crm_mcp.server.app import Application
 
 
 def serve_stdio() -> int:
@@ -19,6 +25,7 @@ def serve_stdio() -> int:
         from crm_mcp.server.app import Application
 
         application = Application(settings)
+        _kill_where_told(application)
     except SettingsError as error:
         sys.stderr.write(f"crm-mcp: {error}\n")
         return 2
@@ -50,6 +57,7 @@ def serve_http(settings: Settings, address: str) -> None:
     from crm_mcp.server.app import Application
 
     application = Application(settings, "http")
+    _kill_where_told(application)
     shown = f"[{host}]" if ":" in host else host
     # Said here for every loopback address: the SDK arms these checks by itself for the commonest three only.
     names = sorted({shown, "127.0.0.1", "localhost", "[::1]"})
@@ -63,6 +71,22 @@ def serve_http(settings: Settings, address: str) -> None:
     )
     sys.stderr.write(f"crm-mcp: serving on http://{shown}:{port}/mcp\n")
     uvicorn.run(served, host=host, port=port, log_level="warning", access_log=False)
+
+
+def _kill_where_told(application: Application) -> None:
+    """Let this process end at a step of an action as in a crash, where a test says so."""
+    if application.settings.kill_at is None:
+        return
+    wanted, number = application.settings.kill_at
+    left = number
+
+    def at(step: str) -> None:
+        nonlocal left
+        left -= step == wanted
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    application.outbox.at = at
 
 
 def _loopback(address: str) -> tuple[str, int]:

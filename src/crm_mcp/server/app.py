@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -12,21 +12,25 @@ from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel
 
 from crm_mcp import __version__
-from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions.audit import denied, read_of, redactor
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.outbox import ANSWERS_WITHIN, Deed, Outbox, answer_within, in_time
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import HasOperations
-from crm_mcp.config import TOOLSETS, Settings
+from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict, audit_key
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
 from crm_mcp.server.callers import Caller, MustAsk
 from crm_mcp.server.federation import ask_all, unable
-from crm_mcp.server.show import capped, text_of
+from crm_mcp.server.show import OUTSIDE, capped, outside, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
-from crm_mcp.store import open_store
+from crm_mcp.store import Action, Store
+from crm_mcp.text import neutral_json, one_line
 
 log = logging.getLogger("crm_mcp")
 
@@ -50,9 +54,7 @@ class Application:
 
     def __init__(self, settings: Settings, transport: Transport = "stdio") -> None:
         self.settings = settings
-        self.fallback: Literal["token", "deny"] = settings.confirm_fallback or (
-            "token" if transport == "stdio" else "deny"
-        )
+        self.fallback: Fallback = settings.confirm_fallback or ("token" if transport == "stdio" else "approval")
         self.policy = Policy(settings.policy)
         self.policy.check({each.name: each.effect for each in TOOLS})
         names = [each.name for each in TOOLS]
@@ -60,9 +62,15 @@ class Application:
             for name in given:
                 if name not in names:
                     raise SettingsError(f'CRM_MCP_{setting}: "{name}" is no tool; {choices(name, names)}')
-        self.store = open_store(settings.data_dir)
+        url = settings.database_url.get_secret_value() if settings.database_url else None
+        self.store = Store(
+            settings.data_dir, url=url, key=lambda: audit_key(settings), redact=redactor(settings.audit.bodies)
+        )
+        self.outbox = Outbox(self.store, self._known)
         self.desks = {
-            each.name: Desk(settings, each, open_backend(settings, each), self.store, self.policy, self._job)
+            each.name: Desk(
+                settings, each, open_backend(settings, each), self.store, self.policy, self._deed, self.outbox
+            )
             for each in settings.connections
         }
         if settings.policy.operations:  # only then are catalogues read: start-up counts
@@ -89,7 +97,10 @@ class Application:
     @asynccontextmanager
     async def _lifespan(self, _: Server[None]) -> AsyncGenerator[None]:
         try:
-            yield
+            # Who only reads, or only looks what would be done, does not work on what others left either.
+            works = not (self.settings.read_only or self.settings.dry_run)
+            async with self.outbox.working(tuple(self.desks) if works else ()):
+                yield
         finally:
             await self.aclose()
 
@@ -103,14 +114,19 @@ class Application:
         served = [each for each in TOOLS if not each.direct and self._wanted(each)]
         if self.fallback == "token" and any(self._may_confirm(each) for each in served):
             confirming = [each for each in TOOLS if each.direct and self._allowed(each)]
-            # What can't be confirmed is denied: a question that nobody can answer helps nobody.
-            self.fallback = "token" if confirming else "deny"
+            # Without the tool that takes the token back, a person approves it another way.
+            self.fallback = "token" if confirming else "approval"
             served += confirming
         order = {each.name: place for place, each in enumerate(TOOLS)}
         return sorted(served, key=lambda each: order[each.name])
 
     def _allowed(self, tool: Tool) -> bool:
-        return tool.name not in self.settings.exclude_tools and self.policy.verdict(tool.name, tool.effect) != "deny"
+        return tool.name not in self.settings.exclude_tools and any(
+            verdict != "deny" for verdict in self._verdicts(tool, self.settings.connections)
+        )
+
+    def _verdicts(self, tool: Tool, connections: Iterable[Connection]) -> list[Verdict]:
+        return [self.policy.judge(tool.name, tool.effect, connection=each.name).verdict for each in connections]
 
     def _wanted(self, tool: Tool) -> bool:
         chosen = self.settings
@@ -123,11 +139,27 @@ class Application:
         )
 
     def _may_confirm(self, tool: Tool) -> bool:
-        return tool.may_confirm or self.policy.verdict(tool.name, tool.effect) == "confirm"
+        by_size = tool.effect is not Effect.READ and self.policy.confirms_by_size
+        return tool.may_confirm or by_size or "confirm" in self._verdicts(tool, self.settings.connections)
 
-    def _job(self, desk: Desk, name: str, arguments: Mapping[str, Any], client: Any) -> Job:
+    def _reads(self, name: str, desk: Desk) -> bool:
+        return self.policy.judge(name, Effect.READ, connection=desk.connection).verdict != "deny"
+
+    @property
+    def _readable(self) -> dict[str, Desk]:
+        """The connections whose records may be shown."""
+        return {name: each for name, each in self.desks.items() if self._reads("get_lead", each)}
+
+    def _deed(self, desk: Desk, name: str, arguments: Mapping[str, Any], client: Any) -> Deed:
         tool = self._tool(name)
-        return tool.job(desk, tool.check(arguments), client)
+        return tool.deed(desk, tool.check(arguments), client)
+
+    def _known(self, row: Action) -> Deed | None:
+        desk = self.desks.get(row.connection)
+        try:
+            return desk.again(row) if desk else None
+        except (CrmError, MCPError):  # its tool is not served any more, or takes other arguments now
+            return None
 
     def _tool(self, name: str) -> Tool:
         found = self.tools.get(name)
@@ -189,18 +221,18 @@ class Application:
     async def _call_tool(
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
+        client = Caller(ctx, params, self.fallback)
         try:
-            tool = self._tool(params.name)
-            client = Caller(ctx, params, self.fallback)
+            tool = await self._served_tool(params, client)
             arguments = dict(params.arguments or {})
             desks = await self._meant(tool, arguments)
             checked = tool.check(arguments, *(("crm",) if self.takes_crm(tool) else ()))
             if tool.effect is not Effect.READ and not tool.direct:
-                answer = await desks[0].act(tool.job(desks[0], checked, client), client)
-            elif len(desks) == 1 or tool.looks_at_all:
+                answer = await desks[0].act(tool.deed(desks[0], checked, client), client)
+            elif tool.direct:
                 answer = await tool.run(**tool.given(checked, desks, client))
             else:
-                answer = await ask_all(tool, checked, desks, client)
+                answer = await self._read(tool, checked, desks, client)
         except MustAsk as question:
             return question.result
         except CrmError as error:
@@ -214,37 +246,64 @@ class Application:
             return failed("internal: the program failed; its log on stderr says why")
         return _answer(answer, desks)
 
+    async def _served_tool(self, params: types.CallToolRequestParams, client: Caller) -> Tool:
+        """Return the tool that is meant; that one was refused is recorded."""
+        try:
+            return self._tool(params.name)
+        except Forbidden as error:
+            await self.store.record(denied(client.caller, params.name, params.arguments, str(error), client.request))
+            raise
+
+    async def _read(self, tool: Tool, checked: BaseModel, desks: list[Desk], client: Caller) -> dict[str, Any]:
+        answer_within(ANSWERS_WITHIN)
+        if not tool.looks_at_all:
+            desks = [each for each in desks if self._reads(tool.name, each)]
+        if not desks:
+            raise Forbidden(f"the policy denies {tool.name} here", "a person can change [policy] in the settings file")
+        with in_time():
+            if len(desks) == 1 or tool.looks_at_all:
+                answer = await tool.run(**tool.given(checked, desks, client))
+            else:
+                answer = await ask_all(tool, checked, desks, client)
+        if self.settings.audit.reads:
+            await self.store.record(
+                read_of(client.caller, tool.name, checked, [each.connection for each in desks], client.request)
+            )
+        return answer
+
     # Resources, prompts, completions
 
     async def _list_resources(self, _ctx: Context, _params: object) -> types.ListResourcesResult:
-        return types.ListResourcesResult(resources=resources.listed(self.desks, self.tools))
+        return types.ListResourcesResult(resources=resources.listed(self._readable, self.tools))
 
     async def _list_templates(self, _ctx: Context, _params: object) -> types.ListResourceTemplatesResult:
-        return types.ListResourceTemplatesResult(resource_templates=resources.templates(self.desks, self.tools))
+        return types.ListResourceTemplatesResult(resource_templates=resources.templates(self._readable, self.tools))
 
     async def _read_resource(self, _ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
         try:
-            text = await resources.read(self.desks, self.tools, str(params.uri))
+            answer_within(ANSWERS_WITHIN)
+            with in_time():
+                text = await resources.read(self._readable, self.tools, str(params.uri))
         except CrmError as error:
-            raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error}", {"uri": str(params.uri)}) from None
+            raise MCPError(types.INVALID_PARAMS, one_line(f"{error.code}: {error}"), {"uri": str(params.uri)}) from None
         content = types.TextResourceContents(uri=params.uri, mime_type="text/markdown", text=text)
         return types.ReadResourceResult(contents=[content])
 
     async def _list_prompts(self, _ctx: Context, _params: object) -> types.ListPromptsResult:
-        return types.ListPromptsResult(prompts=prompts.listed(self.desks, self.tools))
+        return types.ListPromptsResult(prompts=prompts.listed(self._readable, self.tools))
 
     async def _get_prompt(self, _ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
-            return await prompts.get(self.desks, self.tools, params.name, params.arguments or {})
+            return await prompts.get(self._readable, self.tools, params.name, params.arguments or {})
         except CrmError as error:
-            raise MCPError(types.INVALID_PARAMS, f"{error.code}: {error}") from None
+            raise MCPError(types.INVALID_PARAMS, one_line(f"{error.code}: {error}")) from None
 
     async def _complete(self, _ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         uri = params.ref.uri if isinstance(params.ref, types.ResourceTemplateReference) else ""
         given = dict(params.context.arguments or {}) if params.context else {}
         try:
             argument = params.argument
-            values = await resources.complete(self.desks, self.tools, uri, given, argument.name, argument.value)
+            values = await resources.complete(self._readable, self.tools, uri, given, argument.name, argument.value)
         except CrmError as error:
             # Who types is not stopped by a CRM that does not answer, or has no calls left for guesses.
             log.info("no completion: %s", error)
@@ -255,10 +314,20 @@ class Application:
 def _answer(answer: dict[str, Any], desks: list[Desk]) -> types.CallToolResult:
     # Where several were asked, each row says whose it is.
     of = {"crm": desks[0].connection} if len(desks) == 1 else {}
-    structured = capped({**of, **answer}, rest_of(answer, desks[0].root))
+    structured = capped(neutral_json({**of, **answer}), rest_of(answer, desks[0].root))
     if answer.get("status") == "failed":
         return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
-    return types.CallToolResult(content=[types.TextContent(text=text_of(structured))], structured_content=structured)
+    return _result(text_of(structured), structured)
+
+
+def _result(text: str, structured: dict[str, Any] | None, *, is_error: bool = False) -> types.CallToolResult:
+    theirs = outside(structured or {})
+    return types.CallToolResult(
+        content=[types.TextContent(text=text)],
+        structured_content=structured,
+        is_error=is_error,
+        _meta={OUTSIDE: theirs} if theirs else None,
+    )
 
 
 def rest_of(answer: dict[str, Any], root: str) -> str:
@@ -271,6 +340,4 @@ def rest_of(answer: dict[str, Any], root: str) -> str:
 
 def failed(line: str, structured: dict[str, Any] | None = None) -> types.CallToolResult:
     """Return an error that the model reads: one line, `code: what is wrong; what to do about it`."""
-    return types.CallToolResult(
-        content=[types.TextContent(text=" ".join(line.split()))], structured_content=structured, is_error=True
-    )
+    return _result(one_line(line), structured, is_error=True)

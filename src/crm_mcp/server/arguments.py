@@ -48,7 +48,7 @@ Email = Annotated[str, StringConstraints(max_length=320), AfterValidator(_addres
 Phone = Annotated[str, StringConstraints(max_length=40, strip_whitespace=True)]
 Tags = list[Line]
 CustomFields = Annotated[dict[Line, CustomValue], Field(description="by label")]
-Leads = Annotated[list[LeadKey], Field(min_length=1, max_length=100)]
+Leads = Annotated[list[LeadKey], Field(min_length=1, max_length=1000)]
 Sms = Annotated[Text, StringConstraints(max_length=1600)]
 LinkedIn = Annotated[Text, StringConstraints(max_length=8000)]
 Subject = Annotated[Line, StringConstraints(max_length=200)]

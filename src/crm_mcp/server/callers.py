@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -10,7 +10,7 @@ from mcp.server.context import ServerRequestContext
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from crm_mcp.actions.approval import ANSWER_WITHIN, Answer, Question
-from crm_mcp.config import operating_system_user
+from crm_mcp.config import Fallback, operating_system_user
 
 QUESTION = "confirm"
 FORM: dict[str, Any] = {
@@ -40,11 +40,11 @@ class Caller:
         self,
         ctx: ServerRequestContext[Any, Any],
         params: types.CallToolRequestParams,
-        fallback: Literal["token", "deny"],
+        fallback: Fallback,
     ) -> None:
         self._ctx = ctx
         self._params = params
-        self.fallback: Literal["token", "deny"] = fallback
+        self.fallback: Fallback = fallback
 
     @property
     def caller(self) -> str:
@@ -52,6 +52,11 @@ class Caller:
         info = self._ctx.session.client_params
         name = info.client_info.name if info else "unnamed client"
         return f"{'loopback' if self._ctx.request is not None else operating_system_user()} via {name[:80]}"
+
+    @property
+    def request(self) -> str | None:
+        """The id of the client's request."""
+        return None if self._ctx.request_id is None else str(self._ctx.request_id)
 
     @property
     def _modern(self) -> bool:

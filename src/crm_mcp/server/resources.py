@@ -1,6 +1,8 @@
 """What a client may read by address, as compact markdown; and the completion of `{lead}`.
 
 Each resource belongs to a tool that tells the same, and is there where that tool is served: `served` has their names.
+A page is from outside, and fenced as such. What a record says stays within its line, its cell or its indented block,
+and begins no tag, link or picture of its own.
 """
 
 from __future__ import annotations
@@ -8,16 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import mcp_types as types
 
-from crm_mcp.actions.desk import Desk, shown
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.results import shown
 from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
 from crm_mcp.errors import CrmError, NotFound, Unsupported
 from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
-from crm_mcp.server.show import text_of
+from crm_mcp.server.show import fenced, lines_of
+from crm_mcp.text import neutral, neutral_json, one_line, unmarked
 
 MARKDOWN = "text/markdown"
 MOST = 100_000
@@ -32,12 +36,12 @@ async def lead_page(desk: Desk, lead: str) -> str:
     """One lead: fields, open deals."""
     found = await desk.lead(lead)
     fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
-    page = f"# {found.label}\n\n{fields}\n"
+    page = f"# {_line(found.label)}\n\n{fields}\n"
     if not isinstance(desk.backend, ReadsDeals):
         return page
     listed_deals = "\n".join(
-        f"- {each.name} ({each.id}): {each.stage}"
-        + (f", {each.value:,.0f} {each.currency or ''}" if each.value else "")
+        f"- {_line(each.name)} ({each.id}): {_line(each.stage)}"
+        + (f", {each.value:,.0f} {_line(each.currency or '')}" if each.value else "")
         for each in await desk.open_deals(found.id)
     )
     return f"{page}\n## Open deals\n\n{listed_deals or 'none'}\n"
@@ -47,7 +51,7 @@ async def activity_page(desk: Desk, lead: str) -> str:
     """What happened with a lead, newest first, texts whole."""
     found = await desk.lead(lead)
     crm = desk.crm(ReadsActivity)
-    lines = [f"# Activity of {found.label} ({found.id})", ""]
+    lines = [f"# Activity of {_line(found.label)} ({found.id})", ""]
     position: str | None = None
     size = 0
     while size < MOST:
@@ -65,7 +69,7 @@ async def deal_page(desk: Desk, deal: str) -> str:
     """One deal."""
     found = await desk.crm(ReadsDeals).get_deal(deal)
     fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
-    return f"# Deal {found.name or found.id}\n\n{fields}\n"
+    return f"# Deal {_line(found.name or found.id)}\n\n{fields}\n"
 
 
 async def action_page(desk: Desk, action_id: str) -> str:
@@ -97,7 +101,7 @@ async def pipeline_page(desk: Desk) -> str:
             pipeline = await crm.pipeline(of, "stage")
         except Unsupported:
             continue
-        rows = "\n".join(f"| {each.name} | {each.count} | {_amount(each.value)} |" for each in pipeline.groups)
+        rows = "\n".join(f"| {_cell(each.name)} | {each.count} | {_amount(each.value)} |" for each in pipeline.groups)
         parts.append(
             f"## {of.capitalize()} by stage ({pipeline.total})\n\n| stage | count | value |\n|---|---|---|\n{rows}"
         )
@@ -110,17 +114,17 @@ async def sequences_page(desk: Desk) -> str:
     parts = ["# Sequences"]
     for each in await crm.sequences():
         steps = "\n".join(
-            f"{step.position}. after {step.after_days} days, {step.channel}: {step.subject or step.body[:80]}"
+            f"{step.position}. after {step.after_days} days, {step.channel}: {_line(step.subject or step.body[:80])}"
             for step in each.steps
         )
         enrolled = "" if each.active is None else f", {each.active} enrolled"
-        parts.append(f"## {each.name} ({each.id}){enrolled}\n\n{steps or 'its steps are not told by this CRM'}")
+        parts.append(f"## {_line(each.name)} ({each.id}){enrolled}\n\n{steps or 'its steps are not told by this CRM'}")
     if not isinstance(crm, PlansSteps):
         return "\n\n".join(parts) + "\n"
     due = await crm.due_steps()
     listed_due = "\n".join(
-        f"- {rfc3339(step.due_at)} {step.lead} ({step.lead_id}): "
-        f"step {step.position} of {step.sequence}, {step.channel}"
+        f"- {rfc3339(step.due_at)} {_line(step.lead)} ({step.lead_id}): "
+        f"step {step.position} of {_line(step.sequence)}, {step.channel}"
         for step in due
     )
     parts.append(f"## Due now ({len(due)})\n\nThese are shown, not sent.\n\n{listed_due or 'none'}")
@@ -131,7 +135,7 @@ async def status_page(desk: Desk) -> str:
     """The connection, its capabilities and the policy."""
     from crm_mcp.server.tools.admin import crm_status
 
-    return f"# Status\n\n```\n{text_of(await crm_status.run((desk,)))}\n```\n"
+    return f"# Status\n\n```\n{lines_of(neutral_json(await crm_status.run((desk,))))}\n```\n"
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def templates(desks: Desks, served: Collection[str]) -> list[types.ResourceTempl
 
 
 async def read(desks: Desks, served: Collection[str], uri: str) -> str:
-    """Return a resource's text.
+    """Return a resource's text, neutral and in a fence.
 
     Raises:
         NotFound: there is no such resource, it is not served, or the record it names does not exist.
@@ -191,13 +195,18 @@ async def read(desks: Desks, served: Collection[str], uri: str) -> str:
     for desk in desks.values():
         for each in FIXED:
             if each.tool in served and uri == _of(desk, each.uri):
-                return await each.reader(desk)
+                return framed(await each.reader(desk))
     for desk in desks.values():
         for each in TEMPLATES:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(desk, each.uri)))
             if each.tool in served and (found := re.fullmatch(pattern, uri)):
-                return await each.reader(desk, unquote(next(iter(found.groupdict().values()))))
+                return framed(await each.reader(desk, unquote(next(iter(found.groupdict().values())))))
     raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
+
+
+def framed(page: str) -> str:
+    """Return a page as it leaves: without what is not seen, between the two lines that say where it is from."""
+    return f"{fenced(neutral(page).rstrip())}\n"
 
 
 async def complete(
@@ -215,7 +224,7 @@ async def complete(
     if not meant or not isinstance(crm := meant[0].backend, FindsLeads):
         return []
     try:
-        return await _leads_like(crm, value)
+        return [one_line(each) for each in await _leads_like(crm, value)]
     except CrmError:
         return []  # what can't be completed now can be typed
 
@@ -242,10 +251,10 @@ def _told(desk: Desk, kind: _Kind) -> dict[str, Any]:
 
 
 def _entry(item: Activity) -> str:
-    about = ", ".join(str(each) for each in (item.channel, item.direction, item.outcome) if each)
+    about = ", ".join(_line(str(each)) for each in (item.channel, item.direction, item.outcome) if each)
     done = "" if item.completed is None else (" (done)" if item.completed else " (open)")
     at = rfc3339(item.at) if item.at else "without a date"
-    text = "\n".join(f"  {line}" for line in (item.text or "").splitlines())
+    text = "\n".join(f"  {line}" for line in _block(item.text or "").splitlines())
     return f"- {at} {item.kind} {item.id}{f' ({about})' if about else ''}{done}\n{text}"
 
 
@@ -257,7 +266,19 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(str(each) for each in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return ", ".join(_value(each) for each in cast("list[Any]", value))
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {_value(each)}" for name, each in value.items())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return str(value).replace("\n", "\n  ")
+        return "; ".join(f"{_line(str(name))}: {_value(each)}" for name, each in cast("dict[Any, Any]", value).items())
+    return _block(str(value)).replace("\n", "\n  ")
+
+
+def _line(text: str | None) -> str:
+    return unmarked(one_line(text or "none"))
+
+
+def _cell(text: str) -> str:
+    return _line(text).replace("|", "\\|")
+
+
+def _block(text: str) -> str:
+    return unmarked(neutral(text))

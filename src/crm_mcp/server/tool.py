@@ -7,7 +7,9 @@
 `needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
 and destructive tools must have one. The toolset is the name of the file that the tool stands in. Parameters named
 `desk`, `desks` (of all connections that are asked), `client` and `shown` (the preview made just before) are given by
-the server and not part of the schema. `across` lets a reading tool ask all connections at once.
+the server and not part of the schema. `across` lets a reading tool ask all connections at once. `look` is asked whether
+a call whose answer was lost was done: it gets the call's arguments and `row`, and returns what the CRM's own history
+shows, or None. `bulk` says how a call for many is done item by item.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from crm_mcp.actions.approval import Client
-from crm_mcp.actions.desk import Desk, Job
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.outbox import Deed
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import Backend
 from crm_mcp.server.refusal import refused
@@ -45,6 +48,8 @@ class Tool:
     needs: tuple[type, ...]
     run: Function
     ask: Function | None
+    look: Function | None
+    bulk: Function | None
     always: bool
     """It belongs to every toolset."""
     direct: bool
@@ -124,17 +129,19 @@ class Tool:
     def _parameters(self) -> frozenset[str]:
         return frozenset(inspect.signature(self.run).parameters)
 
-    def job(self, desk: Desk, checked: BaseModel, client: Client) -> Job:
+    def deed(self, desk: Desk, checked: BaseModel, client: Client) -> Deed:
         """Return a call with checked arguments as the desk takes it."""
         values = self.given(checked, (desk,), client)
-        ask = self.ask
-        return Job(
-            tool=self.name,
-            effect=self.effect,
-            arguments=checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
-            run=lambda preview: self.run(**values, **({"shown": preview} if "shown" in self._parameters else {})),
+        ask, look, bulk = self.ask, self.look, self.bulk
+        return desk.deed(
+            self.name,
+            self.effect,
+            checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
+            lambda preview: self.run(**values, **({"shown": preview} if "shown" in self._parameters else {})),
             ask=(lambda: ask(**values)) if ask else None,
             always_ask=self.decides or self.effect is not Effect.WRITE,
+            look=(lambda row: look(**values, row=row)) if look else None,
+            bulk=(lambda: bulk(**values)) if bulk else None,
             dry_run=bool(values.get("dry_run")),
         )
 
@@ -144,6 +151,8 @@ def tool(
     *,
     needs: type | tuple[type, ...] = (),
     ask: Function | None = None,
+    look: Function | None = None,
+    bulk: Function | None = None,
     always: bool = False,
     direct: bool = False,
     idempotent: bool = False,
@@ -170,6 +179,8 @@ def tool(
             needs=needs if isinstance(needs, tuple) else (needs,),
             run=function,
             ask=ask,
+            look=look,
+            bulk=bulk,
             always=always,
             direct=direct,
             idempotent=idempotent,

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from crm_mcp.actions import history
 from crm_mcp.actions.approval import Done
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCalls
 from crm_mcp.errors import InvalidArgument, Unsupported
-from crm_mcp.model import ActivityKind, Direction, Line, NoteDraft, NoteKind, Text, now, rfc3339
+from crm_mcp.model import ActivityKind, Direction, Lead, Line, Note, NoteDraft, NoteKind, Text, now, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import fitted, listed, only_connection, seal, unseal
 from crm_mcp.server.show import shorten_rows
 from crm_mcp.server.tool import tool
+from crm_mcp.store import Action
 
 CHANGED = ("lead", "note", "task", "deal", "message", "sequence")
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes))
+async def look_log_note(
+    desk: Desk, row: Action, lead: str, content: str, kind: NoteKind, occurred_at: datetime | None, **_: object
+) -> Done | None:
+    """Look for the note among those of the lead."""
+    note = await history.logged_note(desk, row, history.signed(desk, content, row), kind, occurred_at)
+    return _logged(await desk.lead(lead), note, kind) if note else None
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes), look=look_log_note)
 async def log_note(
     desk: Desk,
     lead: LeadKey,
@@ -36,20 +47,19 @@ async def log_note(
     if occurred_at and occurred_at > now():
         raise InvalidArgument("occurred_at is in the future", "for something to be done, use create_task")
     draft = NoteDraft(
-        content=content,
+        content=history.signed(desk, content),
         kind=kind,
         outcome=outcome,
         occurred_at=occurred_at,
         duration_seconds=duration_seconds,
         direction=direction,
     )
-    note = await desk.crm(LogsNotes).log_note(found.id, draft)
-    return Done(
-        f"logged a {kind} for {found.label} ({found.id})",
-        {"note": note.shown()},
-        found.id,
-        (("note", note.id), ("lead", found.id)),
-    )
+    return _logged(found, await desk.crm(LogsNotes).log_note(found.id, draft), kind)
+
+
+def _logged(lead: Lead, note: Note, kind: NoteKind) -> Done:
+    said = f"logged a {kind} for {lead.label} ({lead.id})"
+    return Done(said, {"note": note.shown()}, lead.id, (("note", note.id), ("lead", lead.id)))
 
 
 @tool(Effect.READ, needs=(FindsLeads, ReadsActivity), across="items")

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 
 from crm_mcp import __version__
+from crm_mcp.actions import contact, deleted, history
 from crm_mcp.actions.approval import Client, Done, Preview, named, quoted
-from crm_mcp.actions.desk import Desk, shown
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.outbox import under_way
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.undo import preview_undo, undo
-from crm_mcp.backends.base import (
-    DeletesRecords,
-    FindsLeads,
-    GivesMetrics,
-    KeepsTasks,
-    ListsOptions,
-    LogsNotes,
-    ReadsDeals,
-)
+from crm_mcp.actions.results import SERVED, shown
+from crm_mcp.actions.undo import look_undone, preview_undo, undo
+from crm_mcp.backends.base import DeletesRecords, GivesMetrics, ListsOptions
 from crm_mcp.errors import CrmError, InvalidArgument, NotFound, Unsupported
-from crm_mcp.model import OptionKind, RecordKind, rfc3339
+from crm_mcp.model import Deal, Lead, Note, OptionKind, RecordKind, Task, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.federation import side_by_side
 from crm_mcp.server.listing import fitted, only_connection, seal, unseal
 from crm_mcp.server.tool import tool
+from crm_mcp.store import Action, Status
 
 ActionStatus = Literal[
     "done",
     "failed",
     "confirmation_required",
+    "pending_approval",
+    "scheduled",
     "declined",
     "expired",
     "cancelled",
@@ -41,30 +39,62 @@ ActionStatus = Literal[
 ]
 
 
-async def ask_delete_record(desk: Desk, kind: RecordKind, id: str) -> Preview:
-    """Read the record and count what goes with it."""
+WITH_IT = "with it"
+"""The fact of a deletion that counts what it takes along."""
+
+
+async def ask_delete_record(desk: Desk, client: Client, kind: RecordKind, id: str) -> Preview:
+    """Read the record, count what goes with it, and say whether it could come back."""
+    del client
     crm = desk.crm(DeletesRecords)
     if kind not in crm.deletes:
         raise Unsupported(
             f"{desk.backend.vendor} can't delete a {kind}", f"it can delete: {', '.join(sorted(crm.deletes))}"
         )
-    label, lead, facts = await _look(desk, kind, id)
+    record = await history.read_record(desk, kind, id)
     along = {name: count for name, count in (await crm.goes_with(kind, id)).items() if count}
-    with_it = ", ".join(f"{count} {name if count > 1 else name.removesuffix('s')}" for name, count in along.items())
+    fields, label = record.shown(), _label(record)
+    kept = await deleted.keep(desk, kind, record.id, fields, label)
     return Preview(
-        summary=f"Delete {named(kind, id, label)}" + (f" and with it {with_it}" if with_it else ""),
-        details="can't be undone",
-        facts={**facts, "with it": along},
-        lead=lead,
+        summary=f"Delete {named(kind, id, label)}" + (f" and with it {deleted.counted(along)}" if along else ""),
+        details=deleted.way_back(desk, kind, kept, along),
+        facts={**fields, WITH_IT: along},
+        lead=record.id if isinstance(record, Lead) else record.lead_id,
+        lead_read=record if isinstance(record, Lead) else None,
     )
 
 
-@tool(Effect.DESTRUCTIVE, needs=DeletesRecords, ask=ask_delete_record, idempotent=True)
-async def delete_record(desk: Desk, kind: RecordKind, id: Id) -> Done:
-    """Delete a lead, task, deal or note, and what belongs to it. The user is asked first. Can't be undone."""
-    label, lead, _ = await _look(desk, kind, id)
+async def look_delete_record(desk: Desk, row: Action, kind: RecordKind, id: str, **_: object) -> Done | None:
+    """Look whether the record is gone."""
+    if not await history.is_gone(desk, kind, id):
+        return None
+    label = str(row.undo["label"]) if row.undo else id
+    return Done(f"deleted {named(kind, id, label)}", lead=row.lead, touched=((kind, id),))
+
+
+@tool(
+    Effect.DESTRUCTIVE,
+    needs=DeletesRecords,
+    ask=ask_delete_record,
+    look=look_delete_record,
+    idempotent=True,
+)
+async def delete_record(desk: Desk, client: Client, shown: Preview, kind: RecordKind, id: Id) -> Done:
+    """Delete a lead, task, deal or note, and what belongs to it. The user is asked first, and told what of it can be
+    undone."""
+    fields = {name: value for name, value in shown.facts.items() if name != WITH_IT}
+    label = _label(shown.lead_read or await history.read_record(desk, kind, id))
+    try:
+        kept = await deleted.keep(desk, kind, id, fields, label)
+        if kept and (row := under_way.get()):
+            await desk.store.keep_undo(row.id, kept)  # before it is gone: then a crash loses nothing
+        if shown.lead_read:
+            await contact.keep_blocks(desk, shown.lead_read, client.caller)
+    except CrmError as error:
+        error.wrote = False
+        raise
     await desk.crm(DeletesRecords).delete(kind, id)
-    return Done(f"deleted {named(kind, id, label)}", lead=lead, touched=((kind, id),))
+    return Done(f"deleted {named(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
 
 
 @tool(Effect.DESTRUCTIVE, direct=True)
@@ -83,9 +113,16 @@ async def ask_undo_action(desk: Desk, client: Client, action_id: str) -> Preview
     return await preview_undo(desk, action_id, client.caller)
 
 
-@tool(Effect.WRITE, ask=ask_undo_action, decides=True)
+async def look_undo_action(desk: Desk, client: Client, row: Action, action_id: str) -> Done | None:
+    """Look whether it was taken back."""
+    del client
+    return await look_undone(desk, action_id, row)
+
+
+@tool(Effect.WRITE, ask=ask_undo_action, look=look_undo_action, decides=True)
 async def undo_action(desk: Desk, client: Client, action_id: Id) -> Done:
-    """Take back an update, stage move, tag or task change of your own, unless the record has changed since."""
+    """Take back an action of your own: a change (unless the record has changed since), a deletion, an enrolment; or
+    cancel what waits, is scheduled or runs."""
     return await undo(desk, action_id, client.caller)
 
 
@@ -102,7 +139,7 @@ async def list_actions(
     of, failed = await _lead_or_former(desks, lead) if lead else (None, [])
     query = {"list_actions": lead, "status": status, "crm": connection}
     after = unseal(desk, query, cursor) if cursor else None
-    stored = "proposed" if status == "confirmation_required" else status
+    stored = cast("Status | None", next((each for each, served in SERVED.items() if served == status), status))
 
     async def build(most: int) -> dict[str, Any]:
         rows, following = await desk.store.list_actions(
@@ -114,7 +151,7 @@ async def list_actions(
                 **{
                     name: value
                     for name, value in shown(row).items()
-                    if name in ("action_id", "status", "summary", "reason")
+                    if name in ("action_id", "status", "summary", "reason", "due_at", "progress")
                 },
                 "tool": row.tool,
                 "at": rfc3339(row.created_at),
@@ -175,21 +212,17 @@ async def _status(desk: Desk) -> dict[str, Any]:
     return connection
 
 
-async def _look(desk: Desk, kind: RecordKind, record: str) -> tuple[str, str | None, dict[str, Any]]:
-    """Return what a record is called, the lead it belongs to, and what is known of it."""
-    match kind:
-        case "lead":
-            lead = await desk.crm(FindsLeads).get_lead(record)
-            return lead.label, lead.id, lead.shown()
-        case "task":
-            task = await desk.crm(KeepsTasks).get_task(record)
-            return task.title or task.id, task.lead_id, task.shown()
-        case "deal":
-            deal = await desk.crm(ReadsDeals).get_deal(record)
-            return deal.name or deal.id, deal.lead_id, deal.shown()
-        case "note":
-            note = await desk.crm(LogsNotes).get_note(record)
-            return quoted((note.content or "")[:60]), note.lead_id, note.shown()
+def _label(record: Lead | Task | Deal | Note) -> str:
+    """Return what a record is called."""
+    match record:
+        case Lead():
+            return record.label
+        case Task():
+            return record.title or record.id
+        case Note():
+            return quoted((record.content or "")[:60])
+        case _:
+            return record.name or record.id
 
 
 async def _lead_or_former(desks: tuple[Desk, ...], key: str) -> tuple[dict[str, str], list[dict[str, str]]]:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
 from crm_mcp.actions.approval import Client, Done, Preview
+from crm_mcp.actions.contact import addresses_in, keep_at, refuse_consent_fields
 from crm_mcp.actions.csv_source import read_csv
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.importing import IDENTIFYING, BadRow, fingerprint, map_columns, rows
+from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
 from crm_mcp.actions.policy import Effect
-from crm_mcp.backends.base import ImportsLeads
+from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import CrmError, InvalidArgument
-from crm_mcp.model import IfExists, ImportRow, LeadDraft, Rejected, email_address, now, phone_number
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, Rejected, email_address, phone_number
 from crm_mcp.server.refusal import refused
 from crm_mcp.server.tool import tool
+from crm_mcp.store import Action, Bound, Item
 
 MOST_ROWS = 1000
 MOST_TEXT = 1_000_000
 LONGEST = 50.0
 """Seconds that a call waits for a vendor's limit: longer, and clients give up. What is left is told, row by row."""
 FREE_AN_HOUR = 100
-"""Imports of a caller within an hour that go without asking."""
+"""How many imports of a caller within an hour are confirmed: all that do not go beyond it go without asking."""
+HOUR = timedelta(hours=1)
+MOST_INLINE = 100
+"""Rows of a call that are imported at once; more are a job."""
+CLOCKS_APART = timedelta(minutes=2)
 
 Csv = Annotated[str | None, Field(description="CSV text with a header line, never a path", max_length=MOST_TEXT)]
 Items = Annotated[
@@ -41,22 +49,86 @@ async def ask_import_leads(
     desk: Desk, client: Client, leads: list[dict[str, Any]] | None, csv: str | None, if_exists: IfExists, dry_run: bool
 ) -> Preview:
     """Count what would be imported; many within an hour are confirmed."""
+    await refuse_consent_fields(desk, {"leads": leads, "csv": csv})
     good, bad = _read(desk, leads, csv)
     names = ", ".join(_label(row) for _, row in good[:5]) + (" ..." if len(good) > 5 else "")
-    recent = await desk.store.imported_since(client.caller, now() - timedelta(hours=1))
+    since = desk.clock() - HOUR
+    recent = await desk.store.imported_since(client.caller, since)
+    many = recent + len(good) >= FREE_AN_HOUR
+    # Counted once more when it begins: two that begin at the same moment must not pass together either.
+    together = Bound(
+        said=f"limit: another import began just now, and with it those of the last hour reach {FREE_AN_HOUR}; make the "
+        "call again, and the user is asked",
+        channels=(),
+        most=FREE_AN_HOUR - 1,
+        since=since,
+        importer=client.caller,
+        size=len(good),
+    )
     refused = "\n".join(f"not {each.item}: {each.reason}" for each in bad[:10])
     return Preview(
         summary=f"Import {len(good)} leads ({names or 'none'}); those that exist: {if_exists}; "
         f"{len(bad)} can't be imported",
         details=refused + (f"\n{recent} were imported within the last hour" if recent else ""),
-        facts={"rows": len(good), "keys": fingerprint([("key", row.key or "") for _, row in good])},
+        facts={
+            "rows": len(good),
+            "keys": fingerprint([("key", row.key or "") for _, row in good]),
+            "left out": [[each.item, each.reason] for each in bad],
+        },
         size=len(good),
-        confirm=recent + len(good) >= FREE_AN_HOUR,
+        confirm=many,
+        rule="imports_per_hour" if many else "",
+        bounds=() if many else (together,),
+        bulk=len(good) > MOST_INLINE,
         also=("update_lead",) if if_exists == "update" else (),
     )
 
 
-@tool(Effect.WRITE, needs=ImportsLeads, ask=ask_import_leads, may_confirm=True, decides=True, idempotent=True)
+async def bulk_import_leads(
+    desk: Desk, client: Client, leads: list[dict[str, Any]] | None, csv: str | None, if_exists: IfExists, **_: object
+) -> Bulk:
+    """Import batch after batch, in the CRM's own size."""
+    crm = desk.crm(ImportsLeads)
+
+    def items(_: Action) -> Sequence[Mapping[str, Any]]:
+        good, _bad = _read(desk, leads, csv)
+        return [{"item": item, "row": row.model_dump(mode="json", exclude_unset=True)} for item, row in good]
+
+    async def do(_: Action, taken: Sequence[Item]) -> Sequence[Told]:
+        batch = [ImportRow.model_validate(each.payload["row"]) for each in taken]
+        outcomes = await _import(desk, batch, if_exists, client.caller, PATIENCE)
+        return [_told(each) for each in outcomes]
+
+    async def look(row: Action, item: Item) -> Told | None:
+        if crm.repeatable:
+            return Told("waiting", {})
+        return await _created(desk, row, ImportRow.model_validate(item.payload["row"]).draft)
+
+    def sum_up(row: Action, ended: Sequence[Item]) -> Done:
+        failed = [Rejected(item=item, reason=reason) for item, reason in row.facts.get("left out", ())]
+        outcomes: list[ImportOutcome] = []
+        for each in ended:
+            result = each.result or {}
+            if each.status == "done":
+                outcomes.append(ImportOutcome(outcome=result["outcome"], id=result.get("id")))
+            else:
+                failed.append(Rejected(item=each.payload["item"], reason=result.get("reason") or "not imported"))
+        return _summed(outcomes, failed)
+
+    # Where a row that is imported twice is recognised, small batches cost nothing, and show how far it is.
+    at_once = min(crm.import_size, MOST_INLINE) if crm.repeatable else crm.import_size
+    return Bulk(items, at_once, do, look, sum_up, progress=client.progress)
+
+
+@tool(
+    Effect.WRITE,
+    needs=ImportsLeads,
+    ask=ask_import_leads,
+    bulk=bulk_import_leads,
+    may_confirm=True,
+    decides=True,
+    idempotent=True,
+)
 async def import_leads(
     desk: Desk,
     client: Client,
@@ -67,20 +139,18 @@ async def import_leads(
 ) -> Done:
     """Create up to 1,000 leads in one call, from objects or from CSV text. From 100 an hour on, the user is asked.
 
+    More than 100 rows may go on behind the answer (`running`): get their action again to see how far they are.
     For a large file the user runs `crm-mcp import FILE.csv` in a terminal.
     """
     good, failed = _read(desk, leads, csv)
     crm = desk.crm(ImportsLeads)
-    counts = {"created": 0, "updated": 0, "skipped": 0}
-    first: str | None = None
-    from crm_mcp.backends.pace import bulk_work  # start-up counts
-
+    done: list[ImportOutcome] = []
     give_up = time.monotonic() + LONGEST
     for start in range(0, len(good), crm.import_size):
         batch = good[start : start + crm.import_size]
         try:
-            with bulk_work(max(1.0, give_up - time.monotonic())):
-                outcomes = await crm.import_leads([row for _, row in batch], if_exists)
+            patience = max(1.0, give_up - time.monotonic())
+            outcomes = await _import(desk, [row for _, row in batch], if_exists, client.caller, patience)
         except CrmError as error:
             if start == 0:
                 raise
@@ -91,18 +161,58 @@ async def import_leads(
         for (item, _), outcome in zip(batch, outcomes, strict=True):
             if outcome.outcome == "failed":
                 failed.append(Rejected(item=item, reason=outcome.reason or "refused"))
-                continue
-            counts[outcome.outcome] += 1
-            if outcome.outcome != "skipped":
-                first = first or outcome.id
+            else:
+                done.append(outcome)
         await client.progress(start + len(batch), len(good))
-    written = counts["created"] + counts["updated"]
+    return _summed(done, failed)
+
+
+async def _import(
+    desk: Desk, batch: Sequence[ImportRow], if_exists: IfExists, by: str, patience: float
+) -> tuple[ImportOutcome, ...]:
+    """Import one batch; where it may change leads that are there, their blocks are kept first."""
+    from crm_mcp.backends.pace import bulk_work  # start-up counts
+
+    with bulk_work(patience):
+        if if_exists == "update" and isinstance(desk.backend, FindsLeads):
+            given = [each.draft.shown() for each in batch]
+            try:
+                await keep_at(desk, addresses_in(given, desk.settings.country), by)
+            except CrmError as error:
+                error.wrote = False
+                raise
+        return await desk.crm(ImportsLeads).import_leads(batch, if_exists)
+
+
+def _told(outcome: ImportOutcome) -> Told:
+    if outcome.outcome == "failed":
+        return Told("failed", {"reason": outcome.reason or "refused"})
+    return Told("done", {"outcome": outcome.outcome, "id": outcome.id})
+
+
+async def _created(desk: Desk, row: Action, draft: LeadDraft) -> Told | None:
+    """Look for a lead that an import has created whose answer is lost."""
+    crm = desk.backend
+    if not isinstance(crm, FindsLeads) or not (draft.email or draft.phone):
+        return None
+    since = (row.started_at or row.created_at) - CLOCKS_APART
+    at = await (crm.leads_at("email", draft.email) if draft.email else crm.leads_at("sms", draft.phone or ""))
+    found = [each for each in at if each.created_at and each.created_at >= since]
+    return Told("done", {"outcome": "created", "id": found[0].id}) if len(at) == len(found) == 1 else None
+
+
+def _summed(outcomes: Sequence[ImportOutcome], failed: Sequence[Rejected]) -> Done:
+    """Say what became of the rows of an import."""
+    counts = {"created": 0, "updated": 0, "skipped": 0}
+    for each in outcomes:
+        counts[each.outcome] += 1
+    first = next((each.id for each in outcomes if each.outcome != "skipped" and each.id), None)
     said = ", ".join(f"{count} {name}" for name, count in counts.items())
     return Done(
         f"imported leads: {said}, {len(failed)} failed",
         {**counts, "failed": [each.shown() for each in failed]},
         touched=(("lead", first),) if first else (),
-        size=written,
+        size=counts["created"] + counts["updated"],
     )
 
 

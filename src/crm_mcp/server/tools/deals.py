@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from crm_mcp.actions.approval import Done, Preview, quoted
+from crm_mcp.actions import history
+from crm_mcp.actions.approval import Done, Preview, bare, quoted
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
@@ -28,12 +30,14 @@ from crm_mcp.model import (
     Lead,
     Line,
     Option,
+    Slice,
     StageOwner,
     fold,
 )
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import listed
 from crm_mcp.server.tool import tool
+from crm_mcp.store import Action
 
 Value = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Currency = Annotated[str, StringConstraints(to_upper=True, pattern="^[A-Za-z]{3}$"), Field(description="as USD")]
@@ -104,7 +108,26 @@ async def create_deal(
     return Done(f'created the deal "{name}" ({deal.id})', {"deal": deal.shown()}, deal.lead_id, touched)
 
 
-@tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), idempotent=True)
+async def look_update_deal(
+    desk: Desk,
+    row: Action,
+    deal: str,
+    name: str | None,
+    value: float | None,
+    status: DealStatus | None,
+    closes_at: datetime | None,
+) -> Done | None:
+    """Look whether the deal is as it was to be."""
+    del row
+    found = await desk.crm(ReadsDeals).get_deal(deal)
+    wanted = DealFields(name=name, value=value, status=status, closes_at=closes_at).shown()
+    if not history.has(desk, found, wanted):
+        return None
+    said = f'changed the deal "{found.name}" ({found.id})'
+    return Done(said, {"deal": found.shown()}, found.lead_id, (("deal", found.id),))
+
+
+@tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), look=look_update_deal, idempotent=True)
 async def update_deal(
     desk: Desk,
     deal: Id,
@@ -134,13 +157,36 @@ async def ask_move_stage(desk: Desk, stage: str, lead: str | None, deal: str | N
     before, target = await _find_move(desk, stage, lead, deal)
     kind, label = ("lead", before.label) if isinstance(before, Lead) else ("deal", before.name or before.id)
     return Preview(
-        f"Move {kind} {quoted(label)} ({before.id}) from {before.stage} to {target.name}",
+        f"Move {kind} {quoted(label)} ({before.id}) from {bare(before.stage or 'no stage')} to {bare(target.name)}",
         facts={kind: before.shown()},
         lead=before.id if isinstance(before, Lead) else before.lead_id,
     )
 
 
-@tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, idempotent=True)
+async def look_move_stage(desk: Desk, row: Action, stage: str, lead: str | None, deal: str | None) -> Done | None:
+    """Look whether what was to be moved is in the stage."""
+    target = await _stage(desk, stage)
+    moved: Lead | Deal | None
+    if lead and target.of == "leads":
+        moved = await desk.lead(row.lead or lead)
+    elif deal:
+        moved = await desk.crm(ReadsDeals).get_deal(deal)
+    else:
+        # A lead stood for its only open deal, which may be open no more: it is known where there is no other.
+        page = await desk.crm(ReadsDeals).list_deals(DealFilter(lead=(await desk.lead(lead or "")).id), Slice(limit=2))
+        moved = page.items[0] if len(page.items) == 1 else None
+    if moved is None or fold(moved.stage or "") != fold(target.name):
+        return None
+    before = row.facts.get("lead" if isinstance(moved, Lead) else "deal")
+    if isinstance(moved, Lead):
+        was = Lead.model_validate(before) if before else moved
+        return _moved("lead", was, moved, moved.label, moved.id, (("lead", moved.id),))
+    was = Deal.model_validate(before) if before else moved
+    touched = (("deal", moved.id), *((("lead", moved.lead_id),) if moved.lead_id else ()))
+    return _moved("deal", was, moved, f'"{moved.name}"', moved.lead_id, touched)
+
+
+@tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, look=look_move_stage, idempotent=True)
 async def move_stage(desk: Desk, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
     """Move a lead or a deal to a stage, as "Negotiation".
 

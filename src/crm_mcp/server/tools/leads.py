@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from crm_mcp.actions.approval import Done, Preview, quoted, said, whole
+from crm_mcp.actions import history
+from crm_mcp.actions.approval import Client, Done, Preview, quoted, said, whole
+from crm_mcp.actions.contact import addresses_in, change_lead, keep_blocks, refuse_consent_fields, unheld
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
@@ -23,11 +25,12 @@ from crm_mcp.backends.base import (
     WritesLeads,
 )
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
-from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, phone_number
+from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, fold, phone_number
 from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
 from crm_mcp.server.listing import listed
 from crm_mcp.server.show import shorten_rows
 from crm_mcp.server.tool import tool
+from crm_mcp.store import Action
 
 Included = Literal["notes", "tasks", "deals", "messages", "calls"]
 INCLUDES: dict[Included, type] = {
@@ -129,14 +132,17 @@ async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = N
     return result
 
 
-async def ask_create_lead(desk: Desk, if_exists: IfExists, **fields: Any) -> Preview:
+async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fields: Any) -> Preview:
     """Say which lead would come, or which one is there already."""
+    del client
     draft = _draft(desk, **fields)
+    await refuse_consent_fields(desk, draft.shown())
     # Where nobody is shown anything, the CRM itself refuses a lead that exists: no look-up is spent on it here.
     known = await _known(desk, draft) if if_exists != "error" or desk.shows("create_lead", Effect.WRITE) else None
     named_so = ", ".join(f"{name}: {said(value)}" for name, value in draft.shown().items())
     if known is None:
-        return Preview(f"Create a lead, {named_so}", whole(draft.shown()))
+        writes = addresses_in(draft.shown(), desk.settings.country)
+        return Preview(f"Create a lead, {named_so}", whole(draft.shown()), writes=writes)
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this e-mail or phone", "update that lead, or give if_exists")
     what = "Update" if if_exists == "update" else "Skip"
@@ -146,12 +152,26 @@ async def ask_create_lead(desk: Desk, if_exists: IfExists, **fields: Any) -> Pre
         facts={"lead": known.shown()},
         also=("update_lead",) if if_exists == "update" else (),
         lead_read=known,
+        writes=unheld(desk, known, draft.shown()) if if_exists == "update" else (),
     )
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), ask=ask_create_lead, decides=True)
+async def look_create_lead(desk: Desk, client: Client, row: Action, if_exists: IfExists, **fields: Any) -> Done | None:
+    """Look for the one lead that has the address, and was created since."""
+    del client
+    draft = _draft(desk, **fields)
+    lead = await history.created_lead(desk, draft.email, draft.phone, history.begun(row))
+    wanted = draft.shown() | {"list": None}
+    if lead is None or not history.has(desk, lead, wanted):
+        return None
+    shown = {"lead": lead.shown(), "outcome": "created"}
+    return Done(f"created {lead.label} ({lead.id})", shown, lead.id, (("lead", lead.id),))
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), ask=ask_create_lead, look=look_create_lead, decides=True)
 async def create_lead(
     desk: Desk,
+    client: Client,
     shown: Preview,
     name: Line | None = None,
     first_name: Line | None = None,
@@ -189,7 +209,7 @@ async def create_lead(
                 lead=known.id,
             )
         change = LeadUpdate(**draft.model_dump(exclude_none=True))
-        done = await _update(desk, known, change)
+        done = await _update(desk, client, known, change)
         return Done(
             done.summary, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo
         )
@@ -202,9 +222,49 @@ async def create_lead(
     return Done(f"{outcome} {lead.label} ({lead.id})", fields, lead.id, (("lead", lead.id),))
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), idempotent=True)
+async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) -> Preview:
+    """Read the lead: which of its fields would change, and which addresses it would get."""
+    del client
+    change = _change(desk, **fields)
+    await refuse_consent_fields(desk, change.shown())
+    found = await desk.lead(lead)
+    new = {name: value for name, value in change.shown().items() if value}
+    return Preview(
+        f"update_lead: {quoted(found.label)} ({found.id}), "
+        + ", ".join(f"{name}: {said(value)}" for name, value in new.items()),
+        whole(new),
+        facts={"lead": found.shown()},
+        lead=found.id,
+        lead_read=found,
+        writes=unheld(desk, found, change.shown()),
+    )
+
+
+async def look_update_lead(desk: Desk, client: Client, row: Action, lead: str, **fields: Any) -> Done | None:
+    """Look whether the lead is as it was to be."""
+    del client
+    change = _change(desk, **fields)
+    found = await desk.lead(row.lead or lead)
+    values = {name: value for name, value in change.shown().items() if name not in ("clear", "list")}
+    # What of a custom field is to be emptied stands there as its name after a dot.
+    emptied = {name for name in change.clear if "." not in name}
+    if not history.has(desk, found, values | dict.fromkeys(emptied)) or len(emptied) != len(change.clear):
+        return None
+    return _changed(row.facts.get("lead"), found)
+
+
+@tool(
+    Effect.WRITE,
+    needs=(FindsLeads, WritesLeads),
+    ask=ask_update_lead,
+    look=look_update_lead,
+    decides=True,
+    idempotent=True,
+)
 async def update_lead(
     desk: Desk,
+    client: Client,
+    shown: Preview,
     lead: LeadKey,
     name: Line | None = None,
     first_name: Line | None = None,
@@ -220,49 +280,81 @@ async def update_lead(
     clear: Annotated[list[str] | None, Field(description='fields to empty, as ["title"]')] = None,
 ) -> Done:
     """Change fields of a lead; those left out stay. The stage is changed by move_stage. Can be undone."""
-    found = await desk.lead(lead)
-    change = LeadUpdate(
+    change = _change(
+        desk,
         name=name,
         first_name=first_name,
         last_name=last_name,
         email=email,
-        phone=_number(desk, phone),
+        phone=phone,
         company=company,
         title=title,
         status=status,
         owner=owner,
-        tags=tuple(tags) if tags is not None else None,
+        tags=tags,
         custom_fields=custom_fields,
-        clear=tuple(clear or ()),
+        clear=clear,
     )
-    if not change.shown().keys() - {"clear"} and not clear:
-        raise InvalidArgument("nothing to change is given", f"give one of {', '.join(WRITTEN)}, clear")
-    return await _update(desk, found, change)
+    return await _update(desk, client, shown.lead_read or await desk.lead(lead), change)
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), idempotent=True)
-async def tag_lead(desk: Desk, lead: LeadKey, add: Tags | None = None, remove: Tags | None = None) -> Done:
+async def look_tag_lead(
+    desk: Desk, client: Client, row: Action, lead: str, add: Sequence[str] | None, remove: Sequence[str] | None
+) -> Done | None:
+    """Look whether the lead has the tags that it was to have, and no longer the others."""
+    del client
+    found = await desk.lead(row.lead or lead)
+    tags = {fold(each) for each in found.tags or ()}
+    if {fold(each) for each in add or ()} <= tags and tags.isdisjoint(fold(each) for each in remove or ()):
+        return _tagged(found, None)
+    return None
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), look=look_tag_lead, idempotent=True)
+async def tag_lead(
+    desk: Desk, client: Client, lead: LeadKey, add: Tags | None = None, remove: Tags | None = None
+) -> Done:
     """Add tags to a lead or take them off; new tags are created. Can be undone."""
     if not add and not remove:
         raise InvalidArgument("nothing to change is given", "give add or remove")
+    await refuse_consent_fields(desk, {"tags": None})
     before = await desk.lead(lead)
+    if before.do_not_contact:  # the mark may hang on a tag
+        await keep_blocks(desk, before, client.caller)
     after = await desk.crm(TagsLeads).tag_lead(before.id, add or [], remove or [])
-    tags = [*(after.tags or ())]
-    return Done(
-        f"{before.label} ({before.id}) has the tags: {', '.join(tags) or 'none'}",
-        {"lead": before.id, "tags": tags},
-        before.id,
-        (("lead", before.id),),
-        note_of("tags", before, after, ("tags",)),
-    )
+    return _tagged(after, note_of("tags", before, after, ("tags",)))
+
+
+def _tagged(lead: Lead, kept: Mapping[str, Any] | None) -> Done:
+    tags = [*(lead.tags or ())]
+    said_so = f"{lead.label} ({lead.id}) has the tags: {', '.join(tags) or 'none'}"
+    return Done(said_so, {"lead": lead.id, "tags": tags}, lead.id, (("lead", lead.id),), kept)
 
 
 def _draft(desk: Desk, *, phone: str | None, tags: Sequence[str] | None, **fields: Any) -> LeadDraft:
     return LeadDraft(phone=_number(desk, phone), tags=tuple(tags) if tags else None, **fields)
 
 
-async def _update(desk: Desk, before: Lead, change: LeadUpdate) -> Done:
-    after = await desk.crm(WritesLeads).update_lead(before.id, change)
+def _change(
+    desk: Desk, *, phone: str | None, tags: Sequence[str] | None, clear: Sequence[str] | None, **fields: Any
+) -> LeadUpdate:
+    """Return what is to be changed. Raises InvalidArgument where it is nothing."""
+    new_tags = tuple(tags) if tags is not None else None
+    change = LeadUpdate(phone=_number(desk, phone), tags=new_tags, clear=tuple(clear or ()), **fields)
+    if not change.shown().keys() - {"clear"} and not clear:
+        raise InvalidArgument("nothing to change is given", f"give one of {', '.join(WRITTEN)}, clear")
+    return change
+
+
+async def _update(desk: Desk, client: Client, before: Lead, change: LeadUpdate) -> Done:
+    return _changed(before.shown(), await change_lead(desk, before, change, client.caller))
+
+
+def _changed(was: Mapping[str, Any] | None, after: Lead) -> Done:
+    """Say what differs; where it is not known what a lead was like, what it is like."""
+    if was is None:
+        return Done(f"changed {after.label} ({after.id})", {"lead": after.shown()}, after.id, (("lead", after.id),))
+    before = Lead.model_validate(was)
     kept = note_of("lead", before, after, WRITTEN)
     return Done(
         f"changed {after.label} ({after.id}): {told(kept)}",

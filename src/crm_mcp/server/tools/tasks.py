@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from crm_mcp.actions import history
 from crm_mcp.actions.approval import Done
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
@@ -14,6 +16,7 @@ from crm_mcp.model import Line, Priority, TaskFields, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import listed
 from crm_mcp.server.tool import tool
+from crm_mcp.store import Action
 
 
 @tool(Effect.READ, needs=KeepsTasks, across="tasks")
@@ -51,7 +54,26 @@ async def create_task(
     return Done(f'created the task "{title}"{about}', {"task": task.shown()}, task.lead_id, touched)
 
 
-@tool(Effect.WRITE, needs=KeepsTasks, idempotent=True)
+async def look_update_task(
+    desk: Desk,
+    row: Action,
+    task: str,
+    title: str | None,
+    due_at: datetime | None,
+    priority: Priority | None,
+    completed: bool | None,
+) -> Done | None:
+    """Look whether the task is as it was to be."""
+    del row
+    found = await desk.crm(KeepsTasks).get_task(task)
+    wanted = TaskFields(title=title, due_at=due_at, priority=priority, completed=completed).shown()
+    if not history.has(desk, found, wanted):
+        return None
+    said = f'changed the task "{found.title}" ({found.id})'
+    return Done(said, {"task": found.shown()}, found.lead_id, (("task", found.id),))
+
+
+@tool(Effect.WRITE, needs=KeepsTasks, look=look_update_task, idempotent=True)
 async def update_task(
     desk: Desk,
     task: Id,

@@ -1,0 +1,460 @@
+"""Who said no, which addresses are new, and which fields no tool may write.
+
+A block belongs to an address, whichever lead has it, and to the lead that had it when the block was made, whichever
+address it is given later: neither a new address, nor an empty one, nor another lead, a deletion, an import or an undo
+shakes it off. A CRM's own mark and a STOP word in its history become such blocks before a tool changes the lead that
+they stand on. Only `lift` takes one away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import json
+import re
+import unicodedata
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from crm_mcp.actions.approval import bare
+from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
+from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
+from crm_mcp.model import (
+    CHANNELS,
+    Channel,
+    Lead,
+    LeadUpdate,
+    Message,
+    Slice,
+    address_key,
+    email_address,
+    fold,
+    phone_number,
+    rfc3339,
+)
+from crm_mcp.store import Address
+
+if TYPE_CHECKING:  # the desk asks here whether a lead is blocked
+    from crm_mcp.actions.desk import Desk
+
+STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
+STOPPED_BY = "the lead's own STOP"
+INHERITED = "inherited from the address before"
+KEPT = "the CRM's own mark, kept before a change"
+NEW_ADDRESS = "new_address"
+"""The rule that has an address confirmed which a tool wrote of late."""
+FRESH_FOR = timedelta(hours=24)
+"""How long an address that a tool wrote is confirmed before it is used."""
+NEWEST = 20
+"""How many of a lead's messages are looked at."""
+ENROLLING = "enroll_in_sequence"
+
+_E164 = re.compile(r"\+[1-9]\d{6,14}")
+_EMAIL = re.compile(r"[^\s<>()\[\]{},;:\"|\\@]{1,64}@[^\s<>()\[\]{},;:\"|\\@]{1,255}")
+_NUMBER = re.compile("[+\uff0b]?\\(?\\d[\\d .()/\u00a0\u2010-\u2015-]{5,22}\\d")
+_DIGITS = re.compile("[+\uff0b]?\\d{7,15}")
+_PROFILE = re.compile(r"(?i)linkedin\.com/[^\s<>\"'|,;]+")
+_LONGEST_NUMBER = 40
+_MARKUP = re.compile(r"(?i)<(?:br|p|div|html|body|blockquote|span|table)\b")
+_UNREAD = re.compile(r"(?is)<(style|script|head|title|blockquote)\b.*?(?:</\1\s*>|\Z)")
+_BREAK = re.compile(r"(?i)<br\s*/?>|</(?:p|div|li|tr|h\d)\s*>")
+_TAG = re.compile("<[^<>]*>")
+_JSON = re.compile(r"\s*[\[{]")
+
+_histories: dict[int, tuple[Message, ...]] = {}
+"""The newest messages of each lead that has been read, for as long as what was read of the lead is used."""
+_field_ids: weakref.WeakKeyDictionary[Desk, tuple[datetime, dict[str, str]]] = weakref.WeakKeyDictionary()
+"""The folded names of each CRM's custom fields by their folded ids, and when they were read."""
+_KNOWN_FOR = timedelta(minutes=10)
+
+
+# Who said no
+
+
+async def blocked(desk: Desk, lead: Lead, channel: Channel) -> str | None:
+    """Return why this lead must not be contacted on this channel, else None.
+
+    What counts is our own list, the CRM's mark, and a STOP word among the lead's newest messages, which is put on our
+    list at once.
+
+    Raises:
+        CrmError: the history can't be read: who can't be asked what the lead said can't send to it either.
+    """
+    reason = (await listed(desk, lead, (channel,))).get(channel)
+    if reason is None and channel in (lead.do_not_contact or ()):
+        reason = ""
+    if reason is None:
+        reason = await _stopped(desk, lead, channel)
+    if reason is None:
+        return None
+    return f"do-not-contact: {bare(lead.label)} must not be reached by {channel}" + (
+        f" ({bare(reason)})" if reason else ""
+    )
+
+
+async def listed(desk: Desk, lead: Lead, channels: Sequence[Channel] = CHANNELS) -> dict[Channel, str]:
+    """Return on which of these channels a lead is on our own list, by an address or by itself, with the reason."""
+    found: dict[Channel, str] = {}
+    for keys in _keys(desk, lead, channels):
+        found = await desk.store.blocked(keys) | found
+    return found
+
+
+async def block(desk: Desk, lead: Lead, channels: Iterable[Channel], reason: str | None, by: str) -> None:
+    """Put a lead's addresses on these channels, and the lead itself, on our list."""
+    for keys in _keys(desk, lead, channels):
+        await desk.store.block(keys, reason, by)
+
+
+async def lift(desk: Desk, lead: Lead, channels: Iterable[Channel], by: str) -> None:
+    """Take a lead's addresses on these channels, and the lead itself, off our list.
+
+    A STOP that it has sent already is put on the list first: so it is known to be lifted, and blocks no more.
+    """
+    on = tuple(channels)
+    for channel in on:
+        await _stopped(desk, lead, channel)
+    for keys in _keys(desk, lead, on):
+        await desk.store.unblock(keys, by)
+
+
+def is_stop(text: str, channel: Channel) -> bool:
+    """Whether an inbound message of this text asks for no more of them.
+
+    Of an SMS the whole text counts, of an e-mail its first line that quotes nothing; other channels have no such word.
+    """
+    if channel == "email":
+        text = _first_line(text)
+    elif channel != "sms":
+        return False
+    return _word(text) in STOP_WORDS
+
+
+async def replied(desk: Desk, lead: Lead) -> bool:
+    """Whether a lead has written since it was last enrolled through this server, as far as the CRM's history tells."""
+    answers = [each for each in await _history(desk, lead) if each.direction == "inbound"]
+    if not answers:
+        return False
+    rows, _ = await desk.store.list_actions(
+        caller=None, status="done", lead={desk.connection: lead.id}, after=None, limit=100, connection=desk.connection
+    )
+    enrolled = next((row.finished_at for row in rows if row.tool == ENROLLING), None)
+    return enrolled is None or any(each.sent_at is None or each.sent_at > enrolled for each in answers)
+
+
+async def _stopped(desk: Desk, lead: Lead, channel: Channel) -> str | None:
+    """Return that the lead itself said no on this channel, after the last time that somebody lifted a block of it."""
+    if channel not in ("sms", "email"):
+        return None
+    said = [
+        each
+        for each in await _history(desk, lead)
+        if each.direction == "inbound"
+        and each.channel == channel
+        and is_stop((each.body or "").strip() or each.subject or "", channel)
+    ]
+    lifted: datetime | None = None
+    for keys in _keys(desk, lead, (channel,)) if said else ():
+        at = (await desk.store.lifted(keys)).get(channel)
+        lifted = max(filter(None, (lifted, at)), default=None)
+    for each in said:
+        # One without a time may be of before: what a person has lifted since stays lifted.
+        if lifted is None or (each.sent_at is not None and each.sent_at > lifted):
+            on = f" on {each.sent_at:%Y-%m-%d}" if each.sent_at else ""
+            reason = f"the lead answered with a STOP word{on}"
+            await block(desk, lead, (channel,), reason, STOPPED_BY)
+            return reason
+    return None
+
+
+async def _history(desk: Desk, lead: Lead) -> tuple[Message, ...]:
+    """Return a lead's newest messages: read once for each time that the lead is read."""
+    if not isinstance(desk.backend, ReadsMessages):
+        return ()
+    if (kept := _histories.get(id(lead))) is None:
+        try:
+            kept = (await desk.backend.list_messages(lead.id, Slice(limit=NEWEST))).items
+        except Unsupported:
+            kept = ()
+        _histories[id(lead)] = kept
+        weakref.finalize(lead, _histories.pop, id(lead), None).atexit = False
+    return kept
+
+
+def _first_line(text: str) -> str:
+    """Return the first line of an e-mail that says something and is no quotation, nor introduces one."""
+    lines = [line.strip() for line in flat(text).splitlines()]
+    lines = [line for line in lines if line]
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        if not line.startswith(">") and not (line.endswith(":") and following.startswith(">")):
+            return line
+    return ""
+
+
+def flat(text: str) -> str:
+    """Return HTML as text, without what it quotes; other text as it is."""
+    if not _MARKUP.search(text):
+        return text
+    return html.unescape(_TAG.sub("", _BREAK.sub("\n", _UNREAD.sub("\n", text))))
+
+
+def _word(text: str) -> str:
+    """Return a text in one case, without white space around it, and without punctuation and what is not seen."""
+    plain = (c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c)[0] != "P")
+    return "".join(c for c in plain if unicodedata.category(c)[0] != "C" or c.isspace()).strip().casefold()
+
+
+# How a block is known
+
+
+def address_of(channel: Channel, address: str, country: str | None) -> str:
+    """Return an address, number or profile as it is compared; what can't be read is compared as it is written."""
+    try:
+        if channel == "email":
+            return address_key(email_address(address))
+        if channel != "linkedin":
+            return address if _E164.fullmatch(address) else phone_number(address, country)
+    except InvalidArgument:
+        return address_key(address)
+    return re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
+
+
+def _keys(desk: Desk, lead: Lead, channels: Iterable[Channel]) -> list[dict[Channel, str]]:
+    """Return what a lead is known by on each channel: its address as it is compared, as it is written, and its id."""
+    normal: dict[Channel, str] = {}
+    written: dict[Channel, str] = {}
+    itself: dict[Channel, str] = {}
+    for channel in channels:
+        itself[channel] = f"lead:{desk.connection}:{lead.id}"
+        if address := lead.address(channel):
+            normal[channel] = address_of(channel, address, desk.settings.country)
+            if address_key(address) != normal[channel]:
+                written[channel] = address
+    return [each for each in (normal, written, itself) if each]
+
+
+# What a tool's change must not shake off
+
+
+async def keep_blocks(desk: Desk, lead: Lead, by: str) -> None:
+    """Put on our list what a lead is blocked on: by its CRM, by its own STOP, or by an address that it has now.
+
+    Called before a tool changes, imports over or deletes it.
+    """
+    on_list = await listed(desk, lead)
+    for channel, reason in on_list.items():
+        await block(desk, lead, (channel,), reason or None, by)
+    marked: list[Channel] = [each for each in lead.do_not_contact or () if each not in on_list]
+    if marked:
+        await block(desk, lead, marked, KEPT, by)
+    said_in: tuple[Channel, ...] = ("email", "sms")
+    for channel in said_in:
+        if channel not in on_list and channel not in marked:
+            await _stopped(desk, lead, channel)
+
+
+async def follow_blocks(desk: Desk, before: Lead, after: Lead, by: str) -> None:
+    """Block the addresses that a tool has given to a lead on channels on which it is blocked."""
+    moved: list[Channel] = [each for each in CHANNELS if after.address(each) not in (None, before.address(each))]
+    on_list = await listed(desk, before, moved) if moved else {}
+    for channel in on_list:
+        await block(desk, after, (channel,), INHERITED, by)
+
+
+async def keep_at(desk: Desk, addresses: Sequence[Address], by: str, *, besides: str | None = None) -> None:
+    """Keep the blocks of those leads that have one of these addresses already: whoever else is given it has them too.
+
+    `besides` is the lead that is given them.
+    """
+    seen: set[str | None] = {besides}
+    for each in addresses:
+        if each.channel == "linkedin":
+            continue
+        for lead in await desk.crm(FindsLeads).leads_at(each.channel, each.address):
+            if lead.id not in seen:
+                seen.add(lead.id)
+                await keep_blocks(desk, lead, by)
+
+
+async def change_lead(desk: Desk, before: Lead, change: LeadUpdate, by: str) -> Lead:
+    """Change a lead so that none of its blocks is lost; returns it as it is now.
+
+    Raises:
+        CrmError: `wrote` says whether anything was written.
+    """
+    new = unheld(desk, before, change.shown())
+    emptied = {each.partition(".")[0] for each in change.clear} & {"email", "phone", "custom_fields"}
+    try:
+        if new or emptied or before.do_not_contact:
+            await keep_blocks(desk, before, by)
+        await keep_at(desk, new, by, besides=before.id)
+    except CrmError as error:
+        error.wrote = False
+        raise
+    after = await desk.crm(WritesLeads).update_lead(before.id, change)
+    try:
+        await follow_blocks(desk, before, after, by)
+    except CrmError as error:
+        error.wrote = True
+        raise
+    return after
+
+
+# New addresses
+
+
+async def fresh(desk: Desk, lead: Lead, channels: Iterable[Channel]) -> tuple[str, ...]:
+    """Return, in words, which of the addresses that these channels use were written by a tool of late, and by whom."""
+    shown: dict[Address, str] = {}
+    for channel in channels:
+        if address := lead.address(channel):
+            key = address_of(channel, address, desk.settings.country)
+            shown[Address(channel="sms" if channel == "call" else channel, address=key)] = address
+        if channel in ("sms", "call"):
+            shown[_zone_of(desk, lead)] = ""
+    if not shown:
+        return ()
+    now = desk.clock()
+    remarks: list[str] = []
+    for each in await desk.store.written(list(shown), now - FRESH_FOR):
+        address = shown[Address(channel=each.channel, address=each.address)]
+        minutes = max(0, int((now - each.at).total_seconds() // 60))
+        ago = f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
+        remarks.append(
+            f"the {f'{_CALLED[each.channel]} {bare(address)}' if address else 'time zone'} was set by {bare(each.by)} "
+            f"with {each.tool} {ago} ago "
+            f"({rfc3339(each.at)}): make sure that it is right"
+        )
+    return tuple(remarks)
+
+
+_CALLED: Mapping[Channel, str] = {
+    "email": "e-mail address",
+    "sms": "phone number",
+    "call": "phone number",
+    "linkedin": "LinkedIn profile",
+}
+
+
+def addresses_in(arguments: Any, country: str | None) -> tuple[Address, ...]:
+    """Return every e-mail address, phone number (national ones where `country` is known) and LinkedIn profile that
+    stands anywhere in the arguments of a call that writes leads, each once and as it is compared."""
+    found: dict[Address, None] = {}
+    for name, text in _texts(arguments):
+        for address in _addresses(name, text, country):
+            found[address] = None
+    return tuple(found)
+
+
+def unheld(desk: Desk, lead: Lead, arguments: Any) -> tuple[Address, ...]:
+    """Return those addresses in the arguments of a call that changes a lead which the lead does not have yet.
+
+    Its time zone counts as one: who sets it decides when a text or a call may reach the lead.
+    """
+    country = desk.settings.country
+    held = {each: address_of(each, found, country) for each in CHANNELS if (found := lead.address(each))}
+    found = tuple(each for each in addresses_in(arguments, country) if held.get(each.channel) != each.address)
+    moved = any(_plain(name) == "timezone" for name, _ in _texts(arguments))
+    return (*found, _zone_of(desk, lead)) if moved else found
+
+
+def _zone_of(desk: Desk, lead: Lead) -> Address:
+    return Address(channel="sms", address=f"zone:{desk.connection}:{lead.id}")
+
+
+def _addresses(name: str, text: str, country: str | None) -> Iterator[Address]:
+    whole = text.strip()
+    if "@" in text:
+        for each in dict.fromkeys((whole[:320], *(match[0].strip(".'`*_") for match in _EMAIL.finditer(text)))):
+            try:
+                yield Address(channel="email", address=address_key(email_address(each)))
+            except InvalidArgument:
+                continue
+    if "linkedin" in _plain(name):
+        yield Address(channel="linkedin", address=address_of("linkedin", whole, country))
+    for match in _PROFILE.finditer(text):
+        yield Address(channel="linkedin", address=address_of("linkedin", match[0], country))
+    numbers = [match[0] for pattern in (_NUMBER, _DIGITS) for match in pattern.finditer(text)]
+    if len(whole) <= _LONGEST_NUMBER and (whole.startswith("+") or sum(c.isdigit() for c in whole) > 2):
+        numbers.append(whole)  # letters can stand for digits
+    for each in dict.fromkeys(numbers):
+        for form in (each, f"+{each}") if each.isdecimal() else (each,):
+            try:
+                yield Address(channel="sms", address=phone_number(form, country))
+            except InvalidArgument:
+                continue
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Return the texts in JSON, each with the name that it stands under; whole numbers too, as phone numbers may be."""
+    if isinstance(value, Mapping):
+        for each, inner in cast("Mapping[str, Any]", value).items():
+            yield from _texts(inner, each)
+    elif isinstance(value, list | tuple):
+        for inner in cast("Sequence[Any]", value):
+            yield from _texts(inner, name)
+    elif isinstance(value, str):
+        yield name, value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield name, str(value)
+
+
+# Fields that no tool may write
+
+
+async def refuse_consent_fields(desk: Desk, arguments: Any) -> None:
+    """Refuse arguments of a writing call that name a field which holds consent, by its name or by its id.
+
+    Raises:
+        Forbidden: they do.
+    """
+    needed = desk.settings.policy.require_consent
+    names = {_plain(field): field for field in needed.values()}
+    if not names:
+        return
+    given = {part for text in _named(arguments) for part in map(_plain, (text, *re.split(r"[.\[\]/]", text)))}
+    for key in sorted({*names, *(ids := await _ids_of(desk, names))} & given):
+        field = names.get(key) or names[ids[key]]
+        channels = " and ".join(channel for channel, each in needed.items() if each == field)
+        raise Forbidden(
+            f'"{field}" holds the consent to be reached by {channels}, and no tool can write it',
+            "a person sets it in the CRM",
+        )
+
+
+def _named(value: Any) -> Iterator[str]:
+    """Return what could name a field: keys, short texts, the columns of a table, and the same within JSON as text."""
+    if isinstance(value, Mapping):
+        for name, inner in cast("Mapping[str, Any]", value).items():
+            yield name
+            yield from _named(inner)
+    elif isinstance(value, list | tuple):
+        for inner in cast("Sequence[Any]", value):
+            yield from _named(inner)
+    elif isinstance(value, str):
+        if _JSON.match(value):
+            with contextlib.suppress(ValueError, RecursionError):
+                yield from _named(json.loads(value))
+        first, _, rest = value.lstrip("\ufeff\r\n").partition("\n")
+        yield first
+        if rest:
+            yield from (column.strip(" \r\"'") for column in re.split("[,;\t|]", first))
+
+
+async def _ids_of(desk: Desk, names: Iterable[str]) -> dict[str, str]:
+    """Return the folded names of these custom fields by their folded ids, where the CRM lists its fields."""
+    crm = desk.backend
+    if not isinstance(crm, ListsOptions) or "custom_fields" not in crm.option_kinds:
+        return {}
+    known = _field_ids.get(desk)
+    if known is None or desk.clock() - known[0] > _KNOWN_FOR:
+        options = await crm.list_options("custom_fields")
+        known = _field_ids[desk] = desk.clock(), {_plain(each.id): _plain(each.name) for each in options}
+    return {key: name for key, name in known[1].items() if name in names}
+
+
+def _plain(name: str) -> str:
+    """Return the name of a field as it is compared: however it is spelt."""
+    return re.sub(r"[\s_-]+", "", fold(name))

@@ -1,0 +1,220 @@
+"""What the CRM's own history says of an action whose answer was lost.
+
+Each function only reads. It returns what happened, as the tool would have told it, or None where the history does not
+show it: then it stays unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from crm_mcp.actions.approval import Done, bare
+from crm_mcp.actions.contact import address_of
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.outbox import under_way
+from crm_mcp.backends.base import (
+    FindsLeads,
+    KeepsTasks,
+    LogsNotes,
+    ReadsDeals,
+    RecallsCalls,
+    RecallsMessages,
+    RunsSequences,
+)
+from crm_mcp.errors import InvalidArgument, NotFound
+from crm_mcp.model import Channel, Deal, Delivery, Lead, Note, NoteKind, RecordKind, Slice, Task, fold
+from crm_mcp.store import Action
+
+FOLDED = frozenset({"status", "owner", "stage", "priority"})
+"""Fields of which case and accents do not matter."""
+LONGEST_NOTE = 20_000
+CLOCKS_APART = timedelta(minutes=2)
+"""How much earlier than ours the CRM's clock may put a message. What is older was sent by another action."""
+
+
+async def message(desk: Desk, row: Action, channel: Channel, text: str, subject: str | None = None) -> Done | None:
+    """Look for a message that went out."""
+    crm = desk.backend
+    if not isinstance(crm, RecallsMessages) or row.lead is None:
+        return None
+    lead = await desk.lead(row.lead)
+    found = await crm.sent_message(lead, channel, text, subject, since(row), await _earlier(desk, row))
+    return sent(lead, Delivery(message=found, delivered=True), channel) if found else None
+
+
+async def call(desk: Desk, row: Action) -> Done | None:
+    """Look for a call that was started."""
+    crm = desk.backend
+    if not isinstance(crm, RecallsCalls) or row.lead is None:
+        return None
+    lead = await desk.lead(row.lead)
+    found = await crm.started_call(lead, since(row))
+    return started(lead, found.shown()) if found else None
+
+
+async def enrolments(desk: Desk, sequence: str, leads: Sequence[str]) -> bool:
+    """Whether all of these leads are enrolled in a sequence now, as far as the CRM tells it."""
+    crm = desk.crm(RunsSequences)
+    for each in leads:
+        if not await crm.enrolled(sequence, each):
+            return False
+    return True
+
+
+# What was written
+
+
+async def read_record(desk: Desk, kind: RecordKind, record: str) -> Lead | Task | Deal | Note:
+    """Read a record of any kind by its id. Raises NotFound where it is not there."""
+    match kind:
+        case "lead":
+            return await desk.crm(FindsLeads).get_lead(record)
+        case "task":
+            return await desk.crm(KeepsTasks).get_task(record)
+        case "deal":
+            return await desk.crm(ReadsDeals).get_deal(record)
+        case "note":
+            return await desk.crm(LogsNotes).get_note(record)
+
+
+async def is_gone(desk: Desk, kind: RecordKind, record: str) -> bool:
+    """Whether there is no record of this id any more."""
+    try:
+        await read_record(desk, kind, record)
+    except NotFound:
+        return True
+    return False
+
+
+def has(desk: Desk, record: Lead | Task | Deal, wanted: Mapping[str, Any]) -> bool:
+    """Whether a record has these values now: JSON values, None for what is to be empty.
+
+    A value that the CRM may show otherwise than it was given counts as another one.
+    """
+    found = record.shown()
+    return all(_same(desk, name, value, found.get(name)) for name, value in wanted.items())
+
+
+def _same(desk: Desk, name: str, wanted: Any, found: Any) -> bool:
+    if wanted in (None, [], {}):
+        return found in (None, [], {})
+    if found is None:
+        return False
+    if name == "tags":
+        return {fold(each) for each in wanted} == {fold(each) for each in found}
+    if name == "custom_fields":
+        return all(_same(desk, "", value, found.get(each)) for each, value in wanted.items())
+    if name in ("email", "phone"):
+        channel: Channel = "email" if name == "email" else "sms"
+        country = desk.settings.country
+        return address_of(channel, wanted, country) == address_of(channel, found, country)
+    if name in FOLDED:
+        return fold(wanted) == fold(found)
+    if name.endswith("_at"):
+        return datetime.fromisoformat(wanted) == datetime.fromisoformat(found)
+    return _spaced(wanted) == _spaced(found)
+
+
+def _spaced(value: Any) -> Any:
+    return " ".join(value.split()) if isinstance(value, str) else value
+
+
+async def created_lead(desk: Desk, email: str | None, phone: str | None, at: datetime) -> Lead | None:
+    """Return the one lead that has this address and number, where it was created at or after a moment."""
+    crm = desk.crm(FindsLeads)
+    by_email = await crm.leads_at("email", email) if email else None
+    by_phone = await crm.leads_at("sms", phone) if phone else None
+    ids = [{each.id for each in found} for found in (by_email, by_phone) if found is not None]
+    if not ids or any(len(each) != 1 or each != ids[0] for each in ids):
+        return None
+    return next((each for each in by_email or by_phone or () if each.created_at and each.created_at >= at), None)
+
+
+async def logged_note(desk: Desk, row: Action, content: str, kind: NoteKind, at: datetime | None) -> Note | None:
+    """Return the note of this text that was logged for the action's lead since it began; `at`: the time it was given.
+
+    Those that other actions have logged are not this one's.
+    """
+    lead = (await desk.lead(row.lead or str(row.arguments["lead"]))).id
+    others, _ = await desk.store.list_actions(
+        caller=None, status="done", lead={desk.connection: lead}, after=None, limit=100, connection=desk.connection
+    )
+    known = {record for each in others if each.id != row.id for of, record in each.touched if of == "note"}
+    found = [
+        each
+        for each in (await desk.crm(LogsNotes).list_notes(lead, Slice(limit=100))).items
+        if each.id not in known
+        and _spaced(each.content or "") == _spaced(content)
+        and each.kind in (kind, None)
+        and each.occurred_at is not None
+        and (each.occurred_at == at if at else each.occurred_at >= since(row))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+# What is said of it
+
+
+def signed(desk: Desk, content: str, row: Action | None = None) -> str:
+    """Return the text of a note as a tool writes it: where the settings want it, with who wrote it.
+
+    `row` is the action that writes it; without one it is the one under way.
+
+    Raises:
+        InvalidArgument: with that it is too long.
+    """
+    row = row or under_way.get()
+    if not desk.settings.audit.attribution or row is None:
+        return content
+    line = f"\n\nby agent {bare(row.caller)}, action {row.id}"
+    if len(content) + len(line) > LONGEST_NOTE:
+        most = LONGEST_NOTE - len(line)
+        raise InvalidArgument(
+            f"content has {len(content)} characters", f"give at most {most}: the note names its writer", wrote=False
+        )
+    return content + line
+
+
+def sent(lead: Lead, delivery: Delivery, channel: Channel, subject: str | None = None) -> Done:
+    """Say that a message was sent."""
+    to = lead.address(channel)
+    what = {
+        "email": f'e-mail "{subject}" to {lead.label} <{to}>' if subject else f"e-mail to {lead.label} <{to}>",
+        "sms": f"SMS to {lead.label} at {to}",
+        "linkedin": f"LinkedIn message to {lead.label} at {to}",
+    }.get(channel, f"message to {lead.label}")
+    if not delivery.delivered:
+        said = f"recorded, not delivered: {what}"
+    else:
+        said = f"handed over: {what}; {delivery.note}" if delivery.note else f"sent {what}"
+    touched = (("message", delivery.message.id), ("lead", lead.id))
+    return Done(said, {"result": delivery.shown()}, lead.id, touched)
+
+
+def started(lead: Lead, call: dict[str, Any]) -> Done:
+    """Say that a call was started."""
+    said = f"started a call to {lead.label} at {lead.phone}"
+    return Done(said, {"result": {"call": call}}, lead.id, (("lead", lead.id),))
+
+
+def since(row: Action) -> datetime:
+    """Return the moment before which nothing is an action's doing, as the CRM's clock may have it."""
+    return (row.started_at or row.created_at) - CLOCKS_APART
+
+
+def begun(row: Action) -> datetime:
+    """Return when an action began, in whole seconds as a CRM may keep them: for what another may have done shortly
+    before."""
+    return (row.started_at or row.created_at).replace(microsecond=0) - timedelta(seconds=1)
+
+
+async def _earlier(desk: Desk, row: Action) -> frozenset[str]:
+    """Return the messages of the action that this one repeats on purpose: those are not this one's."""
+    known: set[str] = set()
+    named = row.arguments.get("resend_of")
+    while isinstance(named, str) and (earlier := await desk.store.get(named)):
+        known |= {record for kind, record in earlier.touched if kind == "message"}
+        named = earlier.arguments.get("resend_of")
+    return frozenset(known)

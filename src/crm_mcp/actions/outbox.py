@@ -1,0 +1,492 @@
+"""Why a message can't go out twice.
+
+Every write and send is a row of the store before its request leaves, and goes one way only:
+
+    begin or claim    One transaction tests the kill switch, the duplicates and the limits, and turns the row into
+                      `sending`. Of two calls, processes or answers that want the same, one gets it; the others are
+                      told what became of that one. Nothing leads from `sending` back to where it could be claimed.
+    run               The request leaves once. A retry below this room happens only where nothing can have left.
+    settle            What the CRM answered is written down: done, or failed where it surely did nothing.
+    look              Where the answer is lost, the CRM's own history is asked. It can turn the row into done. Whatever
+                      it can't settle stays `unknown`: visible, and never sent again by itself.
+
+While it works, a process holds the row by a lease and renews it every few seconds. When it dies, any process on the
+same state finds the row with its lease run out, and does the last step: it looks, and never sends.
+
+What has the same effect is recognised by content, not by the request: the marks of a row (a channel, an address and a
+text; a sequence and a lead; a caller's whole call) are taken in the transaction that claims it, and are kept when it is
+done or unknown. A client that lost its connection and asks again lands on them, and gets the answer of the first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.abc
+
+from crm_mcp.actions.approval import Done, Preview, plain, said
+from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.results import again, shown
+from crm_mcp.errors import Conflict, CrmError, Internal, TimedOut
+from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Stopped, Store, Terms
+
+if TYPE_CHECKING:
+    from crm_mcp.actions.jobs import Bulk
+
+log = logging.getLogger("crm_mcp")
+
+ANSWERS_WITHIN = 22.0
+"""Seconds within which a call is answered: with `running`, where what it began takes longer."""
+READS_WITHIN = 20.0
+"""Seconds that the looking before a write or send may take where no call waits for it."""
+LOOKS = (3, 6, 12, 24, 48, 96, 192)
+"""Seconds between the looks at a CRM's history for an action whose outcome is unknown; then it stays so."""
+LOOK_PAUSES = (0.0, 1.0)
+"""Seconds before each reading of the history in one look: what was sent may show a moment later."""
+LOOK_WITHIN = 8.0
+"""Seconds that a call may spend on looking: a CRM that does not answer is not asked for ever."""
+POLL = 2.0
+"""Seconds between looks for work, where nothing says when there will be some."""
+LONGEST = timedelta(days=7)
+"""How long a deferred message may be put off, again and again, before it expires."""
+LOST = "the program ended before the outcome was recorded"
+NOTHING_WRITTEN = frozenset(
+    {
+        "invalid_argument",
+        "not_found",
+        "ambiguous",
+        "conflict",
+        "unsupported",
+        "forbidden",
+        "unauthorized",
+        "rate_limited",
+    }
+)
+"""Refusals of a CRM that say of themselves that nothing was done."""
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One call of one tool that is not read: how it is previewed, how it is done, and how its outcome is found."""
+
+    tool: str
+    effect: Effect
+    arguments: Mapping[str, Any]
+    """As they were validated, as JSON: exactly these run."""
+    preview: Callable[[bool], Awaitable[Preview]]
+    """Reads the records, and says what would happen and what forbids it; True: somebody will be shown it."""
+    run: Callable[[Preview], Awaitable[Done]]
+    """Does it, once; is given the preview that was made of it a moment before."""
+    look: Callable[[Action], Awaitable[Done | None]] | None = None
+    """Asks the CRM's own history whether it was done; None: it does not show it."""
+    bulk: Callable[[], Awaitable[Bulk]] | None = None
+    """How it is done item by item, where it is for many."""
+    dry_run: bool = False
+
+
+under_way: ContextVar[Action | None] = ContextVar("under_way", default=None)
+"""The action whose `run` is at work in this task: for what keeps or writes down its id. None: there is none."""
+_answer_by: ContextVar[float] = ContextVar("answer_by", default=math.inf)
+
+
+def answer_within(seconds: float) -> None:
+    """Say how long the caller of this task will wait from now on."""
+    _answer_by.set(anyio.current_time() + seconds)
+
+
+def somebody_waits() -> bool:
+    """Whether the call that began this has not been answered yet."""
+    return anyio.current_time() < _answer_by.get()
+
+
+@contextmanager
+def in_time() -> Generator[None]:
+    """Stop what only reads when the caller has to be answered.
+
+    Raises:
+        TimedOut: the time is over.
+    """
+    left = min(_answer_by.get() - anyio.current_time(), READS_WITHIN)
+    try:
+        with anyio.fail_after(max(left, 0.1)):
+            yield
+    except TimeoutError:
+        raise TimedOut("the CRM did not answer in time, nothing was written", "try again later", wrote=False) from None
+
+
+class Outbox:
+    """The actions of one process: begun, held, settled, and found again."""
+
+    def __init__(self, store: Store, known: Callable[[Action], Deed | None] = lambda _: None) -> None:
+        self.store = store
+        self.at: Callable[[str], None] = lambda _: None
+        """Told of every step that an action takes; a test may end the process there."""
+        self._known = known
+        """Makes the deed of a row of any connection anew; None: its tool is not served here."""
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._busy: dict[str, int] = {}
+        """The actions that are worked on here, each with the fence that was given to this process last."""
+        self.ending = anyio.Event()
+        """The program ends: a job stops after the items it is at, and is resumed by whoever finds it."""
+
+    @asynccontextmanager
+    async def working(self, connections: tuple[str, ...] = ()) -> AsyncGenerator[None]:
+        """Let actions go on behind calls that have been answered, and work on what waits on this state for these
+        connections. At the end, what was begun is finished."""
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            attending = anyio.CancelScope()
+
+            async def attend() -> None:
+                with attending:
+                    await self._attend(connections)
+
+            if connections:
+                tasks.start_soon(attend)
+            try:
+                yield
+            finally:
+                attending.cancel()
+                self.ending.set()
+                self._tasks = None
+
+    # Beginning
+
+    async def start(self, new: NewAction, approved_by: str, terms: Terms, deed: Deed, seen: Preview) -> dict[str, Any]:
+        """Begin an action that needs no answer, and run it."""
+        self.at("beginning")
+        got = await self.store.begin(new, approved_by, terms)
+        if isinstance(got, Stopped):
+            return shown(await self.store.note(new, "blocked", got.reason))
+        if isinstance(got, Repeated):
+            return await self.outcome(got.earlier)
+        return await self._go(got, deed, seen)
+
+    async def redeem(
+        self, row: Action, approved_by: str | None, deed: Deed, caller: str | None = None
+    ) -> dict[str, Any]:
+        """Run what was confirmed, or has come due: looked at once more, claimed once, and only as it was shown."""
+        try:
+            fresh = await deed.preview(bool(row.facts))
+        except CrmError as error:
+            if error.code not in NOTHING_WRITTEN or error.code == "rate_limited":
+                raise  # the CRM can't be asked now: the row waits on
+            reason = f"{error}; nothing was written"
+            return await self._end(row, "failed", reason)
+        if changed := differences(row.facts, fresh.facts):
+            return await self._end(
+                row, "expired", f"void, because it has changed since it was shown: {changed}; make the call again"
+            )
+        if fresh.blocked and (answer := await self._blocked(row, fresh)):
+            return answer
+        self.at("claiming")
+        got = await self.store.claim(row.id, approved_by, terms(row, fresh), caller=caller)
+        if isinstance(got, Stopped):
+            return await self._end(row, "blocked", got.reason)
+        if isinstance(got, Repeated):
+            await self._end(row, "cancelled", f"the same is {got.earlier.status} as {got.earlier.id}")
+            return await self.outcome(got.earlier)
+        if got is None:
+            return again(await self.store.get(row.id) or row)
+        return await self._go(got, deed, fresh)
+
+    async def _blocked(self, row: Action, fresh: Preview) -> dict[str, Any] | None:
+        """Say what becomes of an action that a rule forbids now; None: it is scheduled for later."""
+        if fresh.until and row.status == "scheduled":
+            await self.store.put_off(row.id, fresh.until, fresh.blocked or "", fence=row.fence)
+            return shown(await self.store.get(row.id) or row)
+        if fresh.until and fresh.defer:
+            return None
+        if fresh.until and row.status == "pending_approval":
+            # The rule ends by itself: the person may say yes again then.
+            return {**shown(row), "reason": f"not now: {fresh.blocked}; it goes on waiting for approval"}
+        return await self._end(row, "blocked", fresh.blocked or "")
+
+    async def outcome(self, earlier: Action) -> dict[str, Any]:
+        """Return the result for a call that repeats an earlier action: that of the earlier one, awaited for a while."""
+        wait = 0.02
+        with anyio.CancelScope(deadline=_answer_by.get()):
+            while earlier.status == "sending":
+                await anyio.sleep(wait)
+                wait = min(wait * 2, 0.5)
+                earlier = await self.store.get(earlier.id) or earlier
+        return again(earlier)
+
+    # Running
+
+    async def _go(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
+        """Work on what was claimed, behind the call where that takes long; returns the action result so far."""
+        if row.status == "scheduled":
+            return shown(row)
+        work = self._job if row.status == "running" else self._send
+        ended: list[dict[str, Any] | Exception] = []
+        finished = anyio.Event()
+
+        async def act() -> None:
+            under_way.set(row)
+            self._busy[row.id] = row.fence
+            async with anyio.create_task_group() as beside:
+                beside.start_soon(self._hold, row)
+                try:
+                    ended.append(await work(row, deed, seen))
+                except Exception as error:
+                    log.exception("%s failed", row.tool)
+                    await self._failed(row, deed, Internal("the program failed"))
+                    ended.append(error)
+                finally:
+                    self._busy.pop(row.id, None)
+                    finished.set()
+                    beside.cancel_scope.cancel()
+
+        if self._tasks is None:
+            # Whoever called may leave; what was begun is finished and written down all the same.
+            with anyio.CancelScope(shield=True):
+                await act()
+        else:
+            self._tasks.start_soon(act)
+            with anyio.CancelScope(deadline=_answer_by.get()):
+                await finished.wait()
+        if not ended:
+            return shown(await self.store.get(row.id) or row)
+        if isinstance(ended[0], Exception):
+            raise ended[0]
+        return ended[0]
+
+    async def _job(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
+        from crm_mcp.actions.jobs import work_through
+
+        return await work_through(self, row, deed, seen)
+
+    async def _send(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
+        self.at("claimed")
+        try:
+            done = await deed.run(seen)
+        except CrmError as error:
+            self.at("answered")
+            return await self._failed(row, deed, error)
+        self.at("answered")
+        result = await self.settled(row, ended(done))
+        return taken_back(done, row) if result["status"] == "done" and (done.undone or done.cancelled) else result
+
+    def fence(self, row: Action) -> int:
+        """Return the fence that this process holds a row by: it may have claimed once more what it is at work on."""
+        return self._busy.get(row.id, row.fence)
+
+    async def _hold(self, row: Action) -> None:
+        """Keep the lease of a row while it is worked on."""
+        while True:
+            await anyio.sleep(LEASE.total_seconds() / 3)
+            try:
+                await self.store.hold(row.id, fence=self.fence(row))
+            except CrmError as error:
+                log.warning("the lease of %s could not be renewed: %s", row.id, error)
+
+    # Ending
+
+    async def settled(self, row: Action, end: Ended, *, fence: int | None = None) -> dict[str, Any]:
+        """Write down what became of an action. What has happened is told even where it can't be written down.
+
+        With a `fence`, only while no other process has claimed it.
+        """
+        try:
+            result = shown(await self.store.settle(row.id, end, fence=fence))
+        except Conflict:
+            return shown(await self.store.get(row.id) or row)  # found out, or called off, by another
+        except CrmError as error:
+            if self._tasks is not None:
+                self._tasks.start_soon(self._settle_late, row, end, fence)
+            reason = f"{end.reason}; " if end.reason else ""
+            told = {name: value for name, value in end._asdict().items() if name in Action.model_fields and value}
+            told |= {"status": end.status, "reason": f"{reason}this could not be recorded ({error}): do not repeat it"}
+            return shown(row.model_copy(update=told))
+        self.at("settled")
+        return result
+
+    async def _settle_late(self, row: Action, end: Ended, fence: int | None) -> None:
+        """Write down later what could not be written at once: the state was full, locked or out of reach."""
+        wait = 0.5
+        while True:
+            await anyio.sleep(wait)
+            wait = min(wait * 2, 5.0)
+            try:
+                await self.store.settle(row.id, end, fence=fence)
+            except CrmError as error:
+                if error.code in ("conflict", "not_found"):
+                    log.warning("%s ended as %s, which could not be recorded: %s", row.id, end.status, error)
+                    return
+            else:
+                return
+
+    async def _failed(self, row: Action, deed: Deed, error: CrmError) -> dict[str, Any]:
+        if error.detail:
+            log.warning("%s: %s (%s)", row.tool, error, error.detail)
+        if error.wrote is None and error.code not in NOTHING_WRITTEN:
+            # Whatever does not say of itself that nothing was done may have been done.
+            found = await self._look(row, deed)
+            return await self.settled(row, found or self._unknown(row, deed, f"{error}; it may have happened"))
+        wrote = "a part was written" if error.wrote else "nothing was written"
+        reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
+        return await self.settled(row, Ended("failed", reason=reason, error=error.code))
+
+    async def _end(self, row: Action, status: Any, reason: str) -> dict[str, Any]:
+        """End an action that has not left; where it has ended meanwhile, say how."""
+        ended = await self.store.call_off(row.id, None, status, reason)
+        return shown(ended) if ended else again(await self.store.get(row.id) or row)
+
+    # Finding out
+
+    def _unknown(self, row: Action, deed: Deed, reason: str) -> Ended:
+        at = self.store.clock() + timedelta(seconds=LOOKS[0]) if deed.look and row.looks < len(LOOKS) else None
+        return Ended("unknown", reason=reason, look_at=at)
+
+    async def _look(self, row: Action, deed: Deed) -> Ended | None:
+        """Ask the CRM's own history what became of an action; None: it does not show it, or can't be asked."""
+        if deed.look is None:
+            return None
+        with anyio.move_on_after(LOOK_WITHIN):
+            for pause in LOOK_PAUSES:
+                await anyio.sleep(pause)
+                try:
+                    done = await deed.look(row)
+                except CrmError as error:
+                    log.info("what became of %s can't be looked up: %s", row.id, error)
+                    return None
+                except Exception:
+                    # A fault of this program: it must not end the server, and with it what else is under way.
+                    log.exception("looking for what became of %s failed", row.id)
+                    return None
+                if done:
+                    reason = "the answer was lost; the CRM's own history shows that it happened"
+                    return ended(done)._replace(reason=reason)
+        return None
+
+    async def _attend(self, connections: tuple[str, ...]) -> None:
+        while True:
+            pause = POLL
+            try:
+                # Whoever only reads pays nothing: the state is not opened before something waits in it.
+                if self.store.opened or await self.store.anything_waits():
+                    with anyio.CancelScope(shield=True):  # what is claimed is not dropped because the server ends
+                        while await self.work_once(connections):
+                            pass
+                    if due := await self.store.next_due(connections):
+                        pause = min(max((due - self.store.clock()).total_seconds(), 0.05), POLL)
+            except CrmError as error:
+                log.warning("what waits can't be worked on: %s", error)
+            except Exception:
+                # A row that this program fails at: others are worked on all the same, and it is tried again.
+                log.exception("working on what waits failed")
+            await anyio.sleep(pause)
+
+    async def work_once(self, connections: tuple[str, ...]) -> bool:
+        """Do one thing that waits on this state; False: nothing does."""
+        row = await self.store.take(connections)
+        if row is None:
+            return False
+        if row.id in self._busy:
+            self._busy[row.id] = row.fence
+            return True  # ours, and under way: a clock that jumped made its lease look old
+        deed = self._known(row)
+        if row.status == "scheduled":
+            await self._come_due(row, deed)
+        elif deed is None:
+            reason = f"{row.reason or LOST}; it may have happened"
+            await self._quietly(row, Ended("unknown", reason=reason))
+        elif row.status == "running" and self._tasks is not None:
+            self._tasks.start_soon(self._go, row, deed, Preview(row.summary))
+        elif row.status == "running":
+            await self._go(row, deed, Preview(row.summary))
+        else:
+            await self._recover(row, deed)
+        return True
+
+    async def _recover(self, row: Action, deed: Deed) -> None:
+        """Find out what became of an action that was being sent when its process ended, or that is unknown."""
+        found = await self._look(row, deed)
+        if found:
+            await self._quietly(row, found)
+        elif row.status == "sending":
+            reason = f"{LOST}, and the CRM's history does not show it" if deed.look else f"{LOST}; it may have happened"
+            await self._quietly(row, self._unknown(row, deed, reason))
+        else:
+            following = row.looks + 1
+            more = timedelta(seconds=LOOKS[following]) if following < len(LOOKS) else None
+            await self.store.look_again(row.id, self.store.clock() + more if more else None, fence=row.fence)
+
+    async def _come_due(self, row: Action, deed: Deed | None) -> None:
+        """Send a deferred message, if every rule allows it now."""
+        now = self.store.clock()
+        if row.expires_at and row.expires_at <= now:
+            await self._end(row, "expired", "it was due while no server ran, more than 24 hours ago; nothing was sent")
+        elif now - row.created_at > LONGEST:
+            await self._end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
+        elif deed is None:
+            await self._end(row, "failed", "its tool is not served any more; nothing was sent")
+        else:
+            try:
+                result = await self.redeem(row, None, deed)
+                log.info("%s came due: %s", row.id, result["status"])
+            except CrmError as error:
+                why = f"it could not be sent when it was due: {error}"
+                await self.store.put_off(row.id, now + timedelta(seconds=60), why, fence=row.fence)
+
+    async def _quietly(self, row: Action, end: Ended) -> None:
+        """Settle what was found out; where its own process has settled it meanwhile, that counts."""
+        try:
+            await self.store.settle(row.id, end, fence=row.fence)
+        except CrmError as error:
+            log.info("%s was settled by another: %s", row.id, error)
+
+
+def taken_back(done: Done, by: Action) -> dict[str, Any]:
+    """Return what has become of an action that another one has taken back: the action result of the earlier one."""
+    status = "undone" if done.undone else "cancelled"
+    earlier = {"action_id": done.undone or done.cancelled, "status": status, "summary": plain(done.summary)}
+    return {**earlier, "undone_by": by.id, **done.fields}
+
+
+def write_mark(caller: str, digest: str) -> Mark:
+    """Return the mark of a caller's whole call: an identical one within a minute is the same one."""
+    return Mark(key="write:" + hashlib.sha256(f"{caller}\n{digest}".encode()).hexdigest(), seconds=60)
+
+
+def terms(new: NewAction, seen: Preview) -> Terms:
+    """Return what must hold when an action is claimed that was looked at just now."""
+    return Terms(
+        outward=new.effect == "outward",
+        marks=seen.marks or (write_mark(new.caller, new.digest),),
+        bounds=seen.bounds,
+        resend_of=seen.resend_of,
+        writes=seen.writes,
+        due=seen.until if seen.blocked and seen.defer else None,
+        job=seen.bulk,
+    )
+
+
+def ended(done: Done) -> Ended:
+    """Return how an action ended that was done."""
+    return Ended(
+        "done",
+        summary=plain(done.summary),
+        result=dict(done.fields),
+        undo=dict(done.undo) if done.undo else None,
+        lead=done.lead,
+        touched=done.touched,
+        size=done.size,
+        released=done.released,
+    )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what differs between the values shown and those found now, in words; empty where nothing does."""
+    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
+    return ", ".join(f"{name} was {said(then.get(name))} and is {said(now.get(name))}" for name in changed)

@@ -1,0 +1,44 @@
+"""What is told of an action: the action result of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crm_mcp.model import rfc3339
+from crm_mcp.store import HELD, Action, Status
+
+SERVED: dict[Status, str] = {"proposed": "confirmation_required", "sending": "running"}
+"""What a stored status is called in results, where that differs."""
+WAITS = "it waits for a person, who sees it with `crm-mcp approvals` and says yes with `crm-mcp approvals approve {id}`"
+
+
+def shown(row: Action) -> dict[str, Any]:
+    """Return the action result of the contract."""
+    status = SERVED.get(row.status, row.status)
+    result: dict[str, Any] = {"action_id": row.id, "status": status, "summary": row.summary}
+    if row.status in ("proposed", "pending_approval"):
+        result["preview"] = row.preview
+    if row.status in HELD and row.expires_at:
+        result["expires_at"] = rfc3339(row.expires_at)
+    if row.status == "scheduled" and row.due_at:
+        result["due_at"] = rfc3339(row.due_at)
+    if row.progress and row.status == "running":
+        result["progress"] = row.progress
+    if row.error:
+        result["error"] = row.error
+    reason = row.reason or (WAITS.format(id=row.id) if row.status == "pending_approval" else None)
+    return {**result, **({"reason": reason} if reason else {}), **(row.result or {})}
+
+
+def again(row: Action) -> dict[str, Any]:
+    """Return the result for what has been done, or is being done, already; of what has ended otherwise, its own."""
+    if row.status not in ("done", "sending", "running", "scheduled", "unknown"):
+        return shown(row)
+    earlier = shown(row)
+    status = SERVED.get(row.status, row.status)
+    how = f"the same was asked for before and is {status}, as action {row.id}"
+    if row.reason:
+        how += f": {row.reason}"
+    if row.effect == "outward":
+        how += "; to send it again on purpose, say so with resend_of, where the tool has it"
+    return {**earlier, "status": "duplicate", "reason": how}

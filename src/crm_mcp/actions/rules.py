@@ -1,0 +1,242 @@
+"""May this person be reached on this channel now? One answer, from every rule, with the reason in words.
+
+It is asked when an action is previewed and again in the moment of sending; limits are counted a third time in the
+transaction that claims the action (`Finding.bounds`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from crm_mcp.actions import zones
+from crm_mcp.actions.approval import bare
+from crm_mcp.actions.contact import address_of
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.zones import Zones
+from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
+from crm_mcp.store import Bound
+
+ENROLMENT = "enrolment"
+Reach = Channel | Literal["enrolment"]
+AT_NIGHT = ("sms", "call")
+"""What wakes people up: quiet hours are about these."""
+WEEK = timedelta(days=7)
+_E164 = re.compile(r"\+[1-9]\d{6,14}")
+_NO = frozenset({"", "0", "no", "n", "false", "off", "none"})
+_SEVERAL = {
+    "email": "e-mails",
+    "sms": "SMS",
+    "call": "calls",
+    "linkedin": "LinkedIn messages",
+    "messages": "messages",
+    ENROLMENT: "enrolments",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the rules say."""
+
+    reason: str | None = None
+    """Why this person can't be reached now; None: they may be."""
+    rule: str = ""
+    """The rule that forbids it: `kill_switch`, `no_address`, `do_not_contact`, `consent`, `no_time_zone`, `blackout`,
+    `quiet_hours`, `daily_limit` or `contact_limit`."""
+    until: datetime | None = None
+    """When it is allowed next, where that comes by itself."""
+    remarks: tuple[str, ...] = ()
+    """What the person who is asked should know: what time it is there, and how that is known."""
+    bounds: tuple[Bound, ...] = ()
+    """The limits to count again when the action is claimed."""
+    address: str | None = None
+    """Where they are reached, as it is compared."""
+
+
+async def look(desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = ()) -> Finding:
+    """Return whether a lead may be reached on a channel now.
+
+    `steps` are the channels that a sequence uses; where the CRM does not tell them, it may use any.
+    """
+    if why := await kill_switch(desk):
+        return Finding(why, "kill_switch")
+    return await of_person(desk, lead, channel, steps=steps)
+
+
+async def of_person(desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = ()) -> Finding:
+    """Return what all the rules but the kill switch say of one person, as `look` does."""
+    used: Sequence[Channel] = [channel] if channel != ENROLMENT else steps
+    address = reached_at(desk, lead, channel)
+    # Where a sequence does not tell its steps, one address serves, and all that there are may be used.
+    for each in used:
+        if why := no_address(lead, each):
+            return Finding(why, "no_address")
+    if address is None:
+        return Finding("no address on file", "no_address")
+    for each in used or CHANNELS:
+        if why := await desk.blocked(lead, each):
+            return Finding(why, "do_not_contact", address=address)
+    for each in used or [each for each in CHANNELS if lead.address(each)]:
+        if why := _no_consent(desk, lead, each):
+            return Finding(why, "consent", address=address)
+    return await _when(desk, lead, channel, address)
+
+
+async def kill_switch(desk: Desk) -> str | None:
+    """Return why nothing may go out at all, else None."""
+    if desk.settings.policy.outbound == "off":
+        return "kill switch: outbound is off in the settings file; only a person can change it, there"
+    if turned := await desk.store.outbound():
+        return f"kill switch: outbound was {turned}; a person can turn it on again with `crm-mcp outbound on`"
+    return None
+
+
+def reached_at(desk: Desk, lead: Lead, channel: Reach) -> str | None:
+    """Return where a lead is reached on a channel, as it is compared. An enrolment reaches its first address."""
+    for each in (channel,) if channel != ENROLMENT else CHANNELS:
+        if address := lead.address(each):
+            return address_of(each, address, desk.settings.country)
+    return None
+
+
+def no_address(lead: Lead, channel: Channel) -> str | None:
+    """Return why there is no address that this channel could use, else None."""
+    if channel == "email":
+        return None if lead.email else "no address on file: the lead has no e-mail address"
+    if channel == "linkedin":
+        return None if lead.address("linkedin") else "no address on file: the lead has no LinkedIn profile"
+    if not lead.phone:
+        return "no address on file: the lead has no phone number"
+    if not _E164.fullmatch(lead.phone):
+        # Do-not-contact is kept by the number: one that can't be compared can't be looked up there.
+        return (
+            f"no address on file: {bare(lead.phone)} is no international number; set CRM_MCP_COUNTRY, or correct it "
+            "to one such as +14155550123"
+        )
+    return None
+
+
+def _no_consent(desk: Desk, lead: Lead, channel: Channel) -> str | None:
+    """Return that the lead's consent to this channel is missing, else None."""
+    name = desk.settings.policy.require_consent.get(channel)
+    if name is None:
+        return None
+    fields: list[tuple[str, Any]] = [*lead, *(lead.custom_fields or {}).items()]
+    found = [value for each, value in fields if zones.field_key(each) == zones.field_key(name)]
+    # Of two fields that are spelt alike one may be somebody's trick: all must say yes.
+    if found and all(_is_yes(value) for value in found):
+        return None
+    return (
+        f'consent: the lead\'s field "{name}" must be set before it is reached by {channel}, and is not; '
+        "only a person can set it, in the CRM"
+    )
+
+
+def _is_yes(value: Any) -> bool:
+    return value.strip().casefold() not in _NO if isinstance(value, str) else bool(value)
+
+
+# When
+
+
+async def _when(desk: Desk, lead: Lead, channel: Reach, address: str) -> Finding:
+    """Return whether now is a time at which this address may be reached, and whether the limits leave room for it."""
+    policy, at = desk.settings.policy, desk.clock()
+    window = policy.quiet_window if channel in AT_NIGHT else None
+    here = _here(desk)
+    # A number's zones are looked up where something depends on them: the tables take a while to load.
+    there = zones.zones_of(lead) if window or policy.blackout_dates else None
+    if window and there is None:
+        return Finding(
+            f"no time zone is known for {bare(lead.phone or lead.label)}, so it may be night there; set the lead's "
+            "time_zone, as America/New_York",
+            "no_time_zone",
+            address=address,
+        )
+    places = there or here
+    remarks = (_time_there(places, at),) if window else ()
+    bounds = _bounds(desk, channel, address, zones.day_start(at, here), at)
+
+    def forbidden(what: str, rule: str, start: datetime) -> Finding:
+        until = zones.next_allowed(window, policy.blackout_dates, places, start)
+        following = f"the next allowed time is {rfc3339(until)}" if until else "no time in the next 14 days is allowed"
+        return Finding(f"{what}; {following}", rule, until, remarks, bounds, address)
+
+    to = bare(lead.address(channel if channel != ENROLMENT else "email") or lead.label)
+    if policy.blackout_dates and (day := zones.blackout_day(policy.blackout_dates, places, at)):
+        return forbidden(f"blackout date: it is {day} for {to} ({_known(places)})", "blackout", at)
+    if window and (night := zones.quiet_place(window, places, at)):
+        name, clock = night
+        return forbidden(f"quiet hours: it is {clock:%H:%M} for {to} ({_known(places, name)})", "quiet_hours", at)
+    if bounds and await desk.store.counted(bounds):
+        # The first that is reached is named; waiting must do for all of them.
+        reached = [each for each in bounds if await desk.store.counted([each])] or [bounds[0]]
+        ends = [await _room_at(desk, each, here, at) for each in reached]
+        rule = "daily_limit" if reached[0].address is None else "contact_limit"
+        return forbidden(reached[0].said, rule, max(ends))
+    return Finding(None, "", None, remarks, bounds, address)
+
+
+def _here(desk: Desk) -> Zones:
+    """Return where this connection's day begins and ends."""
+    of_connection = (each.time_zone for each in desk.settings.connections if each.name == desk.connection)
+    return zones.home(next(of_connection, None))
+
+
+def _known(places: Zones, name: str | None = None) -> str:
+    """Return a zone and how it is known, as `Europe/Berlin, the number's zone`."""
+    zone = name or (places.names[0] if len(places.names) == 1 else "")
+    return f"{zone}, {places.source}" if zone else places.source
+
+
+def _time_there(places: Zones, at: datetime) -> str:
+    """Return what time it is in the first and the last of the zones, with how they are known."""
+    clocks = sorted((zones.local(at, name).replace(tzinfo=None), name) for name in places.names)
+    (first, name), (last, other) = clocks[0], clocks[-1]
+    if len(clocks) == 1:
+        return f"it is {first:%H:%M} there ({_known(places)})"
+    return f"it is {first:%H:%M} in {name} and {last:%H:%M} in {other} ({places.source})"
+
+
+def _bounds(desk: Desk, channel: Reach, address: str, today: datetime, at: datetime) -> tuple[Bound, ...]:
+    """Return the limits that reaching this address counts for."""
+    policy = desk.settings.policy
+    daily = [
+        Bound(
+            said=f"limit: no more than {most} {_SEVERAL[name]} a day",
+            channels=channels,
+            most=most,
+            since=today,
+            connection=desk.connection,
+        )
+        for name, channels, most in policy.daily_limits.of(channel)
+    ]
+    weekly = [
+        Bound(
+            said=f"limit: no more than {most} {_SEVERAL[name]} to one address in seven days",
+            channels=channels,
+            most=most,
+            since=at - WEEK,
+            address=address,
+        )
+        for name, channels, most in policy.contact_limits.of(channel)
+    ]
+    return (*daily, *weekly)
+
+
+async def _room_at(desk: Desk, bound: Bound, here: Zones, at: datetime) -> datetime:
+    """Return when a limit that is reached will have room again: to the minute, as things stand now."""
+    if bound.address is None:
+        return zones.day_start(at, here, days=1)
+    # What was sent is told by its count alone: the limit has room once this many of the oldest have dropped out.
+    full, free = at - WEEK, at
+    while free - full > timedelta(minutes=1):
+        middle = full + (free - full) / 2
+        if await desk.store.counted([bound.model_copy(update={"since": middle})]):
+            full = middle
+        else:
+            free = middle
+    return (free + WEEK + timedelta(minutes=1)).replace(second=0, microsecond=0)

@@ -1,0 +1,582 @@
+"""Who said no stays blocked whatever a tool does; new addresses are told; fields that hold consent are left alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crm_mcp.actions.contact import (
+    INHERITED,
+    STOP_WORDS,
+    address_of,
+    addresses_in,
+    block,
+    blocked,
+    change_lead,
+    follow_blocks,
+    fresh,
+    is_stop,
+    keep_at,
+    keep_blocks,
+    lift,
+    listed,
+    refuse_consent_fields,
+    replied,
+    unheld,
+)
+from crm_mcp.backends.local.database import FILE
+from crm_mcp.config import PolicySettings
+from crm_mcp.errors import Forbidden, VendorError
+from crm_mcp.model import CHANNELS, Channel, Lead, LeadDraft, LeadUpdate, Option, Page
+from crm_mcp.store import Action, Address, Ended, NewAction, Terms
+
+from .roads import NUMBER, Road
+
+OTHER = "+14155550199"
+EMAIL = "jane@doe.example"
+BY = "ann via tests"
+NONE: set[tuple[str, str]] = set()
+
+
+def said(road: Road, text: str, channel: Channel = "sms", subject: str | None = None, **before: float) -> None:
+    """Let the lead have written this, a while ago."""
+    at = road.clock() - timedelta(**(before or {"hours": 1}))
+    with sqlite3.connect(road.desk.settings.data_dir / FILE) as db:
+        db.execute(
+            "INSERT INTO messages (lead, channel, direction, subject, body, status, sent_at)"
+            " VALUES (?, ?, 'inbound', ?, ?, 'received', ?)",
+            (int(road.lead.id[1:]), channel, subject, text, int(at.timestamp() * 1000)),
+        )
+    db.close()
+
+
+async def jane(road: Road) -> Lead:
+    """Return the lead as the CRM has it now."""
+    return await road.crm.get_lead(road.lead.id)
+
+
+async def acted(road: Road, tool: str, *writes: Address) -> None:
+    """Let an action of this tool about the lead have been done."""
+    new = NewAction(
+        caller=BY,
+        connection=road.desk.connection,
+        tool=tool,
+        effect="write",
+        arguments={},
+        digest=f"{tool} {writes} {road.clock()}",
+        summary=tool,
+        lead=road.lead.id,
+    )
+    row = await road.store.begin(new, "policy", Terms(writes=writes))
+    assert isinstance(row, Action)
+    await road.store.settle(row.id, Ended("done"))
+
+
+@pytest.fixture
+async def reached(road: Road) -> Road:
+    """The road of a lead that has an e-mail address and a LinkedIn profile as well."""
+    await road.crm.update_lead(
+        road.lead.id, LeadUpdate(email=EMAIL, custom_fields={"linkedin": "https://www.linkedin.com/in/Jane/"})
+    )
+    return road
+
+
+# The word
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "STOP",
+        "stop",
+        " Stop. ",
+        "«STOP!»",
+        "S.T.O.P",
+        "opt-out",
+        "OptOut",
+        "STOPALL",
+        "\tquit\n",
+        "\uff33top",
+        "end\u200b",
+    ],
+)
+def test_a_stop_word_is_known_however_it_is_written(text: str) -> None:
+    assert is_stop(text, "sms")
+
+
+@pytest.mark.parametrize("text", ["", "please stop", "stop it", "STOPS", "stop all", "don't stop", "the end", "ok"])
+def test_other_texts_are_no_stop(text: str) -> None:
+    assert not is_stop(text, "sms")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Unsubscribe\n\nJane\n-- \nSent from my phone",
+        "\n\n  STOP  \n> On Monday you wrote:\n> Hello",
+        "On Monday Bob wrote:\n> Hello\n\nstop",
+        "> Hello\n\nQUIT!",
+        "<html><body><style>p {}</style><p>Unsubscribe</p><blockquote>Hello</blockquote></body></html>",
+        "<blockquote>Hello Jane</blockquote><div>STOP<br>Jane</div>",
+    ],
+)
+def test_of_an_e_mail_the_first_line_that_is_no_quotation_counts(text: str) -> None:
+    assert is_stop(text, "email")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello,\nSTOP",
+        "> STOP",
+        "> STOP\nThanks, let us talk",
+        "You wrote:\n> unsubscribe\nNo, I like it",
+        "<p>Fine.</p><blockquote>STOP</blockquote>",
+    ],
+)
+def test_what_an_e_mail_quotes_or_says_later_does_not(text: str) -> None:
+    assert not is_stop(text, "email")
+
+
+@given(
+    st.sampled_from(sorted(STOP_WORDS)),
+    st.text(".,;:!?-\"'()[]*/ \t\n", max_size=8),
+    st.text(".,;:!?-\"'()[]*/ \t\n", max_size=8),
+    st.data(),
+)
+def test_neither_case_nor_punctuation_nor_white_space_around_it_hides_a_stop(
+    word: str, before: str, after: str, data: st.DataObject
+) -> None:
+    mixed = "".join(c.upper() if data.draw(st.booleans()) else c for c in word)
+
+    assert is_stop(f"{before}{mixed}{after}", "sms")
+
+
+@given(st.text(max_size=60), st.sampled_from(CHANNELS))
+def test_a_text_is_a_stop_only_where_its_letters_are_one_of_the_words(text: str, channel: Channel) -> None:
+    found = is_stop(text, channel)
+
+    assert not (found and channel in ("call", "linkedin"))
+    if found and channel == "sms":
+        assert sum(c.isalnum() for c in text) <= max(map(len, STOP_WORDS))
+
+
+@given(st.text("<>pblockquotedivr/ \n:STOP", max_size=300))
+def test_no_markup_breaks_the_reading_of_an_e_mail(text: str) -> None:
+    is_stop(text, "email")
+
+
+# Blocked
+
+
+async def test_a_lead_that_nobody_blocked_may_be_reached(reached: Road) -> None:
+    said(reached, "Sounds good")
+
+    assert [await blocked(reached.desk, await jane(reached), each) for each in CHANNELS] == [None] * 4
+
+
+@pytest.mark.parametrize(("channel", "others"), [("sms", ("email", "call")), ("email", ("sms", "call", "linkedin"))])
+async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
+    reached: Road, channel: Channel, others: tuple[Channel, ...]
+) -> None:
+    said(reached, "STOP!", channel)
+    lead = await jane(reached)
+
+    why = await blocked(reached.desk, lead, channel)
+
+    assert why == (
+        f"do-not-contact: Jane Doe must not be reached by {channel} (the lead answered with a STOP word on 2026-03-20)"
+    )
+    assert [await blocked(reached.desk, lead, each) for each in others] == [None] * len(others)
+    address = lead.address(channel)
+    assert address
+    assert channel in await reached.store.blocked({channel: address})
+
+
+async def test_an_e_mail_without_text_is_known_by_its_subject(reached: Road) -> None:
+    said(reached, " ", "email", subject="Unsubscribe")
+
+    assert await blocked(reached.desk, await jane(reached), "email")
+
+
+async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one(road: Road) -> None:
+    said(road, "STOP")
+    assert await blocked(road.desk, await jane(road), "sms")
+
+    await lift(road.desk, await jane(road), ("sms",), "a person")
+    lifted = await blocked(road.desk, await jane(road), "sms")
+    road.clock.advance(days=2)
+    said(road, "stop", hours=3)
+    again = await blocked(road.desk, await jane(road), "sms")
+
+    assert (lifted, bool(again)) == (None, True)
+
+
+async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> None:
+    said(road, "STOP")
+
+    await lift(road.desk, await jane(road), ("sms",), "a person")
+
+    assert await blocked(road.desk, await jane(road), "sms") is None
+
+
+async def test_the_history_is_read_once_for_each_time_that_the_lead_is_read(
+    reached: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    listing = reached.crm.list_messages
+
+    async def counting(lead: str, part: Any) -> Any:
+        read.append(lead)
+        assert part.limit == 20
+        return await listing(lead, part)
+
+    monkeypatch.setattr(reached.crm, "list_messages", counting)
+    first = await jane(reached)
+    for each in CHANNELS:
+        await blocked(reached.desk, first, each)
+    await replied(reached.desk, first)
+    once = len(read)
+    await blocked(reached.desk, await jane(reached), "sms")
+
+    assert (once, len(read)) == (1, 2)
+
+
+async def test_a_history_that_can_t_be_read_lets_no_message_pass(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> Page[Any]:
+        raise VendorError("the CRM has failed", "try again")
+
+    monkeypatch.setattr(road.crm, "list_messages", broken)
+
+    with pytest.raises(VendorError):
+        await blocked(road.desk, await jane(road), "sms")
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, channel: Channel) -> None:
+    ways: dict[Channel, str] = {
+        "email": " JANE@doe.example",
+        "linkedin": "linkedin.com/in/jane?utm=1",
+        "sms": "+1 (415) 555-0171",
+        "call": "+1 (415) 555-0171",
+    }
+    lead = await jane(reached)
+    await block(reached.desk, lead, (channel,), "said so", BY)
+
+    twin = lead.model_copy(
+        update={
+            "id": "L999",
+            "email": ways["email"],
+            "phone": ways["sms"],
+            "custom_fields": {"linkedin": ways["linkedin"]},
+        }
+    )
+    found = await listed(reached.desk, twin)
+
+    assert found == {channel: "said so"}
+
+
+# What a tool's change must not shake off
+
+
+async def test_a_new_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
+    lead = await jane(road)
+    await block(road.desk, lead, ("sms",), "said so", BY)
+
+    after = await change_lead(road.desk, lead, LeadUpdate(phone=OTHER), BY)
+
+    assert await road.store.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
+    assert await blocked(road.desk, after, "sms")
+    assert await blocked(road.desk, after, "call") is None
+
+
+async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(road: Road) -> None:
+    await road.store.block({"sms": NUMBER}, "by another server", "somebody")
+    lead = await jane(road)
+
+    await change_lead(road.desk, lead, LeadUpdate(phone=OTHER), BY)
+
+    assert await road.store.blocked({"sms": OTHER}) == {"sms": INHERITED}
+
+
+async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_block(road: Road) -> None:
+    await road.store.block({"sms": NUMBER}, "said so", "somebody")
+
+    bare = await change_lead(road.desk, await jane(road), LeadUpdate(clear=("phone",)), BY)
+    after = await change_lead(road.desk, bare, LeadUpdate(phone=OTHER), BY)
+
+    assert bare.phone is None
+    assert await blocked(road.desk, after, "sms")
+    assert await road.store.blocked({"sms": OTHER}) == {"sms": INHERITED}
+
+
+async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(road: Road) -> None:
+    said(road, "STOP")
+
+    await change_lead(road.desk, await jane(road), LeadUpdate(phone=OTHER), BY)
+
+    assert set(await road.store.blocked({"sms": NUMBER})) == {"sms"}
+    assert set(await road.store.blocked({"sms": OTHER})) == {"sms"}
+
+
+async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(reached: Road) -> None:
+    await reached.crm.block(await jane(reached), ("email", "linkedin"), "asked for it")
+    marked = await jane(reached)
+    assert marked.do_not_contact == ("email", "linkedin")
+
+    after = await change_lead(reached.desk, marked, LeadUpdate(title="Director"), BY)
+    await reached.crm.unblock(after, CHANNELS)
+
+    assert (await jane(reached)).do_not_contact is None
+    assert await blocked(reached.desk, await jane(reached), "email")
+    assert await blocked(reached.desk, await jane(reached), "linkedin")
+
+
+async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) -> None:
+    said(road, "STOP")
+    await keep_blocks(road.desk, await jane(road), BY)
+
+    await road.crm.delete("lead", road.lead.id)
+    anew = await road.crm.create_lead(LeadDraft(name="Somebody else", phone=NUMBER))
+
+    assert await blocked(road.desk, anew, "sms")
+
+
+async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
+    said(road, "STOP")
+    second = await road.crm.create_lead(LeadDraft(name="Second"))
+
+    await keep_at(road.desk, addresses_in({"phone": NUMBER}, None), BY, besides=second.id)
+
+    assert set(await listed(road.desk, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
+
+
+async def test_a_change_that_gives_no_address_reads_nothing_more(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*_: object) -> Any:
+        raise AssertionError("nothing had to be read")
+
+    monkeypatch.setattr(road.crm, "list_messages", never)
+    monkeypatch.setattr(road.crm, "leads_at", never)
+
+    after = await change_lead(road.desk, await jane(road), LeadUpdate(title="Director", phone=NUMBER), BY)
+
+    assert after.title == "Director"
+
+
+async def test_what_could_not_be_kept_stops_the_change(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> Page[Any]:
+        raise VendorError("the CRM has failed", "try again")
+
+    monkeypatch.setattr(road.crm, "list_messages", broken)
+
+    with pytest.raises(VendorError) as refused:
+        await change_lead(road.desk, await jane(road), LeadUpdate(phone=OTHER), BY)
+
+    assert refused.value.wrote is False
+    assert (await jane(road)).phone == NUMBER
+
+
+async def test_following_an_address_that_stayed_writes_nothing(road: Road) -> None:
+    lead = await jane(road)
+    await road.store.block({"sms": NUMBER}, "said so", "somebody")
+
+    await follow_blocks(road.desk, lead, lead.model_copy(update={"name": "J. Doe"}), BY)
+
+    assert await road.store.blocked({"sms": NUMBER}) == {"sms": "said so"}
+
+
+# After a reply
+
+
+async def test_a_lead_that_never_wrote_has_not_replied(road: Road) -> None:
+    assert not await replied(road.desk, await jane(road))
+
+
+async def test_a_reply_counts_until_the_lead_is_enrolled_again(road: Road) -> None:
+    said(road, "Tell me more", hours=1)
+    before = await replied(road.desk, await jane(road))
+
+    await acted(road, "enroll_in_sequence")
+    after = await replied(road.desk, await jane(road))
+    road.clock.advance(hours=5)
+    said(road, "And the price?", hours=1)
+    again = await replied(road.desk, await jane(road))
+
+    assert (before, after, again) == (True, False, True)
+
+
+# New addresses
+
+
+async def test_an_address_that_a_tool_wrote_of_late_is_told_with_who_and_when(reached: Road) -> None:
+    await acted(reached, "update_lead", *addresses_in({"email": "Jane@Doe.example", "phone": NUMBER}, None))
+    reached.clock.advance(minutes=130)
+
+    remarks = await fresh(reached.desk, await jane(reached), ("sms", "call", "email"))
+
+    by = "was set by ann via tests with update_lead 2 h ago (2026-03-20T18:00:00Z): make sure that it is right"
+    assert remarks == (f"the phone number {NUMBER} {by}", f"the e-mail address {EMAIL} {by}")
+
+
+async def test_only_the_addresses_that_are_used_are_told(reached: Road) -> None:
+    await acted(reached, "update_lead", *addresses_in({"email": EMAIL}, None))
+
+    assert await fresh(reached.desk, await jane(reached), ("sms", "call", "linkedin")) == ()
+
+
+@pytest.mark.parametrize(("hours", "told"), [(23.99, 1), (24.01, 0)])
+async def test_an_address_is_new_for_a_day(reached: Road, hours: float, told: int) -> None:
+    await acted(reached, "import_leads", *addresses_in([{"custom_fields": {"linkedin": "jane"}}], None))
+    reached.clock.advance(hours=hours)
+
+    assert len(await fresh(reached.desk, await jane(reached), ("linkedin",))) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "country", "found"),
+    [
+        ({"email": " Jane@Doe.Example "}, None, {("email", "jane@doe.example")}),
+        ({"email": "o'brien@doe.example"}, None, {("email", "o'brien@doe.example")}),
+        (
+            {"note": "write to <jane@doe.example>, or jo@doe.example."},
+            None,
+            {("email", EMAIL), ("email", "jo@doe.example")},
+        ),
+        ({"phone": "+1 (415) 555-0171"}, None, {("sms", NUMBER)}),
+        ({"phone": "(415) 555-0171"}, None, NONE),
+        ({"phone": "(415) 555-0171"}, "US", {("sms", NUMBER)}),
+        ({"phone": "+1 415 555 0171"}, "DE", {("sms", NUMBER)}),
+        ({"phone": "+1 800 FLOWERS"}, None, {("sms", "+18003569377")}),
+        ({"phone": 14155550171}, None, {("sms", NUMBER)}),
+        ({"lead": {"phones": [{"value": NUMBER}]}}, None, {("sms", NUMBER)}),
+        ({"custom_fields": {"linkedin": "Jane"}}, None, {("linkedin", "jane")}),
+        ({"about": "https://www.linkedin.com/in/Jane/?x=1"}, None, {("linkedin", "jane")}),
+        (
+            {"csv": "name;email;phone\nJane;jane@doe.example;+1 415 555-0171\nJo;jo@doe.example;\n"},
+            None,
+            {("email", EMAIL), ("email", "jo@doe.example"), ("sms", NUMBER)},
+        ),
+        ({"title": "Head of 3 teams", "done": True, "score": 7, "none": None}, "US", NONE),
+    ],
+)
+def test_every_address_in_the_arguments_is_found(
+    arguments: Any, country: str | None, found: set[tuple[str, str]]
+) -> None:
+    assert {(each.channel, each.address) for each in addresses_in(arguments, country)} == found
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+        max_leaves=12,
+    ),
+    st.sampled_from([None, "US", "DE"]),
+)
+def test_no_arguments_break_the_search_for_addresses(arguments: Any, country: str | None) -> None:
+    for each in addresses_in(arguments, country):
+        assert address_of(each.channel, each.address, country) == each.address
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_an_address_is_found_whatever_stands_around_it(before: str, after: str) -> None:
+    text = f"{before} <jane@doe.example> {after}"
+
+    assert Address(channel="email", address=EMAIL) in addresses_in({"about": text}, None)
+
+
+def test_many_rows_are_searched_in_no_time() -> None:
+    rows = "\n".join(f"Jane {n},jane{n}@doe.example,+1415{5_000_000 + n}" for n in range(1000))
+    begun = perf_counter()
+
+    found = addresses_in({"csv": f"name,email,phone\n{rows}"}, "US")
+
+    assert len(found) >= 2000
+    assert perf_counter() - begun < 5
+
+
+async def test_what_the_lead_has_already_is_no_new_address(reached: Road) -> None:
+    lead = await jane(reached)
+
+    new = unheld(reached.desk, lead, {"email": EMAIL.upper(), "phone": OTHER, "custom_fields": {"linkedin": "jane"}})
+
+    assert new == (Address(channel="sms", address=OTHER),)
+
+
+# Fields that no tool may write
+
+
+@pytest.fixture
+async def careful(tmp_path: Path) -> AsyncGenerator[Road]:
+    """A road on which SMS and calls need a consent."""
+    needed = PolicySettings.model_validate({"require_consent": {"sms": "sms_opt_in", "call": "sms_opt_in"}})
+    opened = await Road(tmp_path, needed).open()
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"custom_fields": {"sms_opt_in": True}},
+        {"custom_fields": {"SMS Opt-In": "yes"}},
+        {"clear": ["custom_fields.sms_opt_in"]},
+        {"clear": ["custom_fields", "sms-opt-in"]},
+        {"leads": [{"name": "Jane"}, {"name": "Jo", "custom_fields": {"smsOptIn": 1}}]},
+        {"csv": "name,phone,sms_opt_in\nJane,+14155550171,yes"},
+        {"csv": '\ufeff"name";"Sms Opt In"\r\nJane;yes'},
+        {"arguments": {"payload": {"field": "sms_opt_in", "value": True}}},
+        {"arguments": {"payload": {"path": "lead/custom_fields/sms_opt_in"}}},
+        {"arguments": {"body": '{"lead": {"sms_opt_in": true}}'}},
+        {"sms_opt_in": None},
+    ],
+)
+async def test_a_field_that_holds_consent_is_written_by_no_tool(careful: Road, arguments: dict[str, Any]) -> None:
+    with pytest.raises(Forbidden) as refused:
+        await refuse_consent_fields(careful.desk, arguments)
+
+    assert str(refused.value) == (
+        '"sms_opt_in" holds the consent to be reached by sms and call, and no tool can write it; '
+        "a person sets it in the CRM"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"custom_fields": {"email_opt_in": True, "notes": "sms_opt_in is not set; ask her"}},
+        {"clear": ["title"]},
+        {"csv": "name,phone\nsms_opt_in,+14155550171"},
+        {"content": "[not JSON"},
+    ],
+)
+async def test_other_fields_are(careful: Road, arguments: dict[str, Any]) -> None:
+    await refuse_consent_fields(careful.desk, arguments)
+
+
+async def test_where_no_consent_is_needed_every_field_may_be_written(road: Road) -> None:
+    await refuse_consent_fields(road.desk, {"custom_fields": {"sms_opt_in": True}})
+
+
+async def test_a_field_is_known_by_its_id_as_well(careful: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed_so_often: list[str] = []
+
+    async def fields(kind: str) -> tuple[Option, ...]:
+        listed_so_often.append(kind)
+        return (Option(id="cf-17", name="SMS opt-in"), Option(id="cf-18", name="Budget"))
+
+    monkeypatch.setattr(careful.crm, "list_options", fields)
+
+    await refuse_consent_fields(careful.desk, {"payload": {"custom_field_uuid": "cf-18", "value": 5}})
+    with pytest.raises(Forbidden):
+        await refuse_consent_fields(careful.desk, {"payload": {"custom_field_uuid": "CF-17", "value": True}})
+
+    assert listed_so_often == ["custom_fields"]
