@@ -1,4 +1,5 @@
-# `make demo` and `make test` need Python >= 3.11, make and a package registry; they set up the rest.
+# `make demo` and `make test` need Python >= 3.11, make and a package registry; they set up the rest (for the tests, on
+# Debian and its like, PostgreSQL too).
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -14,6 +15,7 @@ demo: .venv/ready
 	$(BIN)/crm-mcp demo
 
 test: .venv/ready
+	bash .ci/postgres
 	$(BIN)/python -m pytest
 
 lint: .venv/ready

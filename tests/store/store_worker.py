@@ -10,16 +10,18 @@ from pathlib import Path
 import alembic.command
 import anyio
 import anyio.to_thread
+import psycopg
 
 import crm_mcp.store.actions
-import crm_mcp.store.contacts
-from crm_mcp.store import Store
+import crm_mcp.store.items
+from crm_mcp.store import Action, Ended, Store
 
-from .conftest import asked
+from .conftest import State, asked, begun, sending, sms
 
 assert alembic.command
+assert psycopg
 assert crm_mcp.store.actions
-assert crm_mcp.store.contacts
+assert crm_mcp.store.items
 
 
 def say(what: object) -> None:
@@ -34,7 +36,7 @@ async def go() -> None:
 
 async def claim(store: Store, ids: list[str]) -> None:
     await go()
-    say([each for each in ids if await store.claim(each, "ops", "token") is not None])
+    say([each for each in ids if await store.claim(each, "token", sending()) is not None])
 
 
 async def propose(store: Store, digests: list[str]) -> None:
@@ -49,29 +51,63 @@ async def undo(store: Store, ids: list[str]) -> None:
 
 async def create(store: Store, _: list[str]) -> None:
     await go()
-    say((await store.begin(asked(), "policy")).id)
+    say((await begun(store)).id)
 
 
 async def write(store: Store, counts: list[str]) -> None:
     await go()
     ids: list[str] = []
     for _ in range(int(counts[0])):
-        action = await store.begin(asked(), "policy")
-        await store.settle(action.id, "done", touched=(("lead", "1"),))
+        action = await begun(store)
+        await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
         ids.append(action.id)
     say(ids)
 
 
 async def begin(store: Store, _: list[str]) -> None:
     await go()
-    say((await store.begin(asked(), "policy")).id)
+    say((await begun(store, sending(sms()))).id)
     await anyio.sleep_forever()
 
 
+async def send(store: Store, texts: list[str]) -> None:
+    """Begin a message with each text, several at once."""
+    won: list[str] = []
+
+    async def one(text: str) -> None:
+        if isinstance(await store.begin(asked(), "policy", sending(sms(text))), Action):
+            won.append(text)
+
+    await go()
+    async with anyio.create_task_group() as group:
+        for text in texts:
+            group.start_soon(one, text)
+    say(won)
+
+
+async def take(store: Store, _: list[str]) -> None:
+    await go()
+    taken: list[str] = []
+    while action := await store.take(["work"]):
+        taken.append(action.id)
+    say(taken)
+
+
+async def items(store: Store, arguments: list[str]) -> None:
+    action_id, fence = arguments
+    await go()
+    taken: list[int] = []
+    while some := await store.take_items(action_id, 3, fence=int(fence)):
+        taken += [item.no for item in some]
+        assert await store.settle_items(action_id, [(item.no, "done", None) for item in some], fence=int(fence))
+    say(taken)
+
+
 async def main() -> None:
-    work = {each.__name__: each for each in (claim, propose, undo, create, write, begin)}[sys.argv[1]]
-    store = Store(Path(sys.argv[2]))
-    await work(store, sys.argv[3:])
+    commands = (claim, propose, undo, create, write, begin, send, take, items)
+    work = {each.__name__: each for each in commands}[sys.argv[1]]
+    store = State(Path(sys.argv[2]), sys.argv[3] or None).store()
+    await work(store, sys.argv[4:])
     await store.aclose()
 
 

@@ -1,10 +1,10 @@
-"""Do-not-contact."""
+"""Do-not-contact, and the kill switch."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from crm_mcp.store import Store
+
+from .conftest import Clock, State
 
 
 async def test_nobody_is_blocked_at_first(store: Store) -> None:
@@ -24,7 +24,7 @@ async def test_capitals_and_blanks_make_no_other_address(store: Store) -> None:
     await store.block({"email": " Jane@Example.com"}, None, "ops")
 
     assert await store.blocked({"email": "jane@EXAMPLE.com "}) == {"email": ""}
-    await store.unblock({"email": "JANE@example.com"})
+    await store.unblock({"email": "JANE@example.com"}, "ops")
     assert await store.blocked({"email": "jane@example.com"}) == {}
 
 
@@ -43,16 +43,41 @@ async def test_unblocking_lifts_only_what_is_named(store: Store) -> None:
     both = {"email": "jane@example.com"}
     await store.block({"sms": "+1", "email": both["email"]}, None, "ops")
 
-    await store.unblock({"sms": "+1", "call": "+1"})
-    await store.unblock({})
+    await store.unblock({"sms": "+1", "call": "+1"}, "ops")
+    await store.unblock({}, "ops")
 
     assert await store.blocked({"sms": "+1", "email": both["email"]}) == {"email": ""}
 
 
-async def test_the_list_outlives_the_process(store: Store, folder: Path) -> None:
+async def test_a_lifted_block_is_remembered_until_there_is_a_new_one(store: Store, clock: Clock) -> None:
+    await store.block({"sms": "+1", "email": "jane@example.com"}, "STOP", "ops")
+    clock.advance(hours=1)
+    lifted = clock.moment
+    await store.unblock({"sms": "+1"}, "jo")
+    clock.advance(hours=1)
+
+    await store.unblock({"sms": "+1", "call": "+1"}, "jo")
+    assert await store.lifted({"sms": "+1", "call": "+1", "email": "jane@example.com"}) == {"sms": lifted}
+    await store.block({"sms": "+1"}, None, "ops")
+
+    assert await store.lifted({"sms": "+1"}) == {}
+    assert await store.blocked({"sms": "+1"}) == {"sms": ""}
+
+
+async def test_the_list_outlives_the_process(store: Store, state: State) -> None:
     await store.block({"email": "jane@example.com"}, None, "ops")
     await store.aclose()
 
-    other = Store(folder)
-    assert await other.blocked({"email": "jane@example.com"}) == {"email": ""}
-    await other.aclose()
+    again = state.store()
+    assert await again.blocked({"email": "jane@example.com"}) == {"email": ""}
+    await again.aclose()
+
+
+async def test_the_kill_switch_says_who_turned_it(store: Store, other: Store, clock: Clock) -> None:
+    assert await store.outbound() is None
+
+    await store.set_outbound(False, "jo")
+    assert await other.outbound() == "turned off by jo at 2026-03-20T10:00:00.123Z"
+    await other.set_outbound(True, "jo")
+
+    assert await store.outbound() is None

@@ -7,25 +7,20 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import anyio
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 
 from crm_mcp.errors import Unreachable
-from crm_mcp.store import FILE_NAME, Store, open_store
-from crm_mcp.store.database import MIGRATIONS, Database
-from crm_mcp.store.tables import HEAD, metadata
+from crm_mcp.store import FILE_NAME, Ended, Store
+from crm_mcp.store.database import Database
 
-from .conftest import Start, asked
+from .conftest import PLAIN, Clock, State, begun
 
 
 def python(code: str, *arguments: str) -> str:
@@ -43,8 +38,8 @@ def layout(path: Path) -> set[str]:
 
 def test_importing_and_opening_load_no_database_library(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, crm_mcp.store; crm_mcp.store.open_store(pathlib.Path(sys.argv[1]) / 'new');"
-        "print(sorted({'sqlalchemy', 'alembic', 'sqlite3'} & set(sys.modules)))"
+        "import sys, pathlib, crm_mcp.store; crm_mcp.store.Store(pathlib.Path(sys.argv[1]) / 'new');"
+        "print(sorted({'sqlalchemy', 'alembic', 'sqlite3', 'psycopg'} & set(sys.modules)))"
     )
 
     assert python(code, str(tmp_path)) == "[]"
@@ -55,40 +50,19 @@ def test_a_file_at_the_newest_layout_is_opened_without_the_migration_library(fol
     code = (
         "import sys, pathlib, anyio, crm_mcp.store\n"
         "async def main():\n"
-        "    store = crm_mcp.store.open_store(pathlib.Path(sys.argv[1]))\n"
+        "    store = crm_mcp.store.Store(pathlib.Path(sys.argv[1]))\n"
         "    await store.get('a_x')\n"
         "    await store.aclose()\n"
         "anyio.run(main)\n"
-        "print(sorted({'sqlalchemy', 'alembic'} & set(sys.modules)))"
+        "print(sorted({'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)))"
     )
 
     assert python(code, str(folder)) == "['sqlalchemy']"
 
 
-def test_the_constant_is_the_newest_migration() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
-
-
-def test_migrating_from_nothing_gives_the_tables(template: Path, tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'direct'}")
-    metadata.create_all(engine)
-    engine.dispose()
-    migrated = create_engine(f"sqlite:///{template}")
-
-    with migrated.connect() as connection:
-        differences = compare_metadata(MigrationContext.configure(connection), metadata)
-    migrated.dispose()
-
-    assert differences == []
-    assert layout(template) == layout(tmp_path / "direct")
-
-
 async def test_a_new_folder_and_file_are_for_this_user_alone(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "100%" / "état")
-    await store.begin(asked(), "policy")
+    store = Store(tmp_path / "100%" / "état")
+    await begun(store)
 
     folder = tmp_path / "100%" / "état"
     assert (folder / FILE_NAME).stat().st_mode & 0o777 == 0o600
@@ -133,24 +107,16 @@ def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
     assert layout(tmp_path / FILE_NAME) == before
 
 
-async def test_processes_that_make_the_file_at_once_all_succeed(tmp_path: Path, start: Start) -> None:
-    folder = tmp_path / "new"
-    workers = start(4, "create", folder)
-
-    for worker in workers:
-        worker.go()
-    ids = {worker.line() for worker in workers}
-
-    store = Store(folder)
-    rows, _ = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=9)
-    assert {row.id for row in rows} == ids
-    assert len(ids) == 4
+@pytest.fixture
+async def store(folder: Path, clock: Clock) -> AsyncIterator[Store]:
+    store = State(folder).store(clock=clock)
+    yield store
     await store.aclose()
 
 
 async def refused(store: Store, words: str) -> Unreachable:
     with pytest.raises(Unreachable, match=words) as caught:
-        await store.begin(asked(), "policy")
+        await begun(store)
     await store.aclose()
     assert caught.value.wrote is False
     assert "CRM_MCP_DATA_DIR" in str(caught.value)
@@ -161,7 +127,7 @@ async def refused(store: Store, words: str) -> Unreachable:
 async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
 
-    await refused(open_store(tmp_path), "is no database of crm-mcp; move it away")
+    await refused(Store(tmp_path), "is no database of crm-mcp; move it away")
 
     assert (tmp_path / FILE_NAME).read_bytes() == content
 
@@ -172,31 +138,31 @@ async def test_a_file_of_a_newer_version_is_left_alone(folder: Path) -> None:
         raw.commit()
     before = layout(folder / FILE_NAME)
 
-    await refused(open_store(folder), "was made by a newer crm-mcp; update crm-mcp")
+    await refused(Store(folder), "was made by a newer crm-mcp; update crm-mcp")
 
     assert layout(folder / FILE_NAME) == before
 
 
 async def test_a_damaged_file_is_named(store: Store, folder: Path) -> None:
     for number in range(40):
-        await store.begin(asked(arguments={"text": "x" * 2000, "number": number}), "policy")
+        await begun(store, PLAIN, arguments={"text": "x" * 2000, "number": number})
     await store.aclose()
     path = folder / FILE_NAME
     path.write_bytes(path.read_bytes()[:8192] + b"\x7f" * (path.stat().st_size - 8192))
 
-    await refused(open_store(folder), "is damaged")
+    await refused(Store(folder), "is damaged")
 
 
 async def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
 
-    await refused(open_store(tmp_path / "state"), "can't be made")
+    await refused(Store(tmp_path / "state"), "can't be made")
 
 
 async def test_a_directory_in_place_of_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
 
-    await refused(open_store(tmp_path), "can't be opened")
+    await refused(Store(tmp_path), "can't be opened")
 
 
 @pytest.fixture
@@ -218,12 +184,12 @@ def fill(ballast: Path) -> None:
 
 async def begin_many(store: Store) -> None:
     for _ in range(200):
-        await store.begin(asked(arguments={"text": "x" * 9000}), "policy")
+        await begun(store, PLAIN, arguments={"text": "x" * 9000})
 
 
 async def test_a_full_disk_refuses_and_loses_nothing(small_disk: Path) -> None:
-    store = open_store(small_disk)
-    first = await store.begin(asked(), "policy")
+    store = Store(small_disk)
+    first = await begun(store)
     ballast = small_disk / "ballast"
     fill(ballast)
 
@@ -233,28 +199,28 @@ async def test_a_full_disk_refuses_and_loses_nothing(small_disk: Path) -> None:
 
     assert await store.get(first.id) == first
     ballast.unlink()
-    assert (await store.settle(first.id, "done")).status == "done"
+    assert (await store.settle(first.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
 async def test_a_new_file_on_a_full_disk_is_refused(small_disk: Path) -> None:
     fill(small_disk / "ballast")
 
-    await refused(open_store(small_disk), "the disk is full|can't be opened|the disk fails")
+    await refused(Store(small_disk), "the disk is full|can't be opened|the disk fails")
 
 
 async def test_a_read_only_disk_is_refused(small_disk: Path) -> None:
-    store = open_store(small_disk)
-    await store.begin(asked(), "policy")
+    store = Store(small_disk)
+    await begun(store)
     await store.aclose()
     await anyio.run_process(["mount", "-o", "remount,ro", str(small_disk)])
 
-    await refused(open_store(small_disk), "read-only|can't be opened")
+    await refused(Store(small_disk), "read-only|can't be opened")
 
 
 async def test_a_store_can_be_used_again_after_closing(store: Store) -> None:
     await store.aclose()
-    action = await store.begin(asked(), "policy")
+    action = await begun(store)
     await store.aclose()
 
     assert await store.get(action.id) == action
@@ -263,17 +229,52 @@ async def test_a_store_can_be_used_again_after_closing(store: Store) -> None:
 async def test_a_file_that_another_program_holds_can_be_read_and_is_written_later(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crm_mcp.store.database.PRAGMAS", ("PRAGMA busy_timeout=0",))
-    action = await store.begin(asked(), "policy")
+    monkeypatch.setattr("crm_mcp.store.database.PATIENCE", 0.3)
+    action = await begun(store)
 
-    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unreachable, match="is in use by another program; try again") as caught:
-            await store.settle(action.id, "done")
+            await store.settle(action.id, Ended("done"))
         assert caught.value.wrote is False
         assert await store.get(action.id) == action
 
-    assert (await store.settle(action.id, "done")).status == "done"
+    assert (await store.settle(action.id, Ended("done"))).status == "done"
+
+
+@pytest.mark.parametrize("opened", [True, False])
+async def test_while_a_file_is_locked_every_call_is_refused_within_seconds(
+    store: Store, folder: Path, opened: bool
+) -> None:
+    if opened:
+        await store.get("a_x")
+    waited: list[float] = []
+    read: list[float] = []
+
+    async def write() -> None:
+        started = time.monotonic()
+        with pytest.raises(Unreachable) as caught:
+            await begun(store)
+        assert caught.value.wrote is False
+        waited.append(time.monotonic() - started)
+
+    async def reads() -> None:
+        started = time.monotonic()
+        await store.get("a_x")
+        read.append(time.monotonic() - started)
+
+    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as holder:
+        holder.execute("BEGIN EXCLUSIVE")
+        async with anyio.create_task_group() as group:
+            for _ in range(12):
+                group.start_soon(write)
+            for _ in range(6):
+                group.start_soon(reads)
+
+    assert len(waited) == 12
+    assert max(waited) < 7
+    assert max(read) < 4
+    assert await store.list_actions(caller=None, status=None, lead=None, after=None, limit=1) == ((), None)
 
 
 async def test_a_faulty_statement_is_no_fault_of_the_file(folder: Path) -> None:

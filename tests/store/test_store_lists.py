@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, get_args
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.store import FILE_NAME, Action, Status, Store
+from crm_mcp.store import Action, Ended, Status, Store, Terms
 
-from .conftest import Clock, Start, all_pages, asked
+from .conftest import PLAIN, Clock, Start, State, all_pages, asked, begun
 
 TTL = timedelta(minutes=10)
 LEADS = (None, "l1", "l2")
@@ -27,48 +24,51 @@ CALLERS = ("ops", "someone")
 KINDS = ("lead", "task", "deal")
 
 steps = st.tuples(
-    st.sampled_from(("propose", "begin", "blocked", "done", "failed", "undone")),
+    st.sampled_from(("propose", "queue", "begin", "job", "defer", "blocked", "done", "unknown", "failed", "undone")),
     st.sampled_from(CALLERS),
     st.sampled_from(LEADS),
     st.sets(st.sampled_from(KINDS)),
-    st.sampled_from((0, 0, 1, 400)),  # seconds that pass
+    st.sampled_from((0, 0, 1, 400, 100_000)),  # seconds that pass
 )
 
 
+EXAMPLES = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
 @asynccontextmanager
-async def scratch(template: Path, clock: Clock) -> AsyncGenerator[Store]:
+async def scratch(state: State, clock: Clock) -> AsyncGenerator[Store]:
     """A store for one example: fixtures are made once for all of them."""
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(template, Path(folder) / FILE_NAME)
-        store = Store(Path(folder), clock=clock)
-        yield store
-        await store.aclose()
+    state.empty()
+    store = state.store(clock=clock)
+    yield store
+    await store.aclose()
 
 
 async def act(store: Store, step: tuple[str, str, str | None, set[str], int], number: int) -> str:
     what, caller, lead, kinds, _ = step
-    new = asked(caller=caller, lead=lead, digest=f"d{number}")
-    if what == "propose":
-        return (await store.propose(new, TTL)).id
+    new: dict[str, Any] = {"caller": caller, "lead": lead, "digest": f"d{number}"}
+    if what in {"propose", "queue"}:
+        return (await store.propose(asked(**new), TTL, "proposed" if what == "propose" else "pending_approval")).id
     if what == "blocked":
-        return (await store.note(new, "blocked", None)).id
-    action = await store.begin(new, "policy")
+        return (await store.note(asked(**new), "blocked", None)).id
+    due = store.clock() + timedelta(seconds=1) if what == "defer" else None
+    action = await begun(store, Terms(job=what == "job", due=due), **new)
     if what in {"done", "undone"}:
-        await store.settle(action.id, "done", touched=tuple((kind, "1") for kind in sorted(kinds)))
+        await store.settle(action.id, Ended("done", touched=tuple((kind, "1") for kind in sorted(kinds))))
     if what == "undone":
         assert await store.mark_undone(action.id, caller)
-    if what == "failed":
-        await store.settle(action.id, "failed", touched=(("lead", "1"),))
+    if what in {"failed", "unknown"}:
+        await store.settle(action.id, Ended("failed" if what == "failed" else "unknown", touched=(("lead", "1"),)))
     return action.id
 
 
-@settings(max_examples=25, deadline=None)
+@EXAMPLES
 @given(plan=st.lists(steps, max_size=14), limit=st.integers(1, 6), caller=st.sampled_from((None, *CALLERS)))
 async def test_pages_hold_every_action_once_newest_first(
-    template: Path, plan: list[Any], limit: int, caller: str | None
+    state: State, plan: list[Any], limit: int, caller: str | None
 ) -> None:
     clock = Clock()
-    async with scratch(template, clock) as store:
+    async with scratch(state, clock) as store:
         ids: list[str] = []
         for number, step in enumerate(plan):
             ids.append(await act(store, step, number))
@@ -87,9 +87,9 @@ async def test_pages_hold_every_action_once_newest_first(
 
 
 async def test_what_comes_between_two_pages_shifts_nothing(store: Store) -> None:
-    ids = [(await store.begin(asked(), "policy")).id for _ in range(5)]
+    ids = [(await begun(store)).id for _ in range(5)]
     first, after = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=2)
-    await store.begin(asked(), "policy")
+    await begun(store)
 
     second, after = await store.list_actions(caller=None, status=None, lead=None, after=after, limit=3)
 
@@ -120,17 +120,17 @@ async def drained(store: Store, position: str, limit: int, kinds: tuple[str, ...
     return rows, position
 
 
-@settings(max_examples=25, deadline=None)
+@EXAMPLES
 @given(
     plan=st.lists(st.one_of(steps, st.none()), max_size=16),
     limit=st.integers(1, 4),
     kinds=st.sets(st.sampled_from(KINDS)).map(sorted).map(tuple),
 )
 async def test_a_reader_of_changes_sees_each_once_in_order(
-    template: Path, plan: list[Any], limit: int, kinds: tuple[str, ...]
+    state: State, plan: list[Any], limit: int, kinds: tuple[str, ...]
 ) -> None:
     clock = Clock()
-    async with scratch(template, clock) as store:
+    async with scratch(state, clock) as store:
         seen: list[str] = []
         expected: list[str] = []
         _, position, _ = await store.changes(since=None, kinds=kinds, after=None, limit=limit)
@@ -147,8 +147,8 @@ async def test_a_reader_of_changes_sees_each_once_in_order(
 
 
 async def test_without_since_and_after_the_feed_starts_now(store: Store) -> None:
-    begun = await store.begin(asked(), "policy")
-    await store.settle(begun.id, "done", touched=(("lead", "1"),))
+    action = await begun(store)
+    await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
 
     rows, position, more = await store.changes(since=None, kinds=(), after=None, limit=5)
 
@@ -157,10 +157,10 @@ async def test_without_since_and_after_the_feed_starts_now(store: Store) -> None
 
 
 async def test_changes_come_in_the_order_of_finishing_from_a_moment_on(store: Store, clock: Clock) -> None:
-    ids = [(await store.begin(asked(), "policy")).id for _ in range(4)]
+    ids = [(await begun(store)).id for _ in range(4)]
     for each in (ids[3], ids[0], ids[2]):
         clock.advance(milliseconds=1)
-        await store.settle(each, "done", touched=(("lead", each),))
+        await store.settle(each, Ended("done", touched=(("lead", each),)))
     since = clock.moment - timedelta(milliseconds=1)
 
     rows, position, more = await store.changes(since=since, kinds=("lead",), after=None, limit=1)
@@ -174,33 +174,33 @@ async def test_changes_come_in_the_order_of_finishing_from_a_moment_on(store: St
 async def test_a_clock_that_is_set_back_hides_no_change(store: Store, clock: Clock) -> None:
     _, position, _ = await store.changes(since=clock.moment, kinds=(), after=None, limit=5)
     clock.advance(hours=-1)
-    begun = await store.begin(asked(), "policy")
-    done = await store.settle(begun.id, "done", touched=(("lead", "1"),))
+    action = await begun(store)
+    done = await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
 
     assert (await drained(store, position, 5))[0] == [done]
 
 
 async def test_an_undone_change_is_not_shown_again(store: Store) -> None:
     _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=5)
-    begun = await store.begin(asked(), "policy")
-    await store.settle(begun.id, "done", touched=(("lead", "1"),))
+    action = await begun(store)
+    await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
     rows, position = await drained(store, position, 5)
     assert len(rows) == 1
 
-    assert await store.mark_undone(begun.id, "ops")
+    assert await store.mark_undone(action.id, "ops")
 
     assert (await drained(store, position, 5))[0] == []
 
 
-async def test_a_reader_misses_nothing_while_processes_write(store: Store, folder: Path, start: Start) -> None:
+async def test_a_reader_misses_nothing_while_processes_write(store: Store, state: State, start: Start) -> None:
     _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=7)
-    workers = start(3, "write", folder, "40")
+    workers = start(2, "write", state, "40")
     seen: list[str] = []
 
     for worker in workers:
         worker.go()
     with anyio.fail_after(20):
-        while len(seen) < 120:
+        while len(seen) < 80:
             rows, position = await drained(store, position, 7)
             seen += [row.id for row in rows]
 
@@ -215,8 +215,8 @@ async def test_a_reader_misses_nothing_while_processes_write(store: Store, folde
 async def test_actions_and_changes_of_one_connection_or_of_a_lead_in_each(store: Store) -> None:
     ids: list[str] = []
     for connection, lead in (("work", "1"), ("home", "1"), ("work", "2"), ("home", "2"), ("gone", "1")):
-        action = await store.begin(asked(connection=connection, lead=lead), "policy")
-        await store.settle(action.id, "done", touched=(("lead", lead),))
+        action = await begun(store, PLAIN, connection=connection, lead=lead)
+        await store.settle(action.id, Ended("done", touched=(("lead", lead),)))
         ids.append(action.id)
 
     async def listed(lead: str | dict[str, str] | None, connection: str | None = None) -> list[int]:

@@ -3,189 +3,244 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    RowMapping,
-    String,
-    Update,
-    and_,
-    cast,
-    false,
-    func,
-    insert,
-    or_,
-    select,
-    update,
+from sqlalchemy import Connection, RowMapping, Update, and_, bindparam, case, func, insert, literal, select, update
+
+from crm_mcp.errors import Conflict, NotFound
+from crm_mcp.store import (
+    HELD,
+    LEASE,
+    OPEN,
+    Action,
+    Bound,
+    Ended,
+    NewAction,
+    Repeated,
+    Status,
+    Stopped,
+    Terms,
+    marks,
 )
-
-from crm_mcp.errors import Conflict, InvalidArgument, NotFound
-from crm_mcp.store import Action, NewAction, Status
+from crm_mcp.store.audit import Audit
+from crm_mcp.store.contacts import keep_written, now_blocked, switched_off
 from crm_mcp.store.database import Database
-from crm_mcp.store.tables import actions, counters
+from crm_mcp.store.reading import Reading, action_of, reads_as
+from crm_mcp.store.tables import UtcMillis, actions, counters, items
 
-LOST_AFTER = timedelta(minutes=10)
-LOST = "the program ended before the outcome was recorded"
-OPEN = ("proposed", "running")
-HIGHEST = 2**63 - 1
+LATEST = timedelta(hours=24)
+"""How long after its time a scheduled action may still start."""
+AHEAD = 4 * LEASE
+"""A lease that ends later than this was given before the clock was set back: it is none."""
 
 _c = actions.c
+# Made once: to build a statement takes longer than to run it.
+_ONE = select(actions).where(_c.id == bindparam("wanted"))
+_LOCKED = _ONE.with_for_update()
+_INSERTED = insert(actions).returning(actions)
+_NEXT = (
+    update(counters).where(counters.c.name == "finished").values(value=counters.c.value + 1).returning(counters.c.value)
+)
+_WORKED = ("scheduled", "sending", "running", "unknown")
 
 
-class Actions:
-    """The actions of all callers."""
+class Actions(Reading):
+    """The actions of all callers, as `owner` works on them."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self.database = database
-        self._clock = clock
+    def __init__(self, database: Database, clock: Callable[[], datetime], audit: Audit, owner: str) -> None:
+        super().__init__(database, clock)
+        self._audit = audit
+        self._owner = owner
 
-    def propose(self, new: NewAction, ttl: timedelta) -> Action:
-        """Return the open proposal of the same caller and digest, or a new one."""
-        moment = self._clock()
-        same = and_(_c.caller == new.caller, _c.digest == new.digest, _reads_as("proposed", moment))
-        with (
-            self.database.writing() as connection
-        ):  # the search is part of the write: of two at once, one finds the other's
+    # The life of an action
+
+    def propose(self, new: NewAction, ttl: timedelta, status: Status) -> Action:
+        """Return the open row of the same caller and digest, or a new one."""
+        if status not in {"proposed", "pending_approval"}:
+            raise ValueError(f"{status} is no way to propose an action")
+        # The search is part of the write: of two at once, one finds the other's.
+        with self._writing() as (connection, moment):
+            same = and_(_c.caller == new.caller, _c.digest == new.digest, reads_as(status, moment))
             found = connection.execute(select(actions).where(same).order_by(_c.no).limit(1)).mappings().one_or_none()
             if found is not None:
-                return _action(found, moment)
-            return self._insert(connection, new, "proposed", moment, expires_at=moment + ttl)
+                return action_of(found, moment)
+            made = self._insert(connection, new, status, moment, expires_at=moment + ttl)
+            self._tell(connection, moment, status, made, self._asked(new))
+            return made
 
-    def begin(self, new: NewAction, approved_by: str) -> Action:
-        """Write a row that runs."""
+    def begin(self, new: NewAction, approved_by: str, terms: Terms) -> Action | Stopped | Repeated:
+        """Write a row that starts, or waits for its time."""
         with self._writing() as (connection, moment):
-            return self._insert(connection, new, "running", moment, approved_by=approved_by, started_at=moment)
+            refused = self._refused(connection, moment, terms, terms.marks, new.connection)
+            if refused is not None:
+                return refused
+            status, values = self._started(terms, moment)
+            action = self._insert(connection, new, status, moment, approved_by=approved_by, fence=1, **values)
+            self._follow(connection, moment, action, terms)
+            return action
+
+    def claim(
+        self, action_id: str, approved_by: str | None, terms: Terms, caller: str | None
+    ) -> Action | Stopped | Repeated | None:
+        """Start what is held, where it is still open."""
+        with self._writing() as (connection, moment):
+            row = _row(connection, action_id, locked=True)
+            if row is None or caller not in {None, row["caller"]} or action_of(row, moment).status not in HELD:
+                return None
+            given = {mark.key for mark in terms.marks}
+            own = (*terms.marks, *(mark for mark in marks.of(connection, action_id) if mark.key not in given))
+            refused = self._refused(connection, moment, terms, own, row["connection"], action_id)
+            if refused is not None:
+                return refused
+            status, values = self._started(terms, moment)
+            values |= {"status": status, "fence": _c.fence + 1}
+            if approved_by is not None:
+                values["approved_by"] = approved_by
+            action = action_of(_changed(connection, action_id, values), moment)
+            self._follow(connection, moment, action, terms)
+            return action
 
     def note(self, new: NewAction, status: Status, reason: str | None) -> Action:
         """Write a row that has ended."""
         _must_end(status)
         with self._writing() as (connection, moment):
             ended = {"finished_at": moment, "finished_no": _next_finished(connection)}
-            return self._insert(connection, new, status, moment, reason=reason, **ended)
+            action = self._insert(connection, new, status, moment, reason=reason, **ended)
+            self._tell(connection, moment, "ended", action, self._asked(new) | _outcome(action))
+            return action
 
-    def get(self, action_id: str) -> Action | None:
-        """Return one action, as it reads now."""
-        with self.database.reading() as connection:
-            row = _row(connection, action_id)
-        return None if row is None else _action(row, self._clock())
-
-    def claim(self, action_id: str, caller: str, approved_by: str) -> Action | None:
-        """Turn a proposal into a running action, where it is still open."""
+    def settle(self, action_id: str, ended: Ended, fence: int | None) -> Action:
+        """End an open action, or say what became of an unknown one."""
+        _must_end(ended.status)
         with self._writing() as (connection, moment):
-            mine = and_(_c.id == action_id, _c.caller == caller, _reads_as("proposed", moment))
-            started = {"status": "running", "approved_by": approved_by, "started_at": moment}
-            if not _changes_one(connection, update(actions).where(mine).values(started)):
+            row = _present(connection, action_id, locked=True)
+            _must_take(row, ended.status, fence, moment)
+            action = action_of(_changed(connection, action_id, _ending(connection, ended, moment)), moment)
+            if ended.status in {"done", "unknown"}:
+                marks.last_on(connection, action_id, moment)
+                marks.release(connection, action_id, ended.released)
+            else:
+                marks.release(connection, action_id)
+            self._tell(connection, moment, "ended", action, _outcome(action))
+            return action
+
+    def call_off(self, action_id: str, caller: str | None, status: Status, reason: str) -> Action | None:
+        """End what has not left yet, or stop a running job."""
+        if status in {*OPEN, "undone", "done", "unknown"}:
+            raise ValueError(f"{status} is no way to call off an action")
+        with self._writing() as (connection, moment):
+            row = _row(connection, action_id, locked=True)
+            if row is None or caller not in {None, row["caller"]}:
                 return None
-            return _action(_present(connection, action_id), moment)
+            before = action_of(row, moment).status
+            stale = before == "expired" and row["status"] in HELD and status == "expired"
+            if before not in HELD and not stale and row["status"] != "running":
+                return None
+            ending = _ending(connection, Ended(status, reason=reason), moment)
+            if row["status"] == "running":  # what it did stays done, and its worker may still say so
+                ending = {name: value for name, value in ending.items() if name not in {"owner", "lease_until"}}
+            else:
+                marks.release(connection, action_id)
+            action = action_of(_changed(connection, action_id, ending), moment)
+            waiting = and_(items.c.action == action_id, items.c.status == "waiting")
+            connection.execute(update(items).where(waiting).values(status="cancelled"))
+            self._tell(connection, moment, "ended", action, _outcome(action) | {"by": caller})
+            return action
 
-    def settle(
-        self, action_id: str, status: Status, values: dict[str, Any], touched: tuple[tuple[str, str], ...]
-    ) -> Action:
-        """End an open action."""
-        _must_end(status)
+    def put_off(self, action_id: str, due: datetime, reason: str, fence: int) -> bool:
+        """Give a scheduled action another time."""
         with self._writing() as (connection, moment):
-            before = _action(_present(connection, action_id), moment)
-            stale = before.status == "expired" and before.finished_at is None
-            lost = before.status == "unknown" and before.finished_at is None
-            if before.status not in OPEN and not lost and not (stale and status == "expired"):
-                raise Conflict(
-                    f"the action {action_id} has ended already: {before.status}", "look at it in list_actions"
-                )
-            ended = {"status": status, "finished_at": moment, "finished_no": _next_finished(connection)}
-            if touched:
-                ended |= {"touched": touched, "touched_kinds": _kinds(touched)}
-            if status == "done" and before.started_at is None:
-                ended["started_at"] = moment
-            connection.execute(update(actions).where(_c.id == action_id).values(values | ended))
-            return _action(_present(connection, action_id), moment)
+            mine = and_(_c.id == action_id, _c.fence == fence, reads_as("scheduled", moment))
+            values = {"due_at": due, "expires_at": due + LATEST, "reason": reason, "owner": None, "lease_until": None}
+            if not _changes_one(connection, update(actions).where(mine).values(values)):
+                return False
+            action = action_of(_present(connection, action_id), moment)
+            self._tell(connection, moment, "put_off", action, {"reason": reason, "due_at": due})
+            return True
+
+    def look_again(self, action_id: str, at: datetime | None, fence: int) -> bool:
+        """Count a look at the history, and set the next."""
+        mine = and_(_c.id == action_id, _c.fence == fence, _c.status == "unknown")
+        values = {"looks": _c.looks + 1, "due_at": at, "owner": None, "lease_until": None}
+        with self.database.claiming() as connection:
+            return _changes_one(connection, update(actions).where(mine).values(values))
+
+    def hold(self, action_id: str, fence: int) -> bool:
+        """Renew a lease."""
+        mine = and_(_c.id == action_id, _c.fence == fence, _c.owner == self._owner)
+        with self.database.claiming() as connection:
+            lease = update(actions).where(mine).values(lease_until=self._clock() + LEASE)
+            return _changes_one(connection, lease)
+
+    def take(self, connections: Sequence[str]) -> Action | None:
+        """Claim one action of these connections that nobody works on."""
+        with self.database.claiming() as connection:
+            moment = self._clock()
+            ready = _ready_at(moment)
+            query = select(_c.id).where(_c.connection.in_(connections), _c.status.in_(_WORKED), ready <= moment)
+            query = query.order_by(ready, _c.no).limit(1)
+            found = connection.execute(query.with_for_update(skip_locked=True)).scalar_one_or_none()
+            if found is None:
+                return None
+            lease = {"owner": self._owner, "lease_until": moment + LEASE, "fence": _c.fence + 1}
+            row = _changed(connection, found, lease)
+            return action_of(row, moment, self.progress(connection, [row]))
+
+    def next_due(self, connections: Sequence[str]) -> datetime | None:
+        """Return the earliest time of what waits."""
+        with self.database.reading() as connection:
+            earliest = select(func.min(_ready_at(self._clock()))).where(
+                _c.connection.in_(connections), _c.status.in_(_WORKED)
+            )
+            return connection.execute(earliest).scalar_one()
+
+    def keep_undo(self, action_id: str, undo: Mapping[str, Any]) -> None:
+        """Keep the way back of what is under way."""
+        with self._writing() as (connection, _):
+            mine = and_(_c.id == action_id, _c.status == "sending")
+            connection.execute(update(actions).where(mine).values(undo=dict(undo)))
+
+    def let_go(self, action_id: str, keys: Sequence[str]) -> None:
+        """Let marks stop no repeat any more."""
+        with self.database.claiming() as connection:
+            marks.let_go(connection, action_id, keys)
 
     def mark_undone(self, action_id: str, caller: str) -> bool:
         """Turn done into undone, once. Its place in the order of finishing stays."""
         mine = and_(_c.id == action_id, _c.caller == caller, _c.status == "done")
-        with self.database.writing() as connection:
-            return _changes_one(connection, update(actions).where(mine).values(status="undone"))
+        return self._turn(action_id, update(actions).where(mine).values(status="undone"), undone=True)
 
     def unmark_undone(self, action_id: str) -> None:
         """Turn undone into done."""
         undone = and_(_c.id == action_id, _c.status == "undone")
-        with self.database.writing() as connection:
-            connection.execute(update(actions).where(undone).values(status="done"))
+        self._turn(action_id, update(actions).where(undone).values(status="done"), undone=False)
 
-    def list_actions(
-        self,
-        caller: str | None,
-        status: Status | None,
-        lead: str | Mapping[str, str] | None,
-        connection: str | None,
-        after: str | None,
-        limit: int,
-    ) -> tuple[tuple[Action, ...], str | None]:
-        """Return a page, newest first."""
+    # What is known of marks
+
+    def held_by(self, keys: Sequence[str]) -> dict[str, Action]:
+        """Return who holds these marks."""
         moment = self._clock()
-        query = select(actions).order_by(_c.no.desc()).limit(limit + 1)
-        if caller is not None:
-            query = query.where(_c.caller == caller)
-        if status is not None:
-            query = query.where(_reads_as(status, moment))
-        if isinstance(lead, str):
-            query = query.where(_of(lead))
-        elif lead is not None:
-            of_each = (and_(_c.connection == name, _of(each)) for name, each in lead.items())
-            query = query.where(or_(false(), *of_each))
-        if connection is not None:
-            query = query.where(_c.connection == connection)
-        if after is not None:
-            query = query.where(_c.no < _position(after))
-        with self.database.reading() as db:
-            rows = db.execute(query).mappings().all()
-        shown = rows[:limit]
-        return tuple(_action(row, moment) for row in shown), str(shown[-1]["no"]) if len(rows) > limit else None
-
-    def changes(
-        self, since: datetime | None, kinds: tuple[str, ...], of: str | None, after: str | None, limit: int
-    ) -> tuple[tuple[Action, ...], str, bool]:
-        """Return a page in the order of finishing."""
-        moment = self._clock()
-        each = (_c.touched_kinds.contains(f"|{kind}|", autoescape=True) for kind in kinds)
-        wanted = or_(false(), *each) if kinds else _c.touched_kinds != ""
-        query = select(actions).where(_c.status.in_(("done", "undone")), wanted)
-        if of is not None:
-            query = query.where(_c.connection == of)
         with self.database.reading() as connection:
-            newest = _finished(connection)  # read first: rows up to this number are there, whatever finishes meanwhile
-            start = self._start(connection, since, after, newest)
-            query = query.where(_c.finished_no > start, _c.finished_no <= newest)
-            rows = connection.execute(query.order_by(_c.finished_no).limit(limit + 1)).mappings().all()
-        shown = tuple(_action(row, moment) for row in rows[:limit])
-        if len(rows) > limit:
-            return shown, str(rows[limit - 1]["finished_no"]), True
-        return shown, str(newest), False
+            held = marks.holders(connection, keys, moment)
+            rows = {each: _present(connection, each) for each in set(held.values())}
+            progress = self.progress(connection, list(rows.values()))
+        return {key: action_of(rows[each], moment, progress) for key, each in held.items()}
 
-    def _start(self, connection: Connection, since: datetime | None, after: str | None, newest: int) -> int:
-        if after is not None:
-            start = _position(after)
-            if start > newest:
-                raise InvalidArgument(f'"{after}" is no position of this state', "start again without a cursor")
-            return start
-        if since is None:
-            return newest
-        # A moment becomes a number once, so that a clock that is set back later hides nothing.
-        first = connection.execute(select(func.min(_c.finished_no)).where(_c.finished_at >= since)).scalar_one()
-        return newest if first is None else first - 1
-
-    def imported_since(self, caller: str, since: datetime) -> int:
-        """Return the sum of the sizes of the caller's imports since then."""
-        mine = and_(_c.caller == caller, _c.tool == "import_leads", _c.started_at >= since)
-        query = select(func.coalesce(func.sum(_c.size), 0)).where(mine, _c.status.in_(("running", "done")))
+    def keys_of(self, action_id: str) -> tuple[str, ...]:
+        """Return the keys of an action's marks."""
         with self.database.reading() as connection:
-            return int(connection.execute(query).scalar_one())
+            return marks.keys_of(connection, action_id)
+
+    def counted(self, bounds: Sequence[Bound]) -> str | None:
+        """Return the first limit that is reached."""
+        with self.database.reading() as connection:
+            return marks.counted(connection, bounds)
+
+    # How it is written
 
     @contextmanager
     def _writing(self) -> Generator[tuple[Connection, datetime]]:
@@ -193,14 +248,89 @@ class Actions:
         with self.database.writing() as connection:
             yield connection, self._clock()
 
+    def _refused(
+        self,
+        connection: Connection,
+        moment: datetime,
+        terms: Terms,
+        own: Sequence[marks.Mark],
+        of: str,
+        action_id: str = "",
+    ) -> Stopped | Repeated | None:
+        """Test the terms of a claim, in their order. What is to wait for its time meets the limits only then."""
+        off = switched_off(connection) if terms.outward else None
+        if off is not None:
+            return Stopped(f"kill switch: outbound was {off}")
+        said_no = now_blocked(connection, [(mark.channel, mark.address) for mark in own if mark.address])
+        if said_no is not None:
+            return Stopped(f"do-not-contact: this address was blocked on {said_no}")
+        held = marks.holders(connection, [mark.key for mark in own], moment, action_id, terms.resend_of or "")
+        for mark in own:
+            if mark.key in held:
+                row = _present(connection, held[mark.key])
+                return Repeated(action_of(row, moment, self.progress(connection, [row])))
+        reached = None if terms.due is not None else marks.counted(connection, terms.bounds, own, of)
+        return None if reached is None else Stopped(reached)
+
+    def _started(self, terms: Terms, moment: datetime) -> tuple[Status, dict[str, Any]]:
+        """Return the status and values of a row that starts, or waits for its time."""
+        if terms.due is not None:
+            due = {"due_at": terms.due, "expires_at": terms.due + LATEST}
+            return "scheduled", {"owner": None, "lease_until": None} | due
+        lease = {"owner": self._owner, "lease_until": moment + LEASE}
+        return "running" if terms.job else "sending", {"started_at": moment, "due_at": None} | lease
+
+    def _follow(self, connection: Connection, moment: datetime, action: Action, terms: Terms) -> None:
+        """Write what goes with a claim: marks, addresses, and the entry of the log."""
+        waits = terms.due is not None
+        if terms.resend_of is not None:
+            marks.pass_on(connection, terms.resend_of, action.id, [mark.key for mark in terms.marks])
+        marks.keep(connection, action.id, action.connection, terms.marks, None if waits else moment)
+        keep_written(connection, action, terms.writes, moment)
+        told = self._asked(action) | {"approved_by": action.approved_by, "resend_of": terms.resend_of}
+        self._tell(connection, moment, "scheduled" if waits else "started", action, told | {"due_at": terms.due})
+
+    def _turn(self, action_id: str, change: Update, *, undone: bool) -> bool:
+        with self._writing() as (connection, moment):
+            if not _changes_one(connection, change):
+                return False
+            marks.take_back(connection, action_id, undone=undone)
+            action = action_of(_present(connection, action_id), moment)
+            self._tell(connection, moment, "undone" if undone else "undo_failed", action, {})
+            return True
+
     def _insert(
         self, connection: Connection, new: NewAction, status: Status, moment: datetime, **more: object
     ) -> Action:
         action_id = "a_" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
         given = new.model_dump(include=set(NewAction.model_fields))
         made = {"id": action_id, "status": status, "created_at": moment, "touched": (), "touched_kinds": ""}
-        connection.execute(insert(actions).values(given | made | more))
-        return _action(_present(connection, action_id), moment)
+        row = connection.execute(_INSERTED, given | made | more).mappings().one()
+        return action_of(row, moment)
+
+    def _asked(self, new: NewAction) -> dict[str, Any]:
+        """Return what the log keeps of a call. Summaries hold texts, so they are not in it."""
+        return {
+            "effect": new.effect,
+            "arguments": self._audit.redact(new.arguments),
+            "lead": new.lead,
+            "verdict": new.verdict,
+            "rule": new.rule,
+            "request": new.request,
+        }
+
+    def _tell(
+        self, connection: Connection, moment: datetime, what: str, action: Action, more: Mapping[str, Any]
+    ) -> None:
+        who = {"action": action.id, "caller": action.caller, "connection": action.connection, "tool": action.tool}
+        self._audit.append(connection, moment, {"event": what, **who, **more})
+
+
+def _outcome(action: Action) -> dict[str, Any]:
+    spent = None
+    if action.started_at is not None and action.finished_at is not None:
+        spent = (action.finished_at - action.started_at) // timedelta(milliseconds=1)
+    return {"status": action.status, "reason": action.reason, "error": action.error, "duration_ms": spent}
 
 
 def _must_end(status: Status) -> None:
@@ -208,12 +338,65 @@ def _must_end(status: Status) -> None:
         raise ValueError(f"{status} is no way for an action to end")
 
 
-def _row(connection: Connection, action_id: str) -> RowMapping | None:
-    return connection.execute(select(actions).where(_c.id == action_id)).mappings().one_or_none()
+def _must_take(row: RowMapping, status: Status, fence: int | None, moment: datetime) -> None:
+    """Refuse an end that a row can't take."""
+    action_id, stored, reads = row["id"], row["status"], action_of(row, moment).status
+    look = "look at it in list_actions"
+    if fence is not None and row["fence"] != fence:
+        raise Conflict(f"the action {action_id} is worked on by another process", look)
+    if stored in HELD and reads in HELD and status in {"done", "unknown"}:
+        raise Conflict(f"the action {action_id} has not started: {reads}", look)
+    stale = stored in HELD and reads == "expired" and status != "expired"
+    again = stored == "unknown" and status == "unknown"
+    if stale or again or stored not in (*OPEN, "unknown"):
+        raise Conflict(f"the action {action_id} has ended already: {reads}", look)
 
 
-def _present(connection: Connection, action_id: str) -> RowMapping:
-    row = _row(connection, action_id)
+def _ending(connection: Connection, ended: Ended, moment: datetime) -> dict[str, Any]:
+    """Return the values of a row that ends so; what is not given stays."""
+    given = {
+        "summary": ended.summary,
+        "reason": ended.reason,
+        "error": ended.error,
+        "result": ended.result,
+        "undo": ended.undo,
+        "lead": ended.lead,
+        "size": ended.size,
+    }
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    values |= {"status": ended.status, "finished_at": moment, "finished_no": _next_finished(connection)}
+    values |= {"due_at": ended.look_at, "owner": None, "lease_until": None}
+    if ended.touched:
+        kinds = "|" + "|".join(sorted({kind for kind, _ in ended.touched})) + "|"
+        values |= {"touched": ended.touched, "touched_kinds": kinds}
+    return values
+
+
+def _ready_at(moment: datetime) -> Any:
+    """Return when a row needs work: NULL where it never does by itself."""
+    free = case(
+        (_c.lease_until > moment + AHEAD, literal(moment, UtcMillis)),
+        else_=func.coalesce(_c.lease_until, literal(moment, UtcMillis)),
+    )
+    later = case((and_(_c.lease_until.is_not(None), free > _c.due_at), free), else_=_c.due_at)
+    return case((_c.status.in_(("sending", "running")), free), (_c.status.in_(("scheduled", "unknown")), later))
+
+
+def _row(connection: Connection, action_id: str, *, locked: bool = False) -> RowMapping | None:
+    # Leases are renewed without the right to write: what is read to be changed is locked as well.
+    query = _LOCKED if locked else _ONE
+    return connection.execute(query, {"wanted": action_id}).mappings().one_or_none()
+
+
+def _changed(connection: Connection, action_id: str, values: Mapping[str, Any]) -> RowMapping:
+    """Give a row these values, and return it."""
+    return (
+        connection.execute(update(actions).where(_c.id == action_id).values(values).returning(actions)).mappings().one()
+    )
+
+
+def _present(connection: Connection, action_id: str, *, locked: bool = False) -> RowMapping:
+    row = _row(connection, action_id, locked=locked)
     if row is None:
         raise NotFound(f'there is no action "{action_id[:40]}"', "list_actions shows those there are")
     return row
@@ -223,52 +406,6 @@ def _changes_one(connection: Connection, change: Update) -> bool:
     return connection.execute(change).rowcount == 1
 
 
-def _reads_as(status: Status, moment: datetime) -> ColumnElement[bool]:
-    """Return the condition for rows that `_action` gives this status."""
-    stored = _c.status == status
-    if status == "proposed":
-        return and_(stored, _c.expires_at > moment)
-    if status == "running":
-        return and_(stored, _c.started_at >= moment - LOST_AFTER)
-    if status == "expired":
-        return or_(stored, and_(_c.status == "proposed", _c.expires_at <= moment))
-    if status == "unknown":
-        return or_(stored, and_(_c.status == "running", _c.started_at < moment - LOST_AFTER))
-    return stored
-
-
-def _action(row: RowMapping, moment: datetime) -> Action:
-    """Return a row as it reads now: what nobody ended in time has ended by itself."""
-    values = {name: row[name] for name in Action.model_fields}
-    if row["status"] == "proposed" and row["expires_at"] <= moment:
-        values["status"] = "expired"
-    elif row["status"] == "running" and row["started_at"] < moment - LOST_AFTER:
-        values |= {"status": "unknown", "reason": LOST}
-    return Action.model_validate(values)
-
-
-def _of(lead: str) -> ColumnElement[bool]:
-    """Return the condition that an action is about a lead, alone or among others."""
-    among = f'["lead",{json.dumps(lead)}]'  # as the column is written
-    return or_(_c.lead == lead, cast(_c.touched, String).contains(among, autoescape=True))
-
-
-def _kinds(touched: tuple[tuple[str, str], ...]) -> str:
-    return "|" + "|".join(sorted({kind for kind, _ in touched})) + "|"
-
-
-def _finished(connection: Connection) -> int:
-    return connection.execute(select(counters.c.value).where(counters.c.name == "finished")).scalar_one()
-
-
 def _next_finished(connection: Connection) -> int:
     # The counter's row stays locked until the commit: numbers become visible in their order, so a reader skips none.
-    counted = counters.c.name == "finished"
-    connection.execute(update(counters).where(counted).values(value=counters.c.value + 1))
-    return _finished(connection)
-
-
-def _position(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) > HIGHEST:
-        raise InvalidArgument(f'"{text[:40]}" is no position in this list', "give the one of the page before, as it is")
-    return int(text)
+    return connection.execute(_NEXT).scalar_one()

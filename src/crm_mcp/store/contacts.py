@@ -1,50 +1,139 @@
-"""Who must not be contacted: by channel and address, whatever lead or connection they belong to."""
+"""Who must not be contacted, who set an address, and the kill switch: whatever lead or connection they belong to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, false, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, false, insert, or_, select, update
 
-from crm_mcp.model import Channel, address_key
+from crm_mcp.model import Channel, address_key, rfc3339
+from crm_mcp.store import Action, Address, Written
+from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
-from crm_mcp.store.tables import do_not_contact
+from crm_mcp.store.tables import actions, do_not_contact, switches
+from crm_mcp.store.tables import addresses as written
+
+OUTBOUND = "outbound"
+NOTHING_HAPPENED = ("failed", "blocked", "cancelled", "declined", "expired")
+"""How an action may have ended that wrote no address after all."""
+
+AT_ONCE = 500
+"""How many addresses one query asks for: databases take only so many values."""
 
 _c = do_not_contact.c
+_w = written.c
 
 
 class Contacts:
-    """The do-not-contact list."""
+    """The do-not-contact list and what stands beside it."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], datetime], audit: Audit) -> None:
         self.database = database
         self._clock = clock
+        self._audit = audit
 
     def block(self, addresses: Mapping[Channel, str], reason: str | None, by: str) -> None:
         """Add to the list. What is on it stays, with the new reason where one is given."""
+        if not addresses:
+            return
         with self.database.writing() as connection:
-            present = {(row.channel, row.address) for row in connection.execute(_listed(addresses))}
+            moment = self._clock()
+            present = {(row.channel, row.address): row for row in connection.execute(_listed(addresses))}
             for channel, address in addresses.items():
                 key = address_key(address)
-                if (channel, key) not in present:
-                    row = {"channel": channel, "address": key, "reason": reason, "blocked_by": by}
-                    connection.execute(insert(do_not_contact).values(row | {"blocked_at": self._clock()}))
+                found = present.get((channel, key))
+                values: dict[str, Any] = {"reason": reason, "blocked_by": by, "blocked_at": moment}
+                same = update(do_not_contact).where(_c.channel == channel, _c.address == key)
+                if found is None:
+                    connection.execute(insert(do_not_contact).values(values | {"channel": channel, "address": key}))
+                elif found.lifted_at is not None:
+                    connection.execute(same.values(values | {"lifted_at": None, "lifted_by": None}))
                 elif reason is not None:
-                    same = and_(_c.channel == channel, _c.address == key)
-                    connection.execute(update(do_not_contact).where(same).values(reason=reason))
+                    connection.execute(same.values(reason=reason))
+            told = {"event": "do_not_contact", "addresses": dict(addresses), "reason": reason, "by": by}
+            self._audit.append(connection, moment, told)
 
-    def unblock(self, addresses: Mapping[Channel, str]) -> None:
-        """Take off the list."""
+    def unblock(self, addresses: Mapping[Channel, str], by: str) -> None:
+        """Take off the list; the row stays, and says when."""
+        if not addresses:
+            return
         with self.database.writing() as connection:
-            connection.execute(delete(do_not_contact).where(_any(addresses)))
+            moment = self._clock()
+            listed = and_(_any(addresses), _c.lifted_at.is_(None))
+            connection.execute(update(do_not_contact).where(listed).values(lifted_at=moment, lifted_by=by))
+            told = {"event": "do_not_contact_lifted", "addresses": dict(addresses), "by": by}
+            self._audit.append(connection, moment, told)
 
     def blocked(self, addresses: Mapping[Channel, str]) -> dict[Channel, str]:
         """Return those that are on the list, with the reason."""
         with self.database.reading() as connection:
-            found = {row.channel: row.reason or "" for row in connection.execute(_listed(addresses))}
+            rows = connection.execute(_listed(addresses)).all()
+        found = {row.channel: row.reason or "" for row in rows if row.lifted_at is None}
         return {channel: found[channel] for channel in addresses if channel in found}
+
+    def lifted(self, addresses: Mapping[Channel, str]) -> dict[Channel, datetime]:
+        """Return those that were taken off the list, with the moment."""
+        with self.database.reading() as connection:
+            rows = connection.execute(_listed(addresses)).all()
+        found = {row.channel: row.lifted_at for row in rows if row.lifted_at is not None}
+        return {channel: found[channel] for channel in addresses if channel in found}
+
+    def written(self, addresses: Sequence[Address], since: datetime) -> tuple[Written, ...]:
+        """Return the last who set each address, in the order of `addresses`."""
+        each = (and_(_w.channel == one.channel, _w.address == address_key(one.address)) for one in addresses)
+        happened = select(actions.c.id).where(actions.c.id == _w.action, actions.c.status.not_in(NOTHING_HAPPENED))
+        wanted = and_(or_(false(), *each), _w.at >= since, happened.exists())
+        query = select(written).where(wanted).order_by(_w.no)
+        with self.database.reading() as connection:
+            rows = connection.execute(query).mappings().all()
+        last = {(row["channel"], row["address"]): row for row in rows}
+        keys = dict.fromkeys((one.channel, address_key(one.address)) for one in addresses)
+        names = tuple(Written.model_fields)
+        return tuple(Written.model_validate({name: last[key][name] for name in names}) for key in keys if key in last)
+
+    def outbound(self) -> str | None:
+        """Return who turned the kill switch, and when."""
+        with self.database.reading() as connection:
+            return switched_off(connection)
+
+    def set_outbound(self, on: bool, by: str) -> None:
+        """Turn the kill switch."""
+        with self.database.writing() as connection:
+            moment = self._clock()
+            values: dict[str, Any] = {"value": "on" if on else "off", "by": by, "at": moment}
+            switch = switches.c.name == OUTBOUND
+            if not connection.execute(update(switches).where(switch).values(values)).rowcount:
+                connection.execute(insert(switches).values(values | {"name": OUTBOUND}))
+            self._audit.append(connection, moment, {"event": "outbound", "value": values["value"], "by": by})
+
+
+def now_blocked(connection: Connection, reached: Sequence[tuple[str | None, str | None]]) -> str | None:
+    """Return the first of these channels on which its address is blocked; None: none is."""
+    asked = {each for each in reached if each[1] is not None}
+    keys = sorted({address for _, address in asked if address is not None})
+    for start in range(0, len(keys), AT_ONCE):
+        wanted = and_(_c.address.in_(keys[start : start + AT_ONCE]), _c.lifted_at.is_(None))
+        for channel, address in connection.execute(select(_c.channel, _c.address).where(wanted)):
+            if (channel, address) in asked:
+                return channel
+    return None
+
+
+def switched_off(connection: Connection) -> str | None:
+    """Return None while messages may go out, else by whom and when they were stopped, in words."""
+    query = select(switches.c.value, switches.c.by, switches.c.at).where(switches.c.name == OUTBOUND)
+    row = connection.execute(query).one_or_none()
+    return None if row is None or row.value == "on" else f"turned off by {row.by} at {rfc3339(row.at)}"
+
+
+def keep_written(connection: Connection, action: Action, writes: Sequence[Address], moment: datetime) -> None:
+    """Record which addresses an action writes."""
+    by = {"by": action.caller, "tool": action.tool, "action": action.id, "at": moment}
+    rows = [{"channel": each.channel, "address": address_key(each.address), **by} for each in writes]
+    if rows:
+        connection.execute(insert(written), rows)
 
 
 def _any(addresses: Mapping[Channel, str]) -> ColumnElement[bool]:
@@ -52,5 +141,5 @@ def _any(addresses: Mapping[Channel, str]) -> ColumnElement[bool]:
     return or_(false(), *each)
 
 
-def _listed(addresses: Mapping[Channel, str]) -> Select[Any, Any, Any]:
-    return select(_c.channel, _c.address, _c.reason).where(_any(addresses))
+def _listed(addresses: Mapping[Channel, str]) -> Any:
+    return select(_c.channel, _c.address, _c.reason, _c.lifted_at).where(_any(addresses))

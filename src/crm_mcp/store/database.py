@@ -1,111 +1,139 @@
-"""The state's file: opening, transactions, migrations, and faults in plain words. All that is SQLite's own is here."""
+"""The state's database: opening, transactions, migrations, and faults in plain words, the same for both kinds."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
-from pydantic_core import to_jsonable_python
-from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoneFree
 
-from crm_mcp.errors import Unreachable
+from crm_mcp.errors import CrmError, Unreachable
+from crm_mcp.store.home import PATIENCE, Home
+from crm_mcp.store.sqlite import File
 from crm_mcp.store.tables import HEAD
 
-# What a CRM answered is recorded even where it is no plain JSON (dates, for example): a send must not lose its outcome.
-_JSON = partial(json.dumps, default=to_jsonable_python, separators=(",", ":"))
-
-BUSY_MS = 5000
-SMALLEST = 512
-"""Bytes of the smallest page. SQLite takes a shorter file for an empty one, whatever is in it, and writes over it."""
-PRAGMAS = (f"PRAGMA busy_timeout={BUSY_MS}", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
 MIGRATIONS = Path(__file__).parent / "migrations"
-ELSEWHERE = "or set CRM_MCP_DATA_DIR to another folder"
 
-# By primary result code (the low byte): what is wrong with the file, and what to do about it.
-_FAULTS = {
-    sqlite3.SQLITE_NOTADB: ("is no database of crm-mcp", f"move it away, {ELSEWHERE}"),
-    sqlite3.SQLITE_CORRUPT: ("is damaged", f"restore it from a backup, move it away, {ELSEWHERE}"),
-    sqlite3.SQLITE_FULL: ("can't be written: the disk is full", f"free some space, {ELSEWHERE}"),
-    sqlite3.SQLITE_READONLY: ("can't be written: it is read-only", f"make it writable, {ELSEWHERE}"),
-    sqlite3.SQLITE_CANTOPEN: ("can't be opened", f"check that the folder is there and writable, {ELSEWHERE}"),
-    sqlite3.SQLITE_PERM: ("can't be opened", f"check that the folder is there and writable, {ELSEWHERE}"),
-    sqlite3.SQLITE_IOERR: ("can't be read or written: the disk fails", f"check the disk, {ELSEWHERE}"),
-    sqlite3.SQLITE_BUSY: ("is in use by another program", "try again in a moment"),
-    sqlite3.SQLITE_LOCKED: ("is in use by another program", "try again in a moment"),
-}
+Kind = Literal["reading", "writing", "claiming"]
 
 
 class Database:
-    """One file. It is opened, and brought to the newest layout, at the first transaction."""
+    """One file, or one database of a PostgreSQL server (its URL).
 
-    def __init__(self, path: Path, connections: int) -> None:
-        self._path = path
+    It is opened, and brought to the newest layout, at the first transaction.
+    """
+
+    def __init__(self, where: Path | str, connections: int) -> None:
+        self._home = _home(where)
         self._connections = connections
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self._turn = threading.Lock()
+        self._failed: tuple[float, Exception] | None = None
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
-        """Open a transaction that sees one state of the file throughout."""
-        with self._plain_faults(), self._opened().begin() as connection:
+        """Open a transaction that sees one state of the database throughout."""
+        with self._transaction("reading") as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
         """Open a transaction that holds the only right to write from its start."""
-        with self._plain_faults(), _writing(self._opened()) as connection:
+        with self._transaction("writing") as connection:
+            yield connection
+
+    @contextmanager
+    def claiming(self) -> Generator[Connection]:
+        """Open a transaction that changes rows that it locks, beside others that do.
+
+        It waits for no writer but for one that changes the same row. In SQLite it is one that writes.
+        """
+        with self._transaction("claiming") as connection:
             yield connection
 
     def close(self) -> None:
-        """Close all connections. A later transaction opens the file again."""
+        """Close all connections. A later transaction opens the database again."""
         with self._opening:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
 
+    @contextmanager
+    def _transaction(self, kind: Kind) -> Generator[Connection]:
+        with self._plain_faults(), self._begun(self._opened(), kind) as connection:
+            yield connection
+
+    @contextmanager
+    def _begun(self, engine: Engine, kind: Kind) -> Generator[Connection]:
+        committing = False
+        try:
+            with self._my_turn(kind) as patience, engine.connect() as connection:
+                connection.execution_options(kind=kind, patience=patience)
+                with connection.begin():
+                    self._home.begun(connection, kind, patience)
+                    yield connection
+                    committing = True
+        except DBAPIError as error:
+            if committing and kind != "reading" and not self._home.commit_is_certain():
+                what = f"{self._home.name} broke off while it wrote"
+                fix = "whether it was written is not known; look it up"
+                raise Unreachable(what, fix, detail=repr(error.orig)) from error
+            raise
+
+    @contextmanager
+    def _my_turn(self, kind: Kind) -> Generator[float]:
+        """Wait until no other thread writes; yields the seconds that are left to wait for other processes.
+
+        Who waits here holds no connection: readers go on, whatever holds the writers up.
+        """
+        if kind == "reading" or (kind == "claiming" and not self._home.claims_write):
+            yield PATIENCE
+            return
+        came = time.monotonic()
+        if not self._turn.acquire(timeout=PATIENCE):
+            raise Unreachable(f"{self._home.name} is busy", "try again in a moment", wrote=False)
+        try:
+            yield max(PATIENCE - (time.monotonic() - came), 0.2)
+        finally:
+            self._turn.release()
+
     def _opened(self) -> Engine:
+        came = time.monotonic()
         with self._opening:
+            if self._failed is not None and self._failed[0] >= came:
+                # Others have waited for it meanwhile, in vain: each call waits once, however many there are.
+                raise self._failed[1]
             if self._engine is None:
-                engine = self._made()
+                engine = self._home.engine(self._connections)
                 try:
                     self._bring_up_to_date(engine)
-                except BaseException:
+                except BaseException as error:
                     engine.dispose()
+                    if isinstance(error, Exception):
+                        self._failed = (time.monotonic(), error)
                     raise
                 self._engine = engine
             return self._engine
 
-    def _made(self) -> Engine:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self._path.exists():
-            # Names, addresses and texts are in it: for this user alone. SQLite gives its side files the same mode.
-            self._path.touch(mode=0o600)
-        elif 0 < self._path.stat().st_size < SMALLEST and self._path.is_file():
-            what, fix = _FAULTS[sqlite3.SQLITE_NOTADB]
-            raise Unreachable(f"the state file {self._path} {what}", fix, wrote=False)
-        url = URL.create("sqlite", database=str(self._path))
-        engine = create_engine(url, pool_size=self._connections, max_overflow=0, json_serializer=_JSON)
-        event.listen(engine, "connect", _set_up)
-        event.listen(engine, "begin", _begin)
-        return engine
-
     def _bring_up_to_date(self, engine: Engine) -> None:
-        with engine.begin() as connection:
+        with self._begun(engine, "reading") as connection:
             if _revision(connection) == HEAD:
                 return
-        with _writing(engine) as connection:  # another process may be doing the same: one waits, and finds it done
+        # Another process may be doing the same: one waits, and finds it done.
+        with self._begun(engine, "writing") as connection:
             found = _revision(connection)
             if found is None and inspect(connection).get_table_names():
-                fix = f"move it away, {ELSEWHERE}"
-                raise Unreachable(f"the state file {self._path} is of another program", fix, wrote=False)
+                fix = f"move it away, {self._home.elsewhere}"
+                raise Unreachable(f"{self._home.name} is of another program", fix, wrote=False)
             if found != HEAD:
+                self._home.migrating(connection)
                 self._migrate(connection, found)
 
     def _migrate(self, connection: Connection, found: str | None) -> None:
@@ -119,8 +147,8 @@ class Database:
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         if found is not None and found not in known:
             raise Unreachable(
-                f"the state file {self._path} was made by a newer crm-mcp",
-                f"update crm-mcp, {ELSEWHERE}",
+                f"{self._home.name} was made by a newer crm-mcp",
+                f"update crm-mcp, {self._home.elsewhere}",
                 detail=f"revision {found!r}, known up to {HEAD!r}",
                 wrote=False,
             )
@@ -128,63 +156,38 @@ class Database:
 
     @contextmanager
     def _plain_faults(self) -> Generator[None]:
-        """Turn faults of the file into words. Each transaction is all or nothing, so nothing was written."""
+        """Turn faults of the database into words. Each transaction is all or nothing, so nothing was written."""
         try:
             yield
+        except CrmError:
+            raise
         except DBAPIError as error:
             self._say(error.orig, error)
             raise
-        except sqlite3.Error as error:  # from setting up a connection
+        except NoneFree as error:
+            what = f"{self._home.name} is busy"
+            raise Unreachable(what, "try again in a moment", detail=str(error), wrote=False) from error
+        except OSError as error:
+            what = f"{self._home.name} can't be made"
+            fix = f"check that the folder is there and writable, {self._home.elsewhere}"
+            raise Unreachable(what, fix, detail=str(error), wrote=False) from error
+        except Exception as error:  # from setting up a connection
             self._say(error, error)
             raise
-        except OSError as error:
-            what = f"the state file {self._path} can't be made"
-            fix = f"check that the folder is there and writable, {ELSEWHERE}"
-            raise Unreachable(what, fix, detail=str(error), wrote=False) from error
 
     def _say(self, fault: BaseException | None, cause: Exception) -> None:
-        code = getattr(fault, "sqlite_errorcode", None)
-        words = _FAULTS.get(code & 0xFF) if isinstance(code, int) else None
+        words = self._home.fault(fault)
         if words is not None:
-            what = f"the state file {self._path} {words[0]}"
-            raise Unreachable(what, words[1], detail=repr(fault), wrote=False) from cause
+            raise Unreachable(f"{self._home.name} {words.what}", words.fix, detail=repr(fault), wrote=False) from cause
 
 
-@contextmanager
-def _writing(engine: Engine) -> Generator[Connection]:
-    with engine.execution_options(begin="BEGIN IMMEDIATE").begin() as connection:
-        yield connection
+def _home(where: Path | str) -> Home:
+    if isinstance(where, Path):
+        return File(where)
+    # Where the state is a file, the driver of servers is not loaded.
+    from crm_mcp.store.postgres import Server
 
-
-def _set_up(raw: sqlite3.Connection, _record: object) -> None:
-    """Prepare a new connection; transactions are begun by `_begin`, never by the driver."""
-    try:
-        raw.isolation_level = None
-        for pragma in PRAGMAS:
-            raw.execute(pragma)
-        _use_wal(raw)
-    except BaseException:
-        raw.close()
-        raise
-
-
-def _use_wal(raw: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log: readers and the writer don't wait for each other."""
-    give_up = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            raw.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            # Two processes that switch a new file at once: SQLite refuses one of them without waiting.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
-                raise
-            time.sleep(0.005)
-        else:
-            return
-
-
-def _begin(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+    return Server(where)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -10,6 +10,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# PostgreSQL would refuse a NUL in JSON; as text it is kept escaped.
+JSON = sa.JSON().with_variant(sa.Text(), "postgresql")
+
 
 def upgrade() -> None:
     """Make the first tables."""
@@ -21,19 +24,19 @@ def upgrade() -> None:
         sa.Column("connection", sa.String(), nullable=False),
         sa.Column("tool", sa.String(), nullable=False),
         sa.Column("effect", sa.String(), nullable=False),
-        sa.Column("arguments", sa.JSON(), nullable=False),
+        sa.Column("arguments", JSON, nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
         sa.Column("summary", sa.Text(), nullable=False),
-        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("facts", JSON, nullable=False),
         sa.Column("preview", sa.Text()),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("approved_by", sa.String()),
         sa.Column("reason", sa.Text()),
         sa.Column("error", sa.String()),
-        sa.Column("result", sa.JSON()),
-        sa.Column("undo", sa.JSON()),
+        sa.Column("result", JSON),
+        sa.Column("undo", JSON),
         sa.Column("lead", sa.String()),
-        sa.Column("touched", sa.JSON(), nullable=False),
+        sa.Column("touched", JSON, nullable=False),
         sa.Column("touched_kinds", sa.String(), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("asked", sa.String(16), nullable=False),

@@ -1,0 +1,93 @@
+"""The items of jobs: each is claimed before anything happens to it, and ended once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, and_, insert, select, update
+
+from crm_mcp.store import Item, ItemStatus, marks
+from crm_mcp.store.database import Database
+from crm_mcp.store.marks import LOST_AFTER
+from crm_mcp.store.tables import actions, items
+
+_c = items.c
+_JOB = (actions.c.status, actions.c.fence, actions.c.lease_until)
+
+
+class Items:
+    """The items of all jobs."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self.database = database
+        self._clock = clock
+
+    def add(self, action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
+        """Number the items from 0; what is there under a number stays."""
+        with self.database.writing() as connection:
+            present = set(connection.execute(select(_c.no).where(_c.action == action_id)).scalars())
+            rows = [
+                {"action": action_id, "no": no, "payload": dict(payload), "status": "waiting", "result": None}
+                for no, payload in enumerate(payloads)
+                if no not in present
+            ]
+            if rows:
+                connection.execute(insert(items), rows)
+
+    def take(self, action_id: str, most: int, fence: int) -> tuple[Item, ...]:
+        """Claim waiting items of a job that runs."""
+        with self.database.claiming() as connection:
+            job = _job(connection, action_id)
+            if job is None or job["status"] != "running" or job["fence"] != fence:
+                return ()
+            waiting = select(_c.no).where(_c.action == action_id, _c.status == "waiting").order_by(_c.no).limit(most)
+            numbers = connection.execute(waiting.with_for_update(skip_locked=True)).scalars().all()
+            taken = and_(_c.action == action_id, _c.no.in_(numbers))
+            connection.execute(update(items).where(taken).values(status="sending"))
+            return tuple(map(_item, connection.execute(select(items).where(taken).order_by(_c.no)).mappings()))
+
+    def settle(
+        self,
+        action_id: str,
+        ended: Sequence[tuple[int, ItemStatus, Mapping[str, Any] | None]],
+        fence: int,
+        released: Sequence[str],
+    ) -> bool:
+        """End items that were claimed."""
+        with self.database.claiming() as connection:
+            job = _job(connection, action_id)
+            if job is None or job["fence"] != fence:
+                return False
+            for no, status, result in ended:
+                claimed = and_(_c.action == action_id, _c.no == no, _c.status == "sending")
+                connection.execute(update(items).where(claimed).values(status=status, result=result))
+            if released:
+                marks.release(connection, action_id, released)
+            return True
+
+    def all(self, action_id: str, status: ItemStatus | None) -> tuple[Item, ...]:
+        """Return items; those that were under way in a job that was called off and died are unknown."""
+        query = select(items).where(_c.action == action_id).order_by(_c.no)
+        with self.database.reading() as connection:
+            job = connection.execute(select(*_JOB).where(actions.c.id == action_id)).mappings().one_or_none()
+            found = tuple(map(_item, connection.execute(query).mappings()))
+        if job is not None and job["status"] not in {"running", "sending"} and self._left(job):
+            found = tuple(
+                item.model_copy(update={"status": "unknown"}) if item.status == "sending" else item for item in found
+            )
+        return tuple(item for item in found if status in {None, item.status})
+
+    def _left(self, job: RowMapping) -> bool:
+        return job["lease_until"] is None or job["lease_until"] < self._clock() - LOST_AFTER
+
+
+def _job(connection: Connection, action_id: str) -> RowMapping | None:
+    # Shared with other workers, and held against whoever would call it off or claim it meanwhile.
+    query = select(*_JOB).where(actions.c.id == action_id).with_for_update(read=True)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def _item(row: RowMapping) -> Item:
+    return Item.model_validate({name: row[name] for name in Item.model_fields})

@@ -1,0 +1,203 @@
+"""Marks: what must not happen twice, whom it reached, and the limits that are counted on them.
+
+Everything here is done in a transaction that has the right to write, so that what is tested still holds when the mark
+is written: of two equal sends at once, in whatever processes, one finds the other's mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from crm_mcp.store import Bound, Mark
+from crm_mcp.store.tables import actions, marks, millis
+
+WRITE = "write:"
+"""How the keys of writes begin that are one when they are repeated; the others' reach somebody."""
+LOST_AFTER = timedelta(minutes=2)
+"""How long after its lease an action that nobody ended reads as being done."""
+AT_ONCE = 500
+"""How many keys one query asks for: databases take only so many values."""
+
+_m = marks.c
+_a = actions.c
+
+
+def holders(connection: Connection, keys: Sequence[str], moment: datetime, *besides: str) -> dict[str, str]:
+    """Return for each key that is held the id of the action that holds it, but for those of `besides`."""
+    held: dict[str, str] = {}
+    for start in range(0, len(keys), AT_ONCE):
+        wanted = _m.key.in_(keys[start : start + AT_ONCE])
+        query = (
+            select(_m.key, _a.id, _a.status, _a.connection, _a.undo, _a.finished_no)
+            .join(actions, _a.id == _m.action)
+            .where(wanted, _m.state == "live", _a.id.not_in(besides), _holds(moment))
+            .order_by(_m.no.desc())
+        )
+        for row in connection.execute(query).mappings():
+            if row["key"] not in held and not _stale(connection, row):
+                held[row["key"]] = row["id"]
+    return held
+
+
+def _holds(moment: datetime) -> ColumnElement[bool]:
+    """Return the condition for marks whose effect is being had, or was had within their time.
+
+    That a mark is dated in the future does not matter: the clock was set back.
+    """
+    at_work = _a.status.in_(("sending", "running"))  # whatever the clock says: its end is not known
+    waiting = and_(_a.status == "scheduled", _a.expires_at > moment)
+    recent = and_(_a.status.in_(("done", "unknown")), _m.until > moment)
+    return or_(at_work, waiting, recent)
+
+
+def _stale(connection: Connection, row: RowMapping) -> bool:
+    """Return whether a write was overwritten since: to do it again is no repeat."""
+    mine: Mapping[str, Any] | None = row["undo"]
+    if not row["key"].startswith(WRITE) or row["status"] != "done" or not mine or "after" not in mine:
+        return False
+    later = select(_a.undo).where(
+        _a.connection == row["connection"],
+        _a.status == "done",
+        _a.finished_no > row["finished_no"],
+        _a.undo.is_not(None),
+    )
+    same = (mine.get("verb"), mine.get("id"))
+    return any(
+        (other.get("verb"), other.get("id")) == same and not set(mine["after"]).isdisjoint(other.get("after") or ())
+        for other in connection.execute(later).scalars()
+    )
+
+
+def counted(connection: Connection, bounds: Iterable[Bound], own: Sequence[Mark] = (), by: str = "") -> str | None:
+    """Return the first bound that would be exceeded, in words.
+
+    `own` are the marks that are about to count, in the connection `by`; without one that does it is as if one did.
+    """
+    for bound in bounds:
+        if bound.importer is not None:
+            if imported(connection, bound.importer, bound.since) + bound.size > bound.most:
+                return bound.said
+            continue
+        new = sum(1 for mark in own if _within(bound, mark, by))
+        wanted = and_(_m.state != "released", _m.channel.in_(bound.channels), _m.at >= bound.since)
+        if bound.connection is not None:
+            wanted = and_(wanted, _m.connection == bound.connection)
+        if bound.address is not None:
+            wanted = and_(wanted, _m.address == bound.address)
+        found = connection.execute(select(func.count()).select_from(marks).where(wanted)).scalar_one()
+        if found + max(new, 1) > bound.most:
+            return bound.said
+    return None
+
+
+def imported(connection: Connection, caller: str, since: datetime) -> int:
+    """Return the sum of the sizes of a caller's imports since then, also of those that were taken back."""
+    mine = and_(_a.caller == caller, _a.tool == "import_leads", _a.started_at >= since)
+    query = select(func.coalesce(func.sum(_a.size), 0)).where(mine, _a.status != "failed")
+    return int(connection.execute(query).scalar_one())
+
+
+def _within(bound: Bound, mark: Mark, connection: str) -> bool:
+    return (
+        mark.channel in bound.channels
+        and bound.connection in {None, connection}
+        and bound.address in {None, mark.address}
+    )
+
+
+def keep(connection: Connection, action_id: str, of: str, given: Sequence[Mark], at: datetime | None) -> None:
+    """Give an action its marks, and start those that it has. Without a moment they only wait for it."""
+    present = set(connection.execute(select(_m.key).where(_m.action == action_id)).scalars())
+    if at is not None and present:
+        mine = and_(_m.action == action_id, _m.state == "live")
+        connection.execute(update(marks).where(mine).values(at=at, until=_end(at)))
+    rows: dict[str, dict[str, Any]] = {
+        mark.key: {
+            **mark.model_dump(),
+            "action": action_id,
+            "connection": of,
+            "at": at,
+            "until": None if at is None else at + timedelta(seconds=mark.seconds),
+            "state": "live",
+        }
+        for mark in given
+        if mark.key not in present
+    }
+    if rows:
+        connection.execute(insert(marks), list(rows.values()))
+
+
+def pass_on(connection: Connection, earlier: str, later: str, keys: Sequence[str]) -> None:
+    """Let a resend have the marks of the earlier action, which still counts for the limits."""
+    for start in range(0, len(keys), AT_ONCE):
+        his = and_(_m.action == earlier, _m.state == "live", _m.key.in_(keys[start : start + AT_ONCE]))
+        connection.execute(update(marks).where(his).values(state="passed", passed_to=later))
+
+
+def last_on(connection: Connection, action_id: str, end: datetime) -> None:
+    """Let the time in which a repeat is recognised begin at the end of the action."""
+    mine = and_(_m.action == action_id, _m.state != "released", or_(_m.until.is_(None), _m.until < _end(end)))
+    connection.execute(update(marks).where(mine).values(until=_end(end)))
+
+
+def release(connection: Connection, action_id: str, keys: Sequence[str] | None = None) -> None:
+    """Forget effects that did not happen, all or those of `keys`; what a resend had taken goes back."""
+    mine = _m.action == action_id
+    back = and_(_m.passed_to == action_id, _m.state == "passed")
+    if keys is None:
+        _release(connection, mine, back)
+        return
+    for start in range(0, len(keys), AT_ONCE):
+        some = _m.key.in_(keys[start : start + AT_ONCE])
+        _release(connection, and_(mine, some), and_(back, some))
+
+
+def _release(connection: Connection, mine: ColumnElement[bool], back: ColumnElement[bool]) -> None:
+    connection.execute(update(marks).where(mine).values(state="released"))
+    connection.execute(update(marks).where(back).values(state="live", passed_to=None))
+
+
+def let_go(connection: Connection, action_id: str, keys: Sequence[str]) -> None:
+    """Let these marks of an action stop no repeat any more; they still count for the limits."""
+    for start in range(0, len(keys), AT_ONCE):
+        mine = and_(_m.action == action_id, _m.state == "live", _m.key.in_(keys[start : start + AT_ONCE]))
+        connection.execute(update(marks).where(mine).values(state="over"))
+
+
+def take_back(connection: Connection, action_id: str, *, undone: bool) -> None:
+    """Let an undone action stop no repeat; with `undone` false, let it stop them again."""
+    old, new = ("live", "undone") if undone else ("undone", "live")
+    mine = and_(_m.action == action_id, _m.state == old)
+    connection.execute(update(marks).where(mine).values(state=new))
+
+
+def of(connection: Connection, action_id: str) -> tuple[Mark, ...]:
+    """Return the marks of an action that still stop a repeat."""
+    mine = and_(_m.action == action_id, _m.state == "live")
+    query = select(_m.key, _m.seconds, _m.channel, _m.address).where(mine).order_by(_m.no)
+    return tuple(Mark.model_validate(dict(row)) for row in connection.execute(query).mappings())
+
+
+def keys_of(connection: Connection, action_id: str) -> tuple[str, ...]:
+    """Return the keys of an action's marks."""
+    return tuple(connection.execute(select(_m.key).where(_m.action == action_id).order_by(_m.no)).scalars())
+
+
+def _end(start: datetime) -> ColumnElement[int]:
+    return literal(millis(start), BigInteger) + _m.seconds * 1000

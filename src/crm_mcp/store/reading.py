@@ -1,0 +1,159 @@
+"""Actions as they are read: one, a page of a list, the feed of changes. What nobody ended in time reads as ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, false, func, or_, select, type_coerce
+
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.store import HELD, Action, Status, marks
+from crm_mcp.store.database import Database
+from crm_mcp.store.marks import LOST_AFTER
+from crm_mcp.store.tables import actions, counters, items
+
+LOST = "the program ended before the outcome was recorded"
+HIGHEST = 2**63 - 1
+
+_c = actions.c
+_STORED = tuple(name for name in Action.model_fields if name != "progress")
+
+
+class Reading:
+    """What is known of actions."""
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self.database = database
+        self._clock = clock
+
+    def get(self, action_id: str) -> Action | None:
+        """Return one action, as it reads now."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(actions).where(_c.id == action_id)).mappings().one_or_none()
+            if row is None:
+                return None
+            return action_of(row, self._clock(), self.progress(connection, [row]))
+
+    def list_actions(
+        self,
+        caller: str | None,
+        status: Status | None,
+        lead: str | Mapping[str, str] | None,
+        connection: str | None,
+        after: str | None,
+        limit: int,
+    ) -> tuple[tuple[Action, ...], str | None]:
+        """Return a page, newest first."""
+        moment = self._clock()
+        query = select(actions).order_by(_c.no.desc()).limit(limit + 1)
+        if caller is not None:
+            query = query.where(_c.caller == caller)
+        if status is not None:
+            query = query.where(reads_as(status, moment))
+        if isinstance(lead, str):
+            query = query.where(_of(lead))
+        elif lead is not None:
+            of_each = (and_(_c.connection == name, _of(each)) for name, each in lead.items())
+            query = query.where(or_(false(), *of_each))
+        if connection is not None:
+            query = query.where(_c.connection == connection)
+        if after is not None:
+            query = query.where(_c.no < _position(after))
+        with self.database.reading() as db:
+            rows = db.execute(query).mappings().all()
+            shown = rows[:limit]
+            progress = self.progress(db, shown)
+        page = tuple(action_of(row, moment, progress) for row in shown)
+        return page, str(shown[-1]["no"]) if len(rows) > limit else None
+
+    def changes(
+        self, since: datetime | None, kinds: tuple[str, ...], of: str | None, after: str | None, limit: int
+    ) -> tuple[tuple[Action, ...], str, bool]:
+        """Return a page in the order of finishing."""
+        moment = self._clock()
+        each = (_c.touched_kinds.contains(f"|{kind}|", autoescape=True) for kind in kinds)
+        wanted = or_(false(), *each) if kinds else _c.touched_kinds != ""
+        query = select(actions).where(_c.status.in_(("done", "undone")), wanted)
+        if of is not None:
+            query = query.where(_c.connection == of)
+        with self.database.reading() as connection:
+            newest = _finished(connection)  # read first: rows up to this number are there, whatever finishes meanwhile
+            start = self._start(connection, since, after, newest)
+            query = query.where(_c.finished_no > start, _c.finished_no <= newest)
+            rows = connection.execute(query.order_by(_c.finished_no).limit(limit + 1)).mappings().all()
+        shown = tuple(action_of(row, moment) for row in rows[:limit])
+        if len(rows) > limit:
+            return shown, str(rows[limit - 1]["finished_no"]), True
+        return shown, str(newest), False
+
+    def _start(self, connection: Connection, since: datetime | None, after: str | None, newest: int) -> int:
+        if after is not None:
+            start = _position(after)
+            if start > newest:
+                raise InvalidArgument(f'"{after}" is no position of this state', "start again without a cursor")
+            return start
+        if since is None:
+            return newest
+        # A moment becomes a number once, so that a clock that is set back later hides nothing.
+        first = connection.execute(select(func.min(_c.finished_no)).where(_c.finished_at >= since)).scalar_one()
+        return newest if first is None else first - 1
+
+    def imported_since(self, caller: str, since: datetime) -> int:
+        """Return how many records the caller's imports have written, or are writing, since then."""
+        with self.database.reading() as connection:
+            return marks.imported(connection, caller, since)
+
+    def progress(self, connection: Connection, rows: Sequence[RowMapping]) -> dict[str, dict[str, int]]:
+        """Return for each job among these that runs how many of its items have ended, of how many."""
+        jobs = [row["id"] for row in rows if row["status"] == "running"]
+        found: dict[str, dict[str, int]] = {job: {"done": 0, "total": 0} for job in jobs}
+        if jobs:
+            i = items.c
+            query = select(i.action, i.status, func.count()).where(i.action.in_(jobs)).group_by(i.action, i.status)
+            for job, status, count in connection.execute(query):
+                found[job]["total"] += count
+                found[job]["done"] += 0 if status in {"waiting", "sending"} else count
+        return found
+
+
+def reads_as(status: Status, moment: datetime) -> ColumnElement[bool]:
+    """Return the condition for rows that `action_of` gives this status."""
+    stored = _c.status == status
+    if status in HELD:
+        return and_(stored, _c.expires_at > moment)
+    if status in {"sending", "running"}:
+        return and_(stored, _c.lease_until >= moment - LOST_AFTER)
+    if status == "expired":
+        return or_(stored, and_(_c.status.in_(HELD), _c.expires_at <= moment))
+    if status == "unknown":
+        return or_(stored, and_(_c.status.in_(("sending", "running")), _c.lease_until < moment - LOST_AFTER))
+    return stored
+
+
+def action_of(row: RowMapping, moment: datetime, progress: Mapping[str, dict[str, int]] | None = None) -> Action:
+    """Return a row as it reads now: what nobody ended in time has ended by itself."""
+    values: dict[str, Any] = {name: row[name] for name in _STORED}
+    if row["status"] in HELD and row["expires_at"] <= moment:
+        values["status"] = "expired"
+    elif row["status"] in {"sending", "running"} and row["lease_until"] < moment - LOST_AFTER:
+        values |= {"status": "unknown", "reason": LOST}
+    return Action.model_validate(values | {"progress": (progress or {}).get(row["id"])})
+
+
+def _of(lead: str) -> ColumnElement[bool]:
+    """Return the condition that an action is about a lead, alone or among others."""
+    among = f'["lead",{json.dumps(lead)}]'  # as the column is written
+    return or_(_c.lead == lead, type_coerce(_c.touched, Text).contains(among, autoescape=True))
+
+
+def _finished(connection: Connection) -> int:
+    return connection.execute(select(counters.c.value).where(counters.c.name == "finished")).scalar_one()
+
+
+def _position(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19 or int(text) > HIGHEST:
+        raise InvalidArgument(f'"{text[:40]}" is no position in this list', "give the one of the page before, as it is")
+    return int(text)

@@ -1,0 +1,401 @@
+"""What must hold at the moment of a claim: the kill switch, no repeat, the limits; and whom a claim reaches."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from crm_mcp.errors import Conflict
+from crm_mcp.store import Action, Address, Bound, Ended, Mark, Repeated, Status, Stopped, Store, Terms
+
+from .conftest import Clock, Start, State, asked, at_once, begun, sending, sms
+
+DONE = Ended("done")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+async def refused(store: Store, terms: Terms) -> Stopped | Repeated | None:
+    got = await store.begin(asked(), "policy", terms)
+    return None if isinstance(got, Action) else got
+
+
+async def repeats(store: Store, *marks: Mark, **more: Any) -> str | None:
+    """The id of the earlier action that a claim repeats."""
+    got = await refused(store, sending(*marks, **more))
+    assert not isinstance(got, Stopped)
+    return got.earlier.id if got else None
+
+
+def at_most(most: int, **more: Any) -> Bound:
+    return Bound.model_validate(
+        {"said": f"the limit of {most}", "channels": ("sms",), "most": most, "since": EPOCH} | more
+    )
+
+
+# The kill switch
+
+
+async def test_the_kill_switch_stops_what_goes_out_and_nothing_else(store: Store, clock: Clock) -> None:
+    proposed = await store.propose(asked(), DAY)
+    await store.set_outbound(False, "jo")
+
+    words = "kill switch: outbound was turned off by jo at 2026-03-20T10:00:00.123Z"
+    assert await refused(store, sending(sms())) == Stopped(words)
+    assert await store.claim(proposed.id, "token", sending(sms())) == Stopped(words)
+    assert await store.get(proposed.id) == proposed
+    assert await store.keys_of(proposed.id) == ()
+    assert await refused(store, Terms(marks=(sms(),))) is None
+
+
+async def test_what_is_deferred_stops_at_the_kill_switch_when_it_is_due(store: Store, clock: Clock) -> None:
+    waiting = await begun(store, sending(sms(), due=clock.moment + DAY))
+    await store.set_outbound(False, "jo")
+    clock.advance(days=1)
+
+    stopped = await store.claim(waiting.id, None, sending(sms()))
+    await store.set_outbound(True, "jo")
+    sent = await store.claim(waiting.id, None, sending(sms()))
+
+    assert isinstance(stopped, Stopped)
+    assert isinstance(sent, Action)
+    assert (sent.status, sent.approved_by) == ("sending", "policy")
+
+
+# No repeat
+
+
+async def test_a_message_is_a_repeat_until_its_time_has_passed_since_it_was_done(store: Store, clock: Clock) -> None:
+    first = await begun(store, sending(sms()))
+    assert await repeats(store, sms()) == first.id
+    clock.advance(seconds=20)
+    await store.settle(first.id, DONE)
+
+    clock.advance(days=1, milliseconds=-1)
+    assert await repeats(store, sms()) == first.id
+    assert await repeats(store, sms("another text")) is None
+    clock.advance(milliseconds=1)
+
+    assert await repeats(store, sms()) is None
+
+
+async def test_a_repeat_of_what_waits_to_be_claimed_is_refused_and_leaves_it_open(store: Store) -> None:
+    proposed = await store.propose(asked(), DAY)
+    first = await begun(store, sending(sms()))
+
+    got = await store.claim(proposed.id, "token", sending(sms()))
+
+    assert got == Repeated(first)
+    assert await store.get(proposed.id) == proposed
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "declined", "expired", "blocked"])
+async def test_what_did_not_happen_stops_no_repeat(store: Store, status: Status) -> None:
+    first = await begun(store, sending(sms()))
+
+    await store.settle(first.id, Ended(status))
+
+    assert await store.held_by([sms().key]) == {}
+    assert await repeats(store, sms()) is None
+
+
+async def test_what_may_have_happened_stops_a_repeat(store: Store, clock: Clock) -> None:
+    first = await begun(store, sending(sms()))
+
+    await store.settle(first.id, Ended("unknown"))
+
+    clock.advance(hours=23)
+    assert await repeats(store, sms()) == first.id
+
+
+async def test_what_is_being_done_stops_a_repeat_however_short_its_time(store: Store, clock: Clock) -> None:
+    call = sms(seconds=2)
+    first = await begun(store, sending(call, job=True))
+
+    for _ in range(5):
+        clock.advance(seconds=10)
+        assert await store.hold(first.id, fence=1)
+        assert await repeats(store, call) == first.id
+    clock.advance(days=3)  # its process has died, and nobody has found out what became of it
+    assert await repeats(store, call) == first.id
+    await store.settle(first.id, Ended("unknown"))
+    clock.advance(seconds=2)
+
+    assert await repeats(store, call) is None
+
+
+async def test_what_waits_for_its_time_stops_a_repeat_until_it_expires(store: Store, clock: Clock) -> None:
+    waiting = await begun(store, sending(sms(), due=clock.moment + 3 * DAY))
+    assert waiting.expires_at == clock.moment + 4 * DAY
+
+    clock.advance(days=3, hours=23)
+    assert await repeats(store, sms()) == waiting.id
+    clock.advance(hours=1)
+
+    assert await repeats(store, sms()) is None
+
+
+async def test_effects_that_did_not_happen_are_given_back_one_by_one(store: Store) -> None:
+    marks = (sms("one"), sms("two"), sms("three"))
+    first = await begun(store, sending(*marks))
+
+    await store.settle(first.id, Ended("done", released=(sms("two").key,)))
+
+    assert set(await store.held_by([mark.key for mark in marks])) == {sms("one").key, sms("three").key}
+    assert await store.keys_of(first.id) == tuple(mark.key for mark in marks)
+    assert await repeats(store, sms("two")) is None
+    assert await repeats(store, sms("four"), sms("three")) == first.id
+
+
+async def test_a_clock_that_is_set_back_makes_no_repeat_a_new_message(store: Store, clock: Clock) -> None:
+    first = await begun(store, sending(sms()))
+    clock.advance(hours=-1)
+    await store.settle(first.id, DONE)
+
+    clock.advance(hours=-5)
+
+    assert await repeats(store, sms()) == first.id
+
+
+async def test_a_resend_names_the_one_it_repeats_and_takes_its_place(store: Store) -> None:
+    first = await begun(store, sending(sms()))
+    await store.settle(first.id, DONE)
+
+    second = await begun(store, sending(sms(), resend_of=first.id))
+
+    assert await repeats(store, sms()) == second.id
+    assert await repeats(store, sms(), resend_of=first.id) == second.id
+    assert await repeats(store, sms(), resend_of=second.id) is None
+
+
+async def test_a_resend_that_fails_gives_the_place_back(store: Store) -> None:
+    first = await begun(store, sending(sms()))
+    second = await begun(store, sending(sms(), resend_of=first.id))
+    await store.settle(first.id, DONE)
+
+    await store.settle(second.id, Ended("failed"))
+
+    assert await repeats(store, sms()) == first.id
+
+
+async def test_fifty_equal_sends_over_two_processes_are_one(state: State, start: Start) -> None:
+    texts = ["a"] * 25 + ["b"] * 25
+    workers = start(2, "send", state, *texts)
+
+    won = at_once(workers)
+
+    assert sorted(won[0] + won[1]) == ["a", "b"]
+
+
+STEPS = ("send", "send", "done", "unknown", "failed", "resend", "wait")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(plan=st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from("ab")), max_size=16))
+async def test_no_text_goes_out_again_within_its_time_unless_it_says_so(
+    folder: Path, plan: list[tuple[str, str]]
+) -> None:
+    clock = Clock()
+    state = State(folder)
+    state.empty()
+    store = state.store(clock=clock)
+    sent: dict[str, list[tuple[str, bool]]] = {"a": [], "b": []}
+    for what, text in plan:
+        if what in {"send", "resend"}:
+            of = sent[text][-1][0] if what == "resend" and sent[text] else None
+            got = await store.begin(asked(), "policy", sending(sms(text), resend_of=of))
+            if isinstance(got, Action):
+                sent[text].append((got.id, of is not None))
+        elif what == "wait":
+            clock.advance(hours=13)
+            for action_id, _ in (*sent["a"], *sent["b"]):
+                await store.hold(action_id, fence=1)
+        elif sent[text]:
+            with contextlib.suppress(Conflict):
+                await store.settle(sent[text][-1][0], Ended(what))  # type: ignore[arg-type]
+
+    for text in "ab":
+        rows = [(found, again) for each, again in sent[text] if (found := await store.get(each))]
+        for (later, again), number in zip(rows, range(len(rows)), strict=True):
+            for earlier, _ in rows[: 0 if again else number]:
+                assert later.started_at
+                assert earlier.finished_at, "two are under way at once"
+                happened = earlier.status in {"done", "unknown"}
+                assert not happened or later.started_at >= earlier.finished_at + DAY
+    await store.aclose()
+
+
+# Writes
+
+
+async def test_the_same_write_is_one_until_the_same_fields_were_changed_again(store: Store, clock: Clock) -> None:
+    mark = Mark(key="write:1", seconds=60)
+
+    async def wrote(key: str, verb: str, record: str, **after: Any) -> str:
+        clock.advance(seconds=1)
+        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)))
+        undo = {"verb": verb, "id": record, "before": {}, "after": after}
+        return (await store.settle(action.id, Ended("done", undo=undo))).id
+
+    first = await wrote("write:1", "lead", "7", title="CEO", company="A")
+    await wrote("write:2", "lead", "8", title="CTO")
+    await wrote("write:3", "deal", "7", title="CTO")
+    await wrote("write:4", "lead", "7", status="new")
+    assert list(await store.held_by([mark.key])) == [mark.key]
+    assert isinstance(await refused(store, Terms(marks=(mark,))), Repeated)
+
+    await wrote("write:5", "lead", "7", title="CTO")
+    second = await wrote("write:1", "lead", "7", title="CEO")
+
+    assert first != second
+    assert (await store.held_by([mark.key]))[mark.key].id == second
+    clock.advance(seconds=60)
+    assert await store.held_by([mark.key]) == {}
+
+
+# Limits
+
+
+async def test_a_limit_counts_what_went_out_by_channel_connection_address_and_time(store: Store, clock: Clock) -> None:
+    await begun(store, sending(sms("old")))
+    clock.advance(hours=1)
+    since = clock.moment
+    await begun(store, sending(sms("a")))
+    await begun(store, sending(sms("b", "+2")))
+    await begun(store, sending(sms("c")), connection="home")
+    await begun(store, sending(Mark(key="m", seconds=9, channel="email", address="+14155550123")))
+    ended = await begun(store, sending(sms("d")))
+    await store.settle(ended.id, Ended("failed"))
+    await begun(store, sending(sms("e"), due=clock.moment + DAY))
+
+    async def count(**more: Any) -> int:
+        bounds = [at_most(most, **{"since": since, **more}) for most in range(8)]
+        return [await store.counted([bound]) for bound in bounds].index(None) - 1
+
+    assert await count() == 3
+    assert await count(since=EPOCH) == 4
+    assert await count(connection="work") == 2
+    assert await count(address="+2") == 1
+    assert await count(channels=("sms", "email")) == 4
+    assert await count(channels=("call",)) == 0
+
+
+async def test_a_claim_over_a_limit_is_stopped_and_leaves_nothing(store: Store, clock: Clock) -> None:
+    bounds = (at_most(9), at_most(1, since=clock.moment))
+    await begun(store, sending(sms("a"), bounds=bounds))
+
+    assert await refused(store, sending(sms("b"), bounds=bounds)) == Stopped("the limit of 1")
+    assert await store.held_by([sms("b").key]) == {}
+
+
+async def test_a_batch_is_stopped_where_it_would_go_over_the_limit(store: Store) -> None:
+    batch = tuple(sms(str(number)) for number in range(5))
+
+    assert await refused(store, sending(*batch, bounds=(at_most(4),))) == Stopped("the limit of 4")
+    assert await refused(store, sending(*batch, bounds=(at_most(5),))) is None
+
+
+async def test_what_is_deferred_counts_from_the_moment_it_is_sent(store: Store, clock: Clock) -> None:
+    bounds = (at_most(1),)
+    waiting = await begun(store, sending(sms("a"), bounds=bounds, due=clock.moment + DAY))
+    other = await begun(store, sending(sms("b"), bounds=bounds, due=clock.moment + DAY))
+    clock.advance(days=1)
+
+    sent = await store.claim(waiting.id, None, sending(sms("a"), bounds=bounds))
+    stopped = await store.claim(other.id, None, sending(sms("b"), bounds=bounds))
+
+    assert isinstance(sent, Action)
+    assert stopped == Stopped("the limit of 1")
+    assert await store.counted([at_most(1, since=clock.moment)]) is not None
+
+
+async def test_neither_a_resend_nor_an_undo_makes_room_under_a_limit(store: Store) -> None:
+    first = await begun(store, sending(sms()))
+    await store.settle(first.id, DONE)
+    second = await begun(store, sending(sms(), resend_of=first.id))
+    await store.settle(second.id, DONE)
+    assert await store.mark_undone(second.id, "ops")
+
+    assert await refused(store, sending(sms("x"), bounds=(at_most(2),))) == Stopped("the limit of 2")
+
+
+async def test_under_a_limit_no_more_go_out_however_many_try_at_once(store: Store, other: Store) -> None:
+    got: Counter[str] = Counter()
+
+    async def one(of: Store, number: int) -> None:
+        made = await of.begin(asked(), "policy", sending(sms(str(number)), bounds=(at_most(5),)))
+        got[type(made).__name__] += 1
+
+    async with anyio.create_task_group() as group:
+        for number in range(24):
+            group.start_soon(one, (store, other)[number % 2], number)
+
+    assert got == {"Action": 5, "Stopped": 19}
+
+
+async def test_imports_are_counted_by_their_records_in_the_moment_of_claiming(store: Store, clock: Clock) -> None:
+    def terms(size: int) -> Terms:
+        return Terms(bounds=(at_most(99, importer="ops", size=size, channels=()),))
+
+    done = await begun(store, terms(60), tool="import_leads", size=60)
+    await store.settle(done.id, DONE)
+    await begun(store, tool="import_leads", size=500, caller="someone")
+
+    assert await refused(store, terms(40)) == Stopped("the limit of 99")
+    assert await refused(store, terms(39)) is None
+
+
+# What has ended since
+
+
+async def test_an_effect_that_is_over_stops_no_repeat_and_still_counts(store: Store) -> None:
+    enrolled = (sms("one"), sms("two"))
+    first = await begun(store, sending(*enrolled))
+    await store.settle(first.id, DONE)
+
+    await store.let_go(first.id, (sms("one").key,))
+
+    assert await repeats(store, sms("two")) == first.id
+    assert await store.counted([at_most(2)]) == "the limit of 2"
+    assert await store.mark_undone(first.id, "ops")
+    await store.unmark_undone(first.id)
+    assert list(await store.held_by([mark.key for mark in enrolled])) == [sms("two").key]
+
+
+# Addresses
+
+
+async def test_who_set_an_address_is_remembered(store: Store, clock: Clock) -> None:
+    mine = Address(channel="email", address="jane@example.com")
+    await begun(store, Terms(writes=(mine,)), caller="old")
+    clock.advance(hours=1)
+    later = await begun(store, Terms(writes=(mine, Address(channel="sms", address="+1"))), tool="update_lead")
+
+    found = await store.written([mine, Address(channel="sms", address="+2")], clock.moment - DAY)
+
+    assert [(each.by, each.tool, each.at, each.action) for each in found] == [
+        ("ops", "update_lead", clock.moment, later.id)
+    ]
+    assert await store.written([Address(channel="email", address="Jane@Example.com")], EPOCH) == found
+    assert await store.written([mine], clock.moment + timedelta(milliseconds=1)) == ()
+    assert await store.written([], EPOCH) == ()
+
+
+async def test_an_address_that_was_blocked_meanwhile_stops_the_claim(store: Store) -> None:
+    crowd = tuple(sms(address=f"+1415555{number:04}") for number in range(1200))
+    await store.block({"call": "+14155550007", "sms": "+14155551190"}, "STOP", "ops")
+
+    got = await refused(store, sending(*crowd))
+    await store.unblock({"sms": "+14155551190"}, "jo")
+
+    assert isinstance(got, Stopped)
+    assert got.reason.startswith("do-not-contact: ")
+    assert await refused(store, sending(*crowd)) is None

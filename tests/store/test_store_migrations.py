@@ -1,0 +1,206 @@
+"""The layouts: every way to the newest one ends at the same tables, with the rows that were there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
+
+from crm_mcp.errors import Unreachable
+from crm_mcp.store.database import MIGRATIONS
+from crm_mcp.store.tables import HEAD, metadata
+
+from .conftest import Start, State, at_once
+
+NOW = datetime.fromtimestamp(1774000000, UTC)
+OLD_ROW: dict[str, Any] = {
+    "id": "a_old",
+    "caller": "ops",
+    "connection": "work",
+    "tool": "send_sms",
+    "effect": "outward",
+    "arguments": '{"message":"hé"}',
+    "digest": "d1",
+    "summary": "SMS",
+    "facts": "{}",
+    "status": "running",
+    "touched": '[["lead","1"]]',
+    "touched_kinds": "|lead|",
+    "size": 1,
+    "asked": "token",
+    "created_at": 1774000000000,
+    "started_at": 1774000000000,
+}
+
+
+def config_on(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def engine_of(state: State) -> Engine:
+    url = f"sqlite:///{state.place}" if state.url is None else state.url.replace("postgresql:", "postgresql+psycopg:")
+    return create_engine(url)
+
+
+def at_0001(state: State, *rows: dict[str, Any]) -> None:
+    """Make a state as the first version did, with these actions."""
+    engine = engine_of(state)
+    with engine.begin() as connection:
+        command.upgrade(config_on(connection), "0001")
+        for row in rows:
+            names = ", ".join(row)
+            values = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO actions ({names}) VALUES ({values})"), row)
+        connection.execute(
+            text("INSERT INTO do_not_contact (channel, address, blocked_by, blocked_at) VALUES ('sms', '+1', 'jo', 1)")
+        )
+    engine.dispose()
+
+
+def layout(connection: Connection) -> dict[str, Any]:
+    """What a database says of its tables, in an order of its own."""
+    found = inspect(connection)
+    return {
+        table: (
+            {(each["name"], str(each["type"]), each["nullable"], each["default"]) for each in found.get_columns(table)},
+            found.get_pk_constraint(table)["constrained_columns"],
+            {(each["name"], tuple(each["column_names"])) for each in found.get_indexes(table)},
+            {(each["name"], tuple(each["column_names"])) for each in found.get_unique_constraints(table)},
+        )
+        for table in found.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def test_the_constant_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+def test_migrating_from_nothing_gives_the_tables(bare: State) -> None:
+    engine = engine_of(bare)
+
+    with engine.begin() as connection:
+        command.upgrade(config_on(connection), "head")
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        migrated = layout(connection)
+        metadata.drop_all(connection)
+        metadata.create_all(connection)
+        direct = layout(connection)
+    engine.dispose()
+
+    assert differences == []
+    assert migrated == direct
+
+
+async def test_a_state_of_the_first_version_keeps_its_rows(bare: State) -> None:
+    done = {**OLD_ROW, "id": "a_done", "status": "done", "finished_at": 1774000001000, "finished_no": 1}
+    at_0001(bare, OLD_ROW, done)
+    store = bare.store(clock=lambda: NOW)
+
+    rows, _ = await store.list_actions(caller="ops", status=None, lead="1", after=None, limit=9)
+
+    assert [(row.id, row.status, row.arguments, row.fence) for row in rows] == [
+        ("a_done", "done", {"message": "hé"}, 0),
+        ("a_old", "sending", {"message": "hé"}, 0),
+    ]
+    assert (rows[0].verdict, rows[0].rule, rows[0].request, rows[0].looks) == ("allow", "", None, 0)
+    assert await store.blocked({"sms": "+1"}) == {"sms": ""}
+    assert await store.lifted({"sms": "+1"}) == {}
+    await store.aclose()
+
+
+async def test_what_ran_in_the_first_version_is_lost_ten_minutes_after_it_began(bare: State) -> None:
+    at_0001(bare, OLD_ROW)
+    moment = NOW
+    store = bare.store(clock=lambda: moment)
+
+    async def reads() -> str | None:
+        row = await store.get("a_old")
+        return row and row.status
+
+    moment = NOW + timedelta(minutes=7, seconds=59)
+    assert (await reads(), await store.take(["work"])) == ("sending", None)
+    moment = NOW + timedelta(minutes=10)
+    assert await reads() == "sending"
+    moment += timedelta(milliseconds=1)
+    assert await reads() == "unknown"
+    taken = await store.take(["work"])
+
+    assert taken
+    assert (taken.id, taken.fence) == ("a_old", 1)
+    await store.aclose()
+
+
+def test_the_way_back_leads_to_the_first_version_again(bare: State) -> None:
+    at_0001(bare, OLD_ROW)
+    engine = engine_of(bare)
+
+    with engine.begin() as connection:
+        first = layout(connection)
+        command.upgrade(config_on(connection), "head")
+        newest = layout(connection)
+        command.downgrade(config_on(connection), "0001")
+        assert layout(connection) == first
+        assert connection.execute(text("SELECT id, status FROM actions")).all() == [("a_old", "running")]
+        command.upgrade(config_on(connection), "head")
+        assert layout(connection) == newest
+    engine.dispose()
+
+
+@pytest.mark.parametrize("from_the_first", [False, True])
+async def test_processes_that_make_or_migrate_a_state_at_once_all_succeed(
+    bare: State, start: Start, from_the_first: bool
+) -> None:
+    if from_the_first:
+        at_0001(bare)
+    workers = start(3, "create", bare)
+
+    ids = at_once(workers)
+
+    store = bare.store()
+    rows, _ = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=9)
+    assert {row.id for row in rows} == set(ids)
+    assert len(rows) == 3
+    assert (await store.verify()).faults == ()
+    await store.aclose()
+
+
+async def test_a_state_of_a_newer_version_is_left_alone(state: State) -> None:
+    state.sql("UPDATE alembic_version SET version_num = '9999'")
+    store = state.store()
+
+    with pytest.raises(Unreachable, match="was made by a newer crm-mcp; update crm-mcp"):
+        await store.get("a_x")
+
+    engine = engine_of(state)
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+    engine.dispose()
+    await store.aclose()
+
+
+async def test_a_database_of_another_program_is_left_alone(bare: State) -> None:
+    engine = engine_of(bare)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notes (x INTEGER)"))
+    store = bare.store()
+
+    with pytest.raises(Unreachable, match="is of another program"):
+        await store.get("a_x")
+
+    with engine.connect() as connection:
+        assert inspect(connection).get_table_names() == ["notes"]
+    engine.dispose()
+    await store.aclose()

@@ -1,0 +1,306 @@
+"""Work that outlives a call: leases, fences, due times, looks at the history, and the items of jobs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from crm_mcp.errors import Conflict
+from crm_mcp.store import Action, Ended, Item, Store, Terms
+
+from .conftest import PLAIN, Clock, Start, State, asked, at_once, begun, sending, sms
+
+DONE = Ended("done")
+DAY = timedelta(days=1)
+JOB = Terms(job=True)
+SECOND = timedelta(seconds=1)
+LEASE = 15 * SECOND
+WORK = ["work"]
+
+
+async def taken(store: Store) -> Action:
+    action = await store.take(WORK)
+    assert action is not None
+    return action
+
+
+# What needs work
+
+
+async def test_what_is_under_way_is_taken_once_its_holder_says_nothing_more(
+    store: Store, other: Store, clock: Clock
+) -> None:
+    action = await begun(store)
+    clock.advance(seconds=10)
+    assert await store.hold(action.id, fence=action.fence)
+    assert await other.next_due(WORK) == clock.moment + LEASE
+    clock.advance(seconds=14.999)
+    assert await other.take(WORK) is None
+
+    clock.advance(milliseconds=1)
+    found = await taken(other)
+
+    assert (found.id, found.status, found.fence) == (action.id, "sending", 2)
+    assert await store.take(WORK) is None
+    assert not await store.hold(action.id, fence=1)
+    assert not await store.hold(action.id, fence=2)  # its own word, not another's
+    assert await other.hold(action.id, fence=2)
+
+
+async def test_an_old_fence_settles_nothing(store: Store, other: Store, clock: Clock) -> None:
+    action = await begun(store)
+    clock.advance(seconds=15)
+    found = await taken(other)
+
+    with pytest.raises(Conflict, match="worked on by another process"):
+        await store.settle(action.id, DONE, fence=action.fence)
+    settled = await other.settle(action.id, Ended("unknown"), fence=found.fence)
+
+    assert settled.status == "unknown"
+    assert (await store.settle(action.id, DONE)).status == "done"  # who sent it knows best, and needs no fence
+
+
+async def test_what_is_scheduled_is_taken_when_it_is_due(store: Store, other: Store, clock: Clock) -> None:
+    due = clock.moment + DAY
+    waiting = await begun(store, sending(sms(), due=due))
+    assert (waiting.status, waiting.due_at, waiting.started_at) == ("scheduled", due, None)
+    assert (await store.next_due(WORK), await store.take(WORK)) == (due, None)
+    clock.advance(days=1)
+
+    found = await taken(other)
+
+    assert (found.id, found.status, found.fence) == (waiting.id, "scheduled", 2)
+    assert (await store.take(WORK), await store.next_due(WORK)) == (None, clock.moment + LEASE)
+    clock.advance(seconds=15)  # it died before it claimed
+    assert (await taken(store)).id == waiting.id
+
+
+async def test_what_is_confirmed_for_later_is_scheduled_and_claimed_once(store: Store, clock: Clock) -> None:
+    proposed = await store.propose(asked(), DAY)
+    due = clock.moment + 2 * DAY
+
+    scheduled = await store.claim(proposed.id, "token", sending(sms(), due=due))
+    assert isinstance(scheduled, Action)
+    assert (scheduled.status, scheduled.due_at, scheduled.expires_at) == ("scheduled", due, due + DAY)
+    clock.advance(days=2)
+    started = await store.claim(proposed.id, None, sending(sms()))
+
+    assert isinstance(started, Action)
+    assert (started.status, started.approved_by, started.due_at) == ("sending", "token", None)
+    assert await store.claim(proposed.id, None, sending(sms())) is None
+
+
+async def test_what_came_due_while_nothing_ran_is_taken_to_be_expired(store: Store, clock: Clock) -> None:
+    waiting = await begun(store, sending(sms(), due=clock.moment + DAY))
+    clock.advance(days=2)
+
+    found = await taken(store)
+
+    assert (found.id, found.status) == (waiting.id, "expired")
+    assert await store.claim(waiting.id, None, sending(sms())) is None
+    ended = await store.settle(waiting.id, Ended("expired", reason="nothing ran"), fence=found.fence)
+    assert (ended.status, ended.finished_at) == ("expired", clock.moment)
+    assert (await store.take(WORK), await store.next_due(WORK)) == (None, None)
+
+
+async def test_what_a_rule_forbids_is_put_off(store: Store, clock: Clock) -> None:
+    waiting = await begun(store, sending(sms(), due=clock.moment))
+    found = await taken(store)
+    later = clock.moment + DAY
+
+    assert not await store.put_off(waiting.id, later, "quiet hours", fence=found.fence - 1)
+    assert await store.put_off(waiting.id, later, "quiet hours", fence=found.fence)
+
+    row = await store.get(waiting.id)
+    assert row is not None
+    assert (row.status, row.due_at, row.expires_at, row.reason) == ("scheduled", later, later + DAY, "quiet hours")
+    assert (await store.take(WORK), await store.next_due(WORK)) == (None, later)
+    clock.advance(days=2)
+    assert not await store.put_off(waiting.id, later, "too late", fence=found.fence)
+
+
+async def test_the_history_of_an_unknown_action_is_looked_at_when_it_is_time(store: Store, clock: Clock) -> None:
+    action = await begun(store)
+    await store.settle(action.id, Ended("unknown", look_at=clock.moment + 30 * SECOND))
+    assert (await store.take(WORK), await store.next_due(WORK)) == (None, clock.moment + 30 * SECOND)
+    clock.advance(seconds=30)
+
+    found = await taken(store)
+    assert (found.status, found.looks) == ("unknown", 0)
+    assert not await store.look_again(action.id, None, fence=found.fence - 1)
+    assert await store.look_again(action.id, clock.moment + 60 * SECOND, fence=found.fence)
+    assert await store.next_due(WORK) == clock.moment + 60 * SECOND
+    clock.advance(seconds=60)
+    again = await taken(store)
+    assert await store.look_again(action.id, None, fence=again.fence)
+
+    row = await store.get(action.id)
+    assert row is not None
+    assert (row.status, row.looks, row.due_at) == ("unknown", 2, None)
+    assert (await store.take(WORK), await store.next_due(WORK)) == (None, None)
+
+
+async def test_work_is_taken_in_its_order_and_of_the_connections_that_are_served(store: Store, clock: Clock) -> None:
+    later = await begun(store, Terms(due=clock.moment + 2 * SECOND))
+    home = await begun(store, Terms(due=clock.moment + SECOND), connection="home")
+    first = await begun(store, Terms(due=clock.moment + SECOND))
+    await begun(store, Terms(due=clock.moment + DAY))
+    clock.advance(seconds=5)
+
+    assert [(await taken(store)).id for _ in range(2)] == [first.id, later.id]
+    assert await store.take(WORK) is None
+    assert (await store.take([]), await store.next_due([])) == (None, None)
+    found = await store.take(["home", "work"])
+    assert found is not None
+    assert found.id == home.id
+
+
+async def test_a_lease_from_before_the_clock_was_set_back_is_none(store: Store, other: Store, clock: Clock) -> None:
+    action = await begun(store)
+    clock.advance(hours=-1)
+    assert await store.hold(action.id, fence=1)
+    assert await other.take(WORK) is None  # its holder is alive, and has said so since
+
+    clock.advance(hours=-1)
+
+    assert (await taken(other)).id == action.id
+    assert await other.take(WORK) is None
+
+
+async def test_of_two_processes_one_takes_each_thing(state: State, start: Start) -> None:
+    store = state.store()
+    past = (await begun(store)).created_at - SECOND
+    ids = [(await begun(store, Terms(due=past), digest=str(number))).id for number in range(30)]
+    workers = start(2, "take", state)
+
+    won = at_once(workers)
+
+    assert sorted(won[0] + won[1]) == sorted(ids)
+    await store.aclose()
+
+
+# Jobs
+
+
+async def job(store: Store, count: int = 5, *keys: str) -> Action:
+    """A job that runs, with items."""
+    proposed = await store.propose(asked(), DAY)
+    await store.add_items(proposed.id, [{"lead": str(number)} for number in range(count)])
+    marks = tuple(sms(key) for key in keys)
+    action = await store.claim(proposed.id, "token", Terms(job=True, marks=marks))
+    assert isinstance(action, Action)
+    return action
+
+
+def numbers(items: tuple[Item, ...]) -> list[int]:
+    return [item.no for item in items]
+
+
+async def progress(store: Store, action_id: str) -> dict[str, int] | None:
+    action = await store.get(action_id)
+    return action.progress if action else None
+
+
+async def test_a_job_goes_through_its_items(store: Store) -> None:
+    running = await job(store)
+    assert (running.status, await progress(store, running.id)) == ("running", {"done": 0, "total": 5})
+
+    first = await store.take_items(running.id, 3, fence=1)
+    assert (numbers(first), first[1].payload, first[0].status) == ([0, 1, 2], {"lead": "1"}, "sending")
+    told = [(0, "done", {"id": "7"}), (1, "failed", {"reason": "no"}), (4, "done", None)]
+    assert await store.settle_items(running.id, told, fence=1)  # type: ignore[arg-type]
+
+    assert [item.status for item in await store.items(running.id)] == [
+        "done", "failed", "sending", "waiting", "waiting",
+    ]  # fmt: skip
+    assert (await store.items(running.id))[0].result == {"id": "7"}
+    assert numbers(await store.items(running.id, "waiting")) == [3, 4]
+    rows, _ = await store.list_actions(caller=None, status="running", lead=None, after=None, limit=5)
+    assert rows[0].progress == {"done": 2, "total": 5}
+    assert numbers(await store.take_items(running.id, 9, fence=1)) == [3, 4]
+    assert await store.take_items(running.id, 9, fence=1) == ()
+    assert (await store.settle(running.id, DONE, fence=1)).progress is None
+
+
+async def test_items_are_added_once(store: Store) -> None:
+    running = await job(store, 2)
+    await store.take_items(running.id, 1, fence=1)
+
+    await store.add_items(running.id, [{"lead": "x"}, {"lead": "y"}, {"lead": "z"}])
+
+    assert [(item.payload["lead"], item.status) for item in await store.items(running.id)] == [
+        ("0", "sending"),
+        ("1", "waiting"),
+        ("z", "waiting"),
+    ]
+    await store.add_items(running.id, [])
+
+
+async def test_who_takes_over_a_job_finds_what_was_under_way_and_shuts_the_other_out(
+    store: Store, other: Store, clock: Clock
+) -> None:
+    running = await job(store)
+    await store.take_items(running.id, 2, fence=1)
+    clock.advance(seconds=15)
+
+    found = await taken(other)
+
+    assert (found.id, found.status, found.progress) == (running.id, "running", {"done": 0, "total": 5})
+    assert await store.take_items(running.id, 2, fence=1) == ()
+    assert not await store.settle_items(running.id, [(0, "done", None)], fence=1)
+    assert numbers(await other.items(running.id, "sending")) == [0, 1]
+    assert await other.settle_items(running.id, [(0, "unknown", None), (1, "done", None)], fence=found.fence)
+    assert numbers(await other.take_items(running.id, 9, fence=found.fence)) == [2, 3, 4]
+
+
+async def test_a_job_that_is_called_off_stops_after_the_item_it_is_at(store: Store, clock: Clock) -> None:
+    running = await job(store)
+    await store.take_items(running.id, 2, fence=1)
+
+    ended = await store.call_off(running.id, "ops", "cancelled", "enough")
+
+    assert ended is not None
+    assert (ended.status, ended.reason, ended.finished_at) == ("cancelled", "enough", clock.moment)
+    assert await store.take_items(running.id, 2, fence=1) == ()
+    assert await store.hold(running.id, fence=1)
+    assert await store.settle_items(running.id, [(0, "done", None)], fence=1)
+    with pytest.raises(Conflict, match="has ended already: cancelled"):
+        await store.settle(running.id, DONE, fence=1)
+    assert [item.status for item in await store.items(running.id)] == [
+        "done", "sending", "cancelled", "cancelled", "cancelled",
+    ]  # fmt: skip
+    assert await store.take(WORK) is None
+    clock.advance(minutes=3)  # its worker has died
+    assert [item.no for item in await store.items(running.id, "unknown")] == [1]
+
+
+async def test_items_give_their_marks_back_where_nothing_happened(store: Store) -> None:
+    running = await job(store, 2, "a", "b")
+    await store.take_items(running.id, 2, fence=1)
+    ended = [(0, "done", None), (1, "failed", None)]
+
+    assert await store.settle_items(running.id, ended, fence=1, released=(sms("b").key,))  # type: ignore[arg-type]
+
+    assert list(await store.held_by([sms("a").key, sms("b").key])) == [sms("a").key]
+
+
+async def test_two_processes_never_take_one_item_twice(state: State, start: Start) -> None:
+    store = state.store()
+    running = await job(store, 40)
+    workers = start(2, "items", state, running.id, "1")
+
+    won = at_once(workers)
+
+    assert sorted(won[0] + won[1]) == list(range(40))
+    assert {item.status for item in await store.items(running.id)} == {"done"}
+    await store.aclose()
+
+
+async def test_an_action_without_items_has_none(store: Store) -> None:
+    action = await begun(store, PLAIN)
+
+    assert await store.items(action.id) == ()
+    assert await store.take_items(action.id, 1, fence=1) == ()
+    assert await store.take_items("a_nothing", 1, fence=1) == ()
+    assert not await store.settle_items("a_nothing", [], fence=1)
