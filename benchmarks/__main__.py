@@ -12,10 +12,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import imports, search, start, tokens, vendors
+from benchmarks import guards, imports, search, start, tokens, vendors
 from benchmarks.report import FULL, QUICK, show
 
-SUBJECTS = {"start": start, "search": search, "imports": imports, "tokens": tokens, "vendors": vendors}
+SUBJECTS = {
+    "start": start,
+    "search": search,
+    "imports": imports,
+    "tokens": tokens,
+    "guards": guards,
+    "vendors": vendors,
+}
 
 
 def main() -> None:

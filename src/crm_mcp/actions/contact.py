@@ -87,8 +87,11 @@ async def blocked(desk: Desk, lead: Lead, channel: Channel) -> str | None:
         reason = ""
     if reason is None:
         reason = await _stopped(desk, lead, channel)
-    if reason is None:
-        return None
+    return None if reason is None else no_contact(lead, channel, reason)
+
+
+def no_contact(lead: Lead, channel: Channel, reason: str) -> str:
+    """Say that a lead must not be contacted on a channel; `reason` may be empty."""
     return f"do-not-contact: {bare(lead.label)} must not be reached by {channel}" + (
         f" ({bare(reason)})" if reason else ""
     )
@@ -217,8 +220,14 @@ def address_of(channel: Channel, address: str, country: str | None) -> str:
         if channel != "linkedin":
             return address if _E164.fullmatch(address) else phone_number(address, country)
     except InvalidArgument:
-        return address_key(address)
+        # A domain is the same with the dot of the root behind it, which the validation refuses.
+        return address_key(address).rstrip(".") if channel == "email" else address_key(address)
     return re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
+
+
+def one_email(text: str) -> bool:
+    """Whether a text is one e-mail address and nothing else, as far as it can be told apart from several."""
+    return _EMAIL.fullmatch(text.strip()) is not None
 
 
 def _keys(desk: Desk, lead: Lead, channels: Iterable[Channel]) -> list[dict[Channel, str]]:

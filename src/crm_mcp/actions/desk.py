@@ -27,15 +27,8 @@ from crm_mcp.actions.approval import (
     plain,
     quoted,
 )
-from crm_mcp.actions.outbox import (
-    ANSWERS_WITHIN,
-    Deed,
-    Outbox,
-    answer_within,
-    in_time,
-    terms,
-    write_mark,
-)
+from crm_mcp.actions.outbox import Deed, Outbox, terms, write_mark
+from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.policy import Effect, Judged, Policy
 from crm_mcp.actions.results import again, shown
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
@@ -230,7 +223,13 @@ class Desk:
                 made = replace(made, writes=(*made.writes, *addresses_in(arguments, self.settings.country)))
             return bounded(made)
 
-        return Deed(tool, effect, arguments, preview, run, look, bulk, dry_run)
+        async def found(row: Action) -> Done | None:
+            from crm_mcp.actions.history import is_of_another
+
+            done = await look(row) if look else None
+            return None if done is None or await is_of_another(self, row, done) else done
+
+        return Deed(tool, effect, arguments, preview, run, found if look else None, bulk, dry_run)
 
     async def act(self, deed: Deed, client: Client) -> dict[str, Any]:
         """Take a call that is not read down the whole road; returns the action result.

@@ -11,14 +11,13 @@ from typing import Any
 from crm_mcp.actions import contact, history, rules
 from crm_mcp.actions.approval import Client, Done, Preview, bare, quoted
 from crm_mcp.actions.desk import Desk, meant
-from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.rules import ENROLMENT
-from crm_mcp.backends.base import EndsSequences, FindsLeads, RunsSequences
+from crm_mcp.backends.base import EndsSequences, RunsSequences
 from crm_mcp.errors import Ambiguous, Conflict, CrmError, InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import CHANNELS, Channel, Lead, Rejected
+from crm_mcp.model import CHANNELS, Channel, Lead, Rejected, email_address, phone_number
 from crm_mcp.model import Sequence as Steps
-from crm_mcp.store import Action, Bound, Item, Mark
+from crm_mcp.store import Action, Bound, Mark
 
 OF_ONE = (NotFound, Ambiguous, InvalidArgument, Conflict, Unsupported)
 """What can be wrong with one lead of several; other errors are the CRM's."""
@@ -26,6 +25,10 @@ ENROLLED_FOR = 30 * 24 * 60 * 60
 """Seconds that an enrolment stops another into the same sequence, where the CRM does not tell that it is over."""
 MOST_INLINE = 100
 """Leads of a call that are enrolled at once; more are a job."""
+MOST_READ = 10
+"""Leads of a call that are all read before it is asked where the CRM limits the calls that it takes."""
+SAMPLE = 5
+"""Of more than those, how many are; each of the others is looked at when it is its turn."""
 SHOWN = 100
 """Leads, and reasons why one is left out, that a preview lists."""
 SHOWS_WITHIN = timedelta(minutes=1)
@@ -34,13 +37,25 @@ ARRIVES_WITHIN = timedelta(minutes=10)
 """How long a request whose answer was lost may be on its way."""
 OF_ALL = ("kill_switch", "blackout", "daily_limit")
 """Rules that forbid an enrolment now because of what day it is, not because of the lead."""
-COUNTED = ("daily_limit", "contact_limit")
-"""Rules that were counted for all leads when a job began."""
 
 
 def enrolment_key(connection: str, sequence: str, lead: str) -> str:
     """Return the fingerprint of an enrolment."""
     return "enrolment:" + hashlib.sha256(f"{connection}\n{sequence}\n{lead}".encode()).hexdigest()
+
+
+def given_key(desk: Desk, sequence: str, given: Sequence[str | None]) -> str:
+    """Return the fingerprint that a job begins with for one of its items: of the lead, or of what the call names it by
+    where it is not read yet."""
+    name = str(given[0])
+    if len(given) == 1:
+        name = rules.reached_at(desk, _by_its_name(desk, name), ENROLMENT) or name
+    return enrolment_key(desk.connection, sequence, name)
+
+
+def enrolment_mark(key: str, address: str | None) -> Mark:
+    """Return the mark of an enrolment."""
+    return Mark(key=key, seconds=ENROLLED_FOR, channel=ENROLMENT, address=address)
 
 
 async def find_sequence(desk: Desk, name: str) -> Steps:
@@ -59,6 +74,8 @@ class _People:
     unable: list[Rejected] = field(default_factory=list[Rejected])
     held: dict[str, Action] = field(default_factory=dict[str, Action])
     """Leads that are enrolled already, with the action that did it."""
+    unread: dict[str, str] = field(default_factory=dict[str, str])
+    """Leads that are read when it is their turn: what the call names them by, under the keys of their marks."""
     addresses: dict[str, str | None] = field(default_factory=dict[str, str | None])
     bounds: dict[Bound, None] = field(default_factory=dict[Bound, None])
     forbidden: rules.Finding | None = None
@@ -66,46 +83,52 @@ class _People:
     remarks: list[str] = field(default_factory=list[str])
     """Why a person is asked even where the policy allows it."""
 
+    @property
+    def size(self) -> int:
+        """How many may be enrolled."""
+        return len(self.able) + len(self.unread)
+
 
 async def preview(desk: Desk, name: str, keys: Sequence[str], *, dry_run: bool = False) -> Preview:
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
     chosen = await find_sequence(desk, name)
-    channels = _channels(chosen.shown().get("steps", ()))
-    people = await _sorted(desk, channels, keys)
+    channels = channels_of(chosen.shown().get("steps", ()))
+    keys = [*dict.fromkeys(each.strip() for each in keys)]
+    sampled = len(keys) > MOST_READ and bool(await desk.backend.budget())
+    people = await _sorted(desk, channels, keys[:SAMPLE] if sampled else keys)
+    if sampled:
+        await _look_at_unread(desk, chosen.id, channels, people, keys[SAMPLE:])
     await _leave_out_enrolled(desk, chosen.id, people, dry_run=dry_run)
     await _look_at_all(desk, channels, people)
     able = [*people.able.values()]
     left_out = [f"not {bare(each.item)}: {bare(each.reason)}" for each in people.unable]
-    sample = ", ".join(map(_named, able[:5])) + (" ..." if len(able) > 5 else "")
     forbidden = people.forbidden
     nobody = "none of the leads can be enrolled: " + "; ".join(left_out[:10])
     return Preview(
-        summary=f'Enrol {len(able)} in the sequence "{bare(chosen.name)}": {sample or "none"}'
+        summary=f'Enrol {people.size} in the sequence "{bare(chosen.name)}": {_some_of(people)}'
         + (f"; {len(left_out)} left out" if left_out else ""),
         details=f"{_details(chosen, people, left_out)}\n{_way_back(desk)}",
         facts={
             "sequence": {"id": chosen.id, "name": chosen.name, "steps": chosen.shown().get("steps", [])},
-            "leads": [_as_shown(each) for each in able],
+            "leads": [*map(as_shown, able), *([each] for each in people.unread.values())],
             "left out": [[each.item, each.reason] for each in people.unable],
         },
-        lead=able[0].id if len(able) == 1 else None,
-        size=max(len(able), 1),
-        blocked=(forbidden.reason if forbidden else None) if able else nobody,
+        lead=able[0].id if able and people.size == 1 else None,
+        size=max(people.size, 1),
+        blocked=(forbidden.reason if forbidden else None) if people.size else nobody,
         rule=forbidden.rule if forbidden else "asks_anew" if people.remarks else "",
-        until=forbidden.until if forbidden and able else None,
+        until=forbidden.until if forbidden and people.size else None,
         confirm=bool(people.remarks),
-        marks=tuple(
-            Mark(
-                key=enrolment_key(desk.connection, chosen.id, each.id),
-                seconds=ENROLLED_FOR,
-                channel=ENROLMENT,
-                address=people.addresses.get(each.id),
-            )
-            for each in able
+        marks=(
+            *(
+                enrolment_mark(enrolment_key(desk.connection, chosen.id, each.id), people.addresses.get(each.id))
+                for each in able
+            ),
+            *(enrolment_mark(each, None) for each in people.unread),
         ),
         bounds=tuple(people.bounds),
-        bulk=len(able) > MOST_INLINE,
-        repeats=_repeated(people),
+        bulk=sampled or people.size > MOST_INLINE,
+        repeats=await _repeated(desk, people),
     )
 
 
@@ -136,37 +159,81 @@ async def _sorted(desk: Desk, channels: Sequence[Channel], keys: Sequence[str]) 
     return people
 
 
+async def _look_at_unread(
+    desk: Desk, sequence: str, channels: Sequence[Channel], people: _People, keys: Sequence[str]
+) -> None:
+    """Look at what is known here of leads that are not read: whether they are on our own list."""
+    seen = {*people.able, *(each.item for each in people.unable)}
+    for key in keys:
+        if key in seen:
+            continue
+        try:
+            lead = _by_its_name(desk, key)
+        except InvalidArgument as error:
+            people.unable.append(Rejected(item=key, reason=str(error)))
+            continue
+        if said := await contact.listed(desk, lead, channels or CHANNELS):
+            [(channel, reason), *_] = said.items()
+            people.unable.append(Rejected(item=key, reason=contact.no_contact(lead, channel, reason)))
+        else:
+            people.unread.setdefault(given_key(desk, sequence, [key]), key)
+
+
+def _by_its_name(desk: Desk, key: str) -> Lead:
+    """Return what is known of a lead by what a call names it by, as `Desk.lead` takes it.
+
+    Raises:
+        InvalidArgument: it is no address.
+    """
+    if "@" in key:
+        return Lead(id=key, email=email_address(key))
+    if key.startswith("+"):
+        return Lead(id=key, phone=phone_number(key, desk.settings.country))
+    return Lead(id=key)
+
+
 async def _leave_out_enrolled(desk: Desk, sequence: str, people: _People, *, dry_run: bool) -> None:
     """Leave out those whom an earlier action has enrolled, unless the CRM says that they are out again."""
     keys = {enrolment_key(desk.connection, sequence, lead): lead for lead in people.able}
-    crm = desk.crm(RunsSequences)
-    held = await desk.store.held_by([*keys])
+    held = await desk.store.held_by([*keys, *people.unread])
     for key, lead in keys.items():
         if (holder := held.get(key)) is None:
             continue
-        late = SHOWS_WITHIN if holder.status == "done" else ARRIVES_WITHIN
-        settled = holder.finished_at is not None and holder.finished_at < desk.clock() - late
-        if settled and await crm.enrolled(sequence, lead) is False:
+        if await is_over(desk, sequence, lead, holder):
             if not (dry_run or desk.settings.dry_run):
                 await desk.store.let_go(holder.id, [key])
             continue
         people.held[lead] = holder
         del people.able[lead]
         people.unable.append(Rejected(item=lead, reason=f"enrolled already, by action {holder.id}"))
+    for key, lead in [*people.unread.items()]:
+        if holder := held.get(key):
+            people.held[lead] = holder
+            del people.unread[key]
+            hint = f"of at most {MOST_READ} leads it is asked whether they are out again"
+            people.unable.append(Rejected(item=lead, reason=f"enrolled already, by action {holder.id}; {hint}"))
+
+
+async def is_over(desk: Desk, sequence: str, lead: str, holder: Action) -> bool:
+    """Whether the CRM says that a lead which this action has enrolled is out of the sequence again."""
+    late = SHOWS_WITHIN if holder.status == "done" else ARRIVES_WITHIN
+    if holder.finished_at is None or holder.finished_at >= desk.clock() - late:
+        return False
+    return await desk.crm(RunsSequences).enrolled(sequence, lead) is False
 
 
 async def _look_at_all(desk: Desk, channels: Sequence[Channel], people: _People) -> None:
     """Look at what makes a person be asked, and whether the limits leave room for all of them together."""
     together = [
-        each.model_copy(update={"most": each.most - len(people.able) + 1}) for each in people.bounds if not each.address
+        each.model_copy(update={"most": each.most - people.size + 1}) for each in people.bounds if not each.address
     ]
-    if people.able and people.forbidden is None and (full := await desk.store.counted(together)):
-        people.forbidden = rules.Finding(f"{full}: no room for {len(people.able)} more", "daily_limit")
+    if people.size and people.forbidden is None and (full := await desk.store.counted(together)):
+        people.forbidden = rules.Finding(f"{full}: no room for {people.size} more", "daily_limit")
     for lead in people.able.values():
         people.remarks += await contact.fresh(desk, lead, channels or CHANNELS)
-    size = len(people.able)
+    size = people.size
     judged = desk.policy.judge(contact.ENROLLING, Effect.OUTWARD, connection=desk.connection, size=max(size, 1))
-    if judged.verdict == "allow" and size <= MOST_INLINE:
+    if judged.verdict == "allow" and (people.unread or size <= MOST_INLINE):
         for lead in people.able.values():
             if await contact.replied(desk, lead):
                 people.remarks.append(f"{_named(lead)} has answered since the last enrolment")
@@ -183,7 +250,28 @@ def _details(chosen: Steps, people: _People, left_out: Sequence[str]) -> str:
         + ", ".join(dict.fromkeys(bare(each) for channel in CHANNELS if (each := lead.address(channel))))
         for lead in people.able.values()
     ]
-    return "\n".join([*people.remarks, *_some(listed), *_some(left_out), *steps])
+    return "\n".join([*people.remarks, *_some(listed), *_later(people), *_some(left_out), *steps])
+
+
+def _some_of(people: _People) -> str:
+    """Return the first few in one line."""
+    able = ", ".join(map(_named, [*people.able.values()][:SAMPLE]))
+    if people.unread:
+        return (f"{able}, and " if able else "") + f"{len(people.unread)} more, each looked at when it is its turn"
+    return able + (" ..." if people.size > SAMPLE else "") or "none"
+
+
+def _later(people: _People) -> list[str]:
+    """Say what becomes of those that are not read yet, and who they are."""
+    if not people.unread:
+        return []
+    more = len(people.unread) - SHOWN
+    names = ", ".join(f'"{bare(each)}"' for each in [*people.unread.values()][:SHOWN])
+    return [
+        f"and {len(people.unread)} more, each looked at when it is its turn: who may not be reached then, has answered "
+        f"since the last enrolment, or has an address that was set of late, is left out: {names}"
+        + (f" ... and {more} more" if more > 0 else "")
+    ]
 
 
 def _named(lead: Lead) -> str:
@@ -202,22 +290,30 @@ def _some(lines: Sequence[str]) -> list[str]:
     return [*lines[:SHOWN], *([f"... and {more} more"] if more > 0 else [])]
 
 
-def _repeated(people: _People) -> Action | None:
+async def _repeated(desk: Desk, people: _People) -> Action | None:
     """Return the one action that has done all of this before, as far as it can be done."""
     ids = {each.id for each in people.held.values()}
     if people.able or len(ids) != 1:
         return None
     holder = next(iter(people.held.values()))
     others = {each.item for each in people.unable if each.item not in people.held}
-    return holder if others <= {item for item, _ in holder.facts.get("left out", ())} else None
+    if not others <= {item for item, _ in holder.facts.get("left out", ())}:
+        return None
+    if people.unread:
+        # Of an address it is not known here whose it is: the job that was given it knows what became of that.
+        items = await desk.store.items(holder.id)
+        took = {each.payload["lead"][0] for each in items if each.status not in ("failed", "cancelled")}
+        if not took.issuperset(people.unread.values()):
+            return None
+    return holder
 
 
-def _as_shown(lead: Lead) -> list[str | None]:
+def as_shown(lead: Lead) -> list[str | None]:
     """Return what of a lead is confirmed: what it is called, and every address."""
     return [lead.id, lead.label, *(lead.address(channel) for channel in CHANNELS)]
 
 
-def _channels(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:
+def channels_of(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:
     """Return the channels that a sequence uses; none where its steps are not told."""
     return list(dict.fromkeys(each["channel"] for each in steps))
 
@@ -242,7 +338,7 @@ async def enrol(desk: Desk, client: Client, seen: Preview) -> Done:
         raise
     kept = {*done.succeeded, *done.lost}
     released = tuple(enrolment_key(desk.connection, sequence, each) for each in leads if each not in kept)
-    return _enrolled(facts, done.succeeded, done.failed, released)
+    return enrolled(facts, done.succeeded, done.failed, released)
 
 
 async def look(desk: Desk, row: Action) -> Done | None:
@@ -251,77 +347,7 @@ async def look(desk: Desk, row: Action) -> Done | None:
     leads = [each[0] for each in facts.get("leads", ())]
     if not leads or not await history.enrolments(desk, facts["sequence"]["id"], leads):
         return None
-    return _enrolled(facts, leads, [])
-
-
-def bulk(desk: Desk, client: Client) -> Bulk:
-    """Enrol lead after lead, each under every rule at the moment of its turn."""
-    crm = desk.crm(RunsSequences)
-
-    async def do(row: Action, taken: Sequence[Item]) -> Sequence[Told]:
-        from crm_mcp.backends.pace import bulk_work  # start-up counts
-
-        with bulk_work(PATIENCE):
-            return [await _turn(desk, row, each.payload["lead"]) for each in taken]
-
-    async def look_up(row: Action, item: Item) -> Told | None:
-        enrolled = await crm.enrolled(row.facts["sequence"]["id"], item.payload["lead"][0])
-        if enrolled:
-            return Told("done", {})
-        return Told("waiting", {}) if crm.enrols_once else None
-
-    def sum_up(row: Action, ended: Sequence[Item]) -> Done:
-        failed = [
-            Rejected(item=each.payload["lead"][0], reason=(each.result or {}).get("reason") or "not tried")
-            for each in ended
-            if each.status != "done"
-        ]
-        return _enrolled(row.facts, [each.payload["lead"][0] for each in ended if each.status == "done"], failed)
-
-    def marks(row: Action, item: Item) -> tuple[str, ...]:
-        return (enrolment_key(desk.connection, row.facts["sequence"]["id"], item.payload["lead"][0]),)
-
-    return Bulk(
-        items=lambda row: [{"lead": each} for each in row.facts["leads"]],
-        at_once=1,
-        do=do,
-        look=look_up,
-        sum_up=sum_up,
-        marks=marks,
-        stopped=lambda: rules.kill_switch(desk),
-        progress=client.progress,
-    )
-
-
-async def _turn(desk: Desk, row: Action, given: list[str | None]) -> Told:
-    """Enrol one lead of a job, if it is still the one that was shown, and may still be reached."""
-    sequence = row.facts["sequence"]
-    try:
-        try:
-            why = await _why_not(desk, row, given, _channels(sequence["steps"]))
-        except CrmError as error:
-            error.wrote = False  # it was only looked at
-            raise
-        why = why or await desk.crm(RunsSequences).enroll(sequence["id"], str(given[0]))
-    except OF_ONE as error:
-        why = str(error)
-    return Told("failed", {"reason": why}) if why else Told("done", {})
-
-
-async def _why_not(desk: Desk, row: Action, given: list[str | None], channels: Sequence[Channel]) -> str | None:
-    lead = await desk.crm(FindsLeads).get_lead(str(given[0]))
-    if _as_shown(lead) != given:
-        return "its name or an address has changed since it was shown"
-    found = await rules.of_person(desk, lead, ENROLMENT, steps=channels)
-    if found.reason and found.rule not in COUNTED:
-        return found.reason
-    # Whoever confirmed the job was shown the new addresses, and said yes to all.
-    if row.approved_by == "policy":
-        if await contact.fresh(desk, lead, channels or CHANNELS):
-            return "its address is new: enrol it by itself, and the user is asked"
-        if await contact.replied(desk, lead):
-            return "it has answered since the last enrolment: enrol it by itself, and the user is asked"
-    return None
+    return enrolled(facts, leads, [])
 
 
 async def unenrol(desk: Desk, name: str, keys: Sequence[str], client: Client) -> Done:
@@ -389,7 +415,7 @@ async def one_by_one(
     return done
 
 
-def _enrolled(
+def enrolled(
     facts: Mapping[str, Any], succeeded: list[str], failed: list[Rejected], released: tuple[str, ...] = ()
 ) -> Done:
     """Say who was enrolled, with those who were left out before."""

@@ -132,6 +132,22 @@ async def created_lead(desk: Desk, email: str | None, phone: str | None, at: dat
     return next((each for each in by_email or by_phone or () if each.created_at and each.created_at >= at), None)
 
 
+async def is_of_another(desk: Desk, row: Action, done: Done) -> bool:
+    """Whether what was found is, or may be, what another action has done since this one began: the same was asked for
+    again. The CRM can't tell whose it is, and one effect is not the success of two."""
+    began = row.started_at or row.created_at
+    for status in ("sending", "done"):  # in the order in which an action takes them: none slips through
+        others, _ = await desk.store.list_actions(
+            caller=None, status=status, lead=None, after=None, limit=100, connection=desk.connection
+        )
+        for each in others:
+            later = (each.finished_at or each.started_at or began) >= began
+            same = each.touched[:1] == done.touched[:1] if status == "done" else each.digest == row.digest
+            if each.id != row.id and each.tool == row.tool and later and same and done.touched:
+                return True
+    return False
+
+
 async def logged_note(desk: Desk, row: Action, content: str, kind: NoteKind, at: datetime | None) -> Note | None:
     """Return the note of this text that was logged for the action's lead since it began; `at`: the time it was given.
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
 
 from crm_mcp.actions.approval import Done, Preview
-from crm_mcp.actions.outbox import LOOK_WITHIN, LOST, NOTHING_WRITTEN, Deed, Outbox, ended, somebody_waits
+from crm_mcp.actions.outbox import LOOK_WITHIN, LOST, NOTHING_WRITTEN, Deed, Outbox, ended
+from crm_mcp.actions.patience import somebody_waits
 from crm_mcp.actions.results import shown
 from crm_mcp.errors import Busy, CrmError
 from crm_mcp.store import Action, Ended, Item, ItemStatus
@@ -32,6 +33,8 @@ LONGEST_PAUSE = 60.0
 """Seconds that a job waits at most for a CRM's limit before it asks again."""
 MOST_FAILURES = 3
 """Claims in a row that the CRM fails: then the rest is not tried."""
+AT_ONCE = 500
+"""Items of a job that is given up which are settled together."""
 STATE_WITHIN = 120.0
 """Seconds that a job waits for a state that is full, locked or out of reach, before it is left to be resumed."""
 
@@ -81,14 +84,18 @@ async def work_through(outbox: Outbox, row: Action, deed: Deed, seen: Preview) -
     """
     del seen  # what was confirmed is in the row: it is there for whoever resumes it
     assert deed.bulk is not None
+    work: _Work | None = None
     try:
-        return await _Work(outbox, row, await deed.bulk()).through()
+        work = _Work(outbox, row, await deed.bulk())
+        return await work.through()
     except CrmError as error:
         log.warning("the job %s can't go on here: %s", row.id, error)
         return shown(row)
     except Exception:
         # A fault of this program, which would be there again for whoever resumes it.
         log.exception("the job %s failed", row.id)
+        if work:
+            await work.give_up()
         end = Ended("unknown", reason="the program failed; what was done before stays done", error="internal")
         return await outbox.settled(row, end, fence=outbox.fence(row))
 
@@ -118,6 +125,18 @@ class _Work:
                 why = "not tried"
             await self._pause(pause)
         return shown(await self._store.get(self._row.id) or self._row)
+
+    async def give_up(self) -> None:
+        """Settle what is left of a job that this program fails at: nobody goes on with it."""
+        self._bulk = replace(self._bulk, progress=_untold)  # it may be what fails
+        lost = Told("unknown", {"reason": "not known whether it was done: the program failed"})
+        try:
+            items = await self._state(lambda: self._store.items(self._row.id, "sending"))
+            await self._settle(items, [lost] * len(items))
+            while await self._claimed(AT_ONCE, "not tried") is not None:
+                pass
+        except CrmError as error:
+            log.warning("what is left of the job %s can't be settled: %s", self._row.id, error)
 
     async def _claim(self, why: str | None) -> float | None:
         """Take some items, do them, and settle them; where there is a `why`, all that are left fail for it.

@@ -22,9 +22,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,11 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 
 from crm_mcp.actions.approval import Done, Preview, plain, said
+from crm_mcp.actions.patience import while_somebody_waits
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, shown
-from crm_mcp.errors import Conflict, CrmError, Internal, TimedOut
+from crm_mcp.errors import Conflict, CrmError, Internal
 from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Stopped, Store, Terms
 
 if TYPE_CHECKING:
@@ -44,16 +45,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("crm_mcp")
 
-ANSWERS_WITHIN = 22.0
-"""Seconds within which a call is answered: with `running`, where what it began takes longer."""
-READS_WITHIN = 20.0
-"""Seconds that the looking before a write or send may take where no call waits for it."""
 LOOKS = (3, 6, 12, 24, 48, 96, 192)
 """Seconds between the looks at a CRM's history for an action whose outcome is unknown; then it stays so."""
 LOOK_PAUSES = (0.0, 1.0)
 """Seconds before each reading of the history in one look: what was sent may show a moment later."""
 LOOK_WITHIN = 8.0
 """Seconds that a call may spend on looking: a CRM that does not answer is not asked for ever."""
+FIRST = 1.0
+"""Seconds after the start before anything is looked for: a client waits for its first answer."""
 POLL = 2.0
 """Seconds between looks for work, where nothing says when there will be some."""
 LONGEST = timedelta(days=7)
@@ -95,32 +94,6 @@ class Deed:
 
 under_way: ContextVar[Action | None] = ContextVar("under_way", default=None)
 """The action whose `run` is at work in this task: for what keeps or writes down its id. None: there is none."""
-_answer_by: ContextVar[float] = ContextVar("answer_by", default=math.inf)
-
-
-def answer_within(seconds: float) -> None:
-    """Say how long the caller of this task will wait from now on."""
-    _answer_by.set(anyio.current_time() + seconds)
-
-
-def somebody_waits() -> bool:
-    """Whether the call that began this has not been answered yet."""
-    return anyio.current_time() < _answer_by.get()
-
-
-@contextmanager
-def in_time() -> Generator[None]:
-    """Stop what only reads when the caller has to be answered.
-
-    Raises:
-        TimedOut: the time is over.
-    """
-    left = min(_answer_by.get() - anyio.current_time(), READS_WITHIN)
-    try:
-        with anyio.fail_after(max(left, 0.1)):
-            yield
-    except TimeoutError:
-        raise TimedOut("the CRM did not answer in time, nothing was written", "try again later", wrote=False) from None
 
 
 class Outbox:
@@ -180,8 +153,10 @@ class Outbox:
         except CrmError as error:
             if error.code not in NOTHING_WRITTEN or error.code == "rate_limited":
                 raise  # the CRM can't be asked now: the row waits on
-            reason = f"{error}; nothing was written"
-            return await self._end(row, "failed", reason)
+            return await self._end(row, "failed", f"{error}; nothing was written")
+        if fresh.repeats:  # another call did it, or another answer to the same question
+            await self._end(row, "cancelled", f"the same is {fresh.repeats.status} as {fresh.repeats.id}")
+            return await self.outcome(fresh.repeats)
         if changed := differences(row.facts, fresh.facts):
             return await self._end(
                 row, "expired", f"void, because it has changed since it was shown: {changed}; make the call again"
@@ -214,7 +189,7 @@ class Outbox:
     async def outcome(self, earlier: Action) -> dict[str, Any]:
         """Return the result for a call that repeats an earlier action: that of the earlier one, awaited for a while."""
         wait = 0.02
-        with anyio.CancelScope(deadline=_answer_by.get()):
+        with while_somebody_waits():
             while earlier.status == "sending":
                 await anyio.sleep(wait)
                 wait = min(wait * 2, 0.5)
@@ -253,7 +228,7 @@ class Outbox:
                 await act()
         else:
             self._tasks.start_soon(act)
-            with anyio.CancelScope(deadline=_answer_by.get()):
+            with while_somebody_waits():
                 await finished.wait()
         if not ended:
             return shown(await self.store.get(row.id) or row)
@@ -338,8 +313,10 @@ class Outbox:
         return await self.settled(row, Ended("failed", reason=reason, error=error.code))
 
     async def _end(self, row: Action, status: Any, reason: str) -> dict[str, Any]:
-        """End an action that has not left; where it has ended meanwhile, say how."""
-        ended = await self.store.call_off(row.id, None, status, reason)
+        """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
+        now = await self.store.get(row.id)
+        runs = now is not None and now.status == "running"
+        ended = None if runs else await self.store.call_off(row.id, None, status, reason)
         return shown(ended) if ended else again(await self.store.get(row.id) or row)
 
     # Finding out
@@ -357,12 +334,10 @@ class Outbox:
                 await anyio.sleep(pause)
                 try:
                     done = await deed.look(row)
-                except CrmError as error:
-                    log.info("what became of %s can't be looked up: %s", row.id, error)
-                    return None
-                except Exception:
-                    # A fault of this program: it must not end the server, and with it what else is under way.
-                    log.exception("looking for what became of %s failed", row.id)
+                except Exception as error:
+                    # A fault of this program, too: it must not end the server, and with it what else is under way.
+                    fault = not isinstance(error, CrmError)
+                    log.warning("what became of %s can't be looked up: %s", row.id, error, exc_info=fault)
                     return None
                 if done:
                     reason = "the answer was lost; the CRM's own history shows that it happened"
@@ -370,22 +345,23 @@ class Outbox:
         return None
 
     async def _attend(self, connections: tuple[str, ...]) -> None:
+        pause = FIRST
         while True:
+            await anyio.sleep(pause)
             pause = POLL
             try:
                 # Whoever only reads pays nothing: the state is not opened before something waits in it.
                 if self.store.opened or await self.store.anything_waits():
-                    with anyio.CancelScope(shield=True):  # what is claimed is not dropped because the server ends
-                        while await self.work_once(connections):
-                            pass
+                    more = True
+                    while more:
+                        with anyio.CancelScope(shield=True):  # what is claimed is not dropped because the server ends
+                            more = await self.work_once(connections)
+                        await anyio.lowlevel.checkpoint()
                     if due := await self.store.next_due(connections):
                         pause = min(max((due - self.store.clock()).total_seconds(), 0.05), POLL)
-            except CrmError as error:
-                log.warning("what waits can't be worked on: %s", error)
-            except Exception:
-                # A row that this program fails at: others are worked on all the same, and it is tried again.
-                log.exception("working on what waits failed")
-            await anyio.sleep(pause)
+            except Exception as error:
+                # At a fault of this program, too, others are worked on all the same, and it is tried again.
+                log.warning("what waits can't be worked on: %s", error, exc_info=not isinstance(error, CrmError))
 
     async def work_once(self, connections: tuple[str, ...]) -> bool:
         """Do one thing that waits on this state; False: nothing does."""
@@ -396,7 +372,7 @@ class Outbox:
             self._busy[row.id] = row.fence
             return True  # ours, and under way: a clock that jumped made its lease look old
         deed = self._known(row)
-        if row.status == "scheduled":
+        if row.status in ("scheduled", "expired"):  # what is due for too long reads as expired, and is told so
             await self._come_due(row, deed)
         elif deed is None:
             reason = f"{row.reason or LOST}; it may have happened"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from crm_mcp.actions import zones
 from crm_mcp.actions.approval import bare
-from crm_mcp.actions.contact import address_of
+from crm_mcp.actions.contact import address_of, one_email
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.zones import Zones
 from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
@@ -74,6 +74,8 @@ async def of_person(desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[C
     for each in used:
         if why := no_address(lead, each):
             return Finding(why, "no_address")
+    if not used and lead.email and (why := no_address(lead, "email")):
+        return Finding(why, "no_address")
     if address is None:
         return Finding("no address on file", "no_address")
     for each in used or CHANNELS:
@@ -104,8 +106,11 @@ def reached_at(desk: Desk, lead: Lead, channel: Reach) -> str | None:
 
 def no_address(lead: Lead, channel: Channel) -> str | None:
     """Return why there is no address that this channel could use, else None."""
+    if channel == "email" and lead.email:
+        # Two addresses in one field, or one with a name around it, would be reached and never be found on a list.
+        return None if one_email(lead.email) else f"no address on file: {bare(lead.email)} is not one e-mail address"
     if channel == "email":
-        return None if lead.email else "no address on file: the lead has no e-mail address"
+        return "no address on file: the lead has no e-mail address"
     if channel == "linkedin":
         return None if lead.address("linkedin") else "no address on file: the lead has no LinkedIn profile"
     if not lead.phone:

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 from crm_mcp import __version__
 from crm_mcp.actions.audit import denied, read_of, redactor
 from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import ANSWERS_WITHIN, Deed, Outbox, answer_within, in_time
+from crm_mcp.actions.outbox import Deed, Outbox
+from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import HasOperations

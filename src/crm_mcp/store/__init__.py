@@ -290,6 +290,14 @@ class Store:
         """
         return await self._item(lambda items: items.take(action_id, most, fence))
 
+    async def take_turn(self, action_id: str, given: str, terms: Terms, *, fence: int) -> Stopped | Repeated | None:
+        """Test what must hold for one item of a job just before its request leaves; None: all does.
+
+        Its marks are counted from now on, and take the place of the one, of key `given`, that the job began with.
+        `Repeated` names the job itself where another of its items has such a mark.
+        """
+        return await self._act(lambda actions: actions.take_turn(action_id, given, terms, fence))
+
     async def settle_items(
         self,
         action_id: str,

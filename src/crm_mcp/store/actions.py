@@ -204,6 +204,21 @@ class Actions(Reading):
             mine = and_(_c.id == action_id, _c.status == "sending")
             connection.execute(update(actions).where(mine).values(undo=dict(undo)))
 
+    def take_turn(self, action_id: str, given: str, terms: Terms, fence: int) -> Stopped | Repeated | None:
+        """Test the terms of one item of a job, whose marks count from now on."""
+        with self._writing() as (connection, moment):
+            row = _present(connection, action_id, locked=True)
+            if row["status"] != "running" or row["fence"] != fence:
+                return Stopped("not done: the job was called off")
+            if any(marks.named_twice(connection, action_id, given, mark.key) for mark in terms.marks):
+                return Repeated(action_of(row, moment))
+            # What the item has counted for since its job began, it does not count for twice.
+            marks.release(connection, action_id, [given, *(mark.key for mark in terms.marks)])
+            refused = self._refused(connection, moment, terms, terms.marks, row["connection"], action_id)
+            if refused is None:
+                marks.renew(connection, action_id, row["connection"], terms.marks, moment)
+            return refused
+
     def let_go(self, action_id: str, keys: Sequence[str]) -> None:
         """Let marks stop no repeat any more."""
         with self.database.claiming() as connection:

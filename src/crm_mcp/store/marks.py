@@ -143,6 +143,21 @@ def keep(connection: Connection, action_id: str, of: str, given: Sequence[Mark],
         connection.execute(insert(marks), list(rows.values()))
 
 
+def named_twice(connection: Connection, action_id: str, given: str, key: str) -> bool:
+    """Whether a job has this mark for another of its items than the one that began with the mark `given`."""
+    mine = and_(_m.action == action_id, _m.state == "live", _m.key.in_((given, key)))
+    return given != key and len(set(connection.execute(select(_m.key).where(mine)).scalars())) == 2
+
+
+def renew(connection: Connection, action_id: str, of: str, given: Sequence[Mark], at: datetime) -> None:
+    """Give an action these marks from now on, also those that it has had before."""
+    for mark in given:
+        values = mark.model_dump() | {"at": at, "until": at + timedelta(seconds=mark.seconds), "state": "live"}
+        mine = and_(_m.action == action_id, _m.key == mark.key)
+        if connection.execute(update(marks).where(mine).values(values)).rowcount == 0:
+            connection.execute(insert(marks).values(values | {"action": action_id, "connection": of}))
+
+
 def pass_on(connection: Connection, earlier: str, later: str, keys: Sequence[str]) -> None:
     """Let a resend have the marks of the earlier action, which still counts for the limits."""
     for start in range(0, len(keys), AT_ONCE):

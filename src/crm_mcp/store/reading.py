@@ -124,8 +124,9 @@ def reads_as(status: Status, moment: datetime) -> ColumnElement[bool]:
     stored = _c.status == status
     if status in HELD:
         return and_(stored, _c.expires_at > moment)
-    if status in {"sending", "running"}:
-        return and_(stored, _c.lease_until >= moment - LOST_AFTER)
+    if status in {"sending", "running"}:  # both are under way, and are told as running
+        under_way = _c.status.in_(("sending", "running")) if status == "running" else stored
+        return and_(under_way, _c.lease_until >= moment - LOST_AFTER)
     if status == "expired":
         return or_(stored, and_(_c.status.in_(HELD), _c.expires_at <= moment))
     if status == "unknown":

@@ -12,7 +12,7 @@ from crm_mcp.actions.approval import Client, Done, Preview, named, quoted
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import under_way
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.results import SERVED, shown
+from crm_mcp.actions.results import shown
 from crm_mcp.actions.undo import look_undone, preview_undo, undo
 from crm_mcp.backends.base import DeletesRecords, GivesMetrics, ListsOptions
 from crm_mcp.errors import CrmError, InvalidArgument, NotFound, Unsupported
@@ -139,7 +139,7 @@ async def list_actions(
     of, failed = await _lead_or_former(desks, lead) if lead else (None, [])
     query = {"list_actions": lead, "status": status, "crm": connection}
     after = unseal(desk, query, cursor) if cursor else None
-    stored = cast("Status | None", next((each for each, served in SERVED.items() if served == status), status))
+    stored = cast("Status | None", "proposed" if status == "confirmation_required" else status)
 
     async def build(most: int) -> dict[str, Any]:
         rows, following = await desk.store.list_actions(

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from crm_mcp.actions import contact, enrolling, history
+from crm_mcp.actions import contact, enrolling, history, turns
 from crm_mcp.actions.approval import Client, Done, Preview, named, quoted
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.jobs import Bulk
@@ -180,7 +180,7 @@ async def look_enroll(desk: Desk, row: Action, **_: object) -> Done | None:
 
 async def bulk_enroll(desk: Desk, client: Client, **_: object) -> Bulk:
     """Enrol many leads one after the other."""
-    return enrolling.bulk(desk, client)
+    return turns.bulk(desk, client)
 
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, RunsSequences), ask=ask_enroll, look=look_enroll, bulk=bulk_enroll)
@@ -189,7 +189,7 @@ async def enroll_in_sequence(
 ) -> Done:
     """Enrol leads in a sequence (a series of messages). The user is asked first.
 
-    Sequences are listed by list_options. More than 100 leads may go on behind the answer (`running`).
+    Sequences are listed by list_options. Many leads may go on behind the answer (`running`).
     """
     return await enrolling.enrol(desk, client, shown)
 

@@ -1,0 +1,144 @@
+"""Enrolments item by item: each lead meets every rule once more when it is its turn, and is enrolled just after."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from crm_mcp.actions import contact, rules
+from crm_mcp.actions.approval import Client, Done
+from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.enrolling import (
+    OF_ONE,
+    as_shown,
+    channels_of,
+    enrolled,
+    enrolment_key,
+    enrolment_mark,
+    given_key,
+    is_over,
+)
+from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
+from crm_mcp.actions.rules import ENROLMENT
+from crm_mcp.backends.base import FindsLeads, RunsSequences
+from crm_mcp.errors import CrmError
+from crm_mcp.model import CHANNELS, Lead, Rejected
+from crm_mcp.store import Action, Item, Stopped, Terms
+
+COUNTED = ("daily_limit", "contact_limit")
+"""Rules that are counted as an item takes its turn: what the job has counted for it already is left out then."""
+
+
+def bulk(desk: Desk, client: Client) -> Bulk:
+    """Enrol lead after lead, each under every rule at the moment of its turn."""
+    crm = desk.crm(RunsSequences)
+    taken: dict[int, str] = {}
+    """The marks that items have taken at their turn."""
+
+    async def do(row: Action, items: Sequence[Item]) -> Sequence[Told]:
+        from crm_mcp.backends.pace import bulk_work  # start-up counts
+
+        with bulk_work(PATIENCE):
+            return [await _turn(desk, row, each, taken) for each in items]
+
+    async def look_up(row: Action, item: Item) -> Told | None:
+        lead = await _lead_of(desk, item)
+        if await crm.enrolled(row.facts["sequence"]["id"], lead.id):
+            return _told(item, lead.id)
+        return Told("waiting", {}) if crm.enrols_once else None
+
+    def sum_up(row: Action, items: Sequence[Item]) -> Done:
+        failed = [
+            Rejected(item=_name(each), reason=(each.result or {}).get("reason") or "not tried")
+            for each in items
+            if each.status != "done"
+        ]
+        return enrolled(row.facts, [_name(each) for each in items if each.status == "done"], failed)
+
+    def marks(row: Action, item: Item) -> tuple[str, ...]:
+        first = given_key(desk, row.facts["sequence"]["id"], item.payload["lead"])
+        return tuple({first, taken.get(item.no, first)})
+
+    return Bulk(
+        items=lambda row: [{"lead": each} for each in row.facts["leads"]],
+        at_once=1,
+        do=do,
+        look=look_up,
+        sum_up=sum_up,
+        marks=marks,
+        stopped=lambda: rules.kill_switch(desk),
+        progress=client.progress,
+    )
+
+
+def _name(item: Item) -> str:
+    """Return what an item is called in results: the id of its lead, where that is known."""
+    return (item.result or {}).get("lead") or item.payload["lead"][0]
+
+
+def _told(item: Item, lead: str, why: str | None = None) -> Told:
+    found: Mapping[str, str] = {} if lead == item.payload["lead"][0] else {"lead": lead}
+    return Told("failed", {"reason": why, **found}) if why else Told("done", found)
+
+
+async def _lead_of(desk: Desk, item: Item) -> Lead:
+    """Read an item's lead: by its id where it was shown, else by what the call names it by."""
+    given = item.payload["lead"]
+    return await (desk.lead(given[0]) if len(given) == 1 else desk.crm(FindsLeads).get_lead(given[0]))
+
+
+async def _turn(desk: Desk, row: Action, item: Item, taken: dict[int, str]) -> Told:
+    """Enrol one lead of a job, if it is still the one that was shown, and may be reached."""
+    lead = str(item.payload["lead"][0])
+    try:
+        try:
+            found = await _lead_of(desk, item)
+            lead = found.id
+            why = await _why_not(desk, row, item, found, taken)
+        except CrmError as error:
+            error.wrote = False  # it was only looked at
+            raise
+        why = why or await desk.crm(RunsSequences).enroll(row.facts["sequence"]["id"], lead)
+    except OF_ONE as error:
+        why = str(error)
+    return _told(item, lead, why)
+
+
+async def _why_not(desk: Desk, row: Action, item: Item, lead: Lead, taken: dict[int, str]) -> str | None:
+    """Return why a lead is not enrolled at its turn; None: it may be, and its mark is taken."""
+    given = item.payload["lead"]
+    unread = len(given) == 1
+    if not unread and as_shown(lead) != given:
+        return "its name or an address has changed since it was shown"
+    channels = channels_of(row.facts["sequence"]["steps"])
+    found = await rules.of_person(desk, lead, ENROLMENT, steps=channels)
+    if found.reason and found.rule not in COUNTED:
+        return found.reason
+    # Whoever confirmed the job has said yes to what was shown to be new, and to nothing that was not.
+    if unread or row.approved_by == "policy":
+        if new := await contact.fresh(desk, lead, channels or CHANNELS):
+            return f"{new[0]}, and enrol it on its own"
+        if await contact.replied(desk, lead):
+            return "it has answered since the last enrolment: enrol it on its own, and the user is asked"
+    return await _take(desk, row, item, lead, found, taken)
+
+
+async def _take(
+    desk: Desk, row: Action, item: Item, lead: Lead, found: rules.Finding, taken: dict[int, str]
+) -> str | None:
+    """Take the mark of an enrolment, in the transaction that tests kill switch, duplicates and limits once more."""
+    sequence = row.facts["sequence"]["id"]
+    key = enrolment_key(desk.connection, sequence, lead.id)
+    holder = (await desk.store.held_by([key])).get(key)
+    if holder and holder.id != row.id and await is_over(desk, sequence, lead.id, holder):
+        await desk.store.let_go(holder.id, [key])
+    terms = Terms(outward=True, marks=(enrolment_mark(key, found.address),), bounds=found.bounds)
+    first = given_key(desk, sequence, item.payload["lead"])
+    got = await desk.store.take_turn(row.id, first, terms, fence=desk.outbox.fence(row))
+    if got is None:
+        taken[item.no] = key
+        return None
+    if isinstance(got, Stopped):
+        return got.reason
+    if got.earlier.id == row.id:
+        return "the call names the same lead twice"
+    return f"enrolled already, by action {got.earlier.id}"
