@@ -1,7 +1,7 @@
 """The tools of the contract (section 3), as the embedded CRM serves them: toolset, parameters, effect.
 
-Transcribed from the contract's table. Not in this version: start_call, send_linkedin_message, get_metrics, the toolset
-`vendor`, and the parameters `resend_of` and `defer`.
+Transcribed from the contract's table. It serves no start_call, send_linkedin_message, get_metrics and no toolset
+`vendor`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ deals | get_pipeline | of? group_by? | read
 deals | create_deal | name lead? value? stage? currency? closes_at? | write
 deals | update_deal | deal name? value? status? closes_at? | write
 deals | move_stage | stage lead? deal? | write
-outreach | send_email | lead subject body mailbox? reply_to? | outward
-outreach | send_sms | lead message | outward
+outreach | send_email | lead subject body mailbox? reply_to? resend_of? defer? | outward
+outreach | send_sms | lead message resend_of? defer? | outward
 outreach | enroll_in_sequence | sequence leads dry_run? | outward
 outreach | unenroll_from_sequence | sequence leads | write
 outreach | set_do_not_contact | lead blocked channels? reason? | write

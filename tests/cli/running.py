@@ -16,6 +16,8 @@ from crm_mcp.backends.local import Local
 from crm_mcp.config import PREFIX
 from crm_mcp.model import Lead, LeadDraft, LeadFilter, Slice
 
+from . import warm
+
 LONGEST = 45
 """Seconds that any command may take."""
 
@@ -36,11 +38,18 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, answer: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run one command in `folder`; `answer` is what stands on its stdin."""
+    """Run one command in `folder`, in a process that has loaded the program; `answer` is what stands on its stdin."""
+    result = warm.run(arguments, environment(folder, **settings), folder, answer, LONGEST)
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
+
+
+def run_afresh(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run one command in `folder` by an interpreter that starts with it, as a person's does."""
     result = subprocess.run(
         command(*arguments),
         env=environment(folder, **settings),
-        input=answer,
+        input="",
         capture_output=True,
         text=True,
         check=False,

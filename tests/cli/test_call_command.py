@@ -12,7 +12,7 @@ import pytest
 
 from crm_mcp.cli.talking import coerced
 
-from .running import LONGEST, answer_of, command, environment, fill, leads, names, run
+from .running import LONGEST, answer_of, command, environment, fill, leads, names, run, run_afresh
 
 SCHEMA: dict[str, Any] = {
     "properties": {
@@ -56,7 +56,7 @@ def test_a_word_without_an_equals_sign_is_refused():
 def test_a_call_writes_and_prints_what_it_did(tmp_path: Path):
     words = ['custom_fields={"Budget": 5000, "Lost": true}', "tags=warm,new", "name=Ann Bell"]
 
-    result = run(tmp_path, "call", "create_lead", *words)
+    result = run_afresh(tmp_path, "call", "create_lead", *words)
 
     (ann,) = leads(tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -115,7 +115,7 @@ def test_a_guard_asks_and_only_yes_is_yes(with_two: Path):
     agreed = run(with_two, "call", "delete_record", "kind=lead", "id=L1", "--output", "json", answer="y\n")
 
     assert kept == ["Ann", "Bob"]
-    assert refused.stderr == "Delete lead Ann (L1)\ncan't be undone\nGo ahead? [y/N] "
+    assert refused.stderr == "Delete lead Ann (L1)\ncan be undone with undo_action\nGo ahead? [y/N] "
     assert (refused.returncode, agreed.returncode) == (0, 0)
     assert "status: declined" in refused.stdout
     assert answer_of(agreed)["status"] == "done"
@@ -148,7 +148,7 @@ def test_the_question_is_asked_and_answered_on_a_terminal(with_two: Path):
     out, rest = asking.communicate(timeout=LONGEST)
     os.close(terminal)
 
-    assert asked == ["Delete lead Ann (L1)\n", "can't be undone\n"]
+    assert asked == ["Delete lead Ann (L1)\n", "can be undone with undo_action\n"]
     assert rest in ("", "Go ahead? [y/N] ")  # without a line's end, it may have been read with the line before
     assert asking.returncode == 0
     assert '"status": "done"' in out

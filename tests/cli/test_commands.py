@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import anyio
 import pytest
+from rich.console import Console
 
 from crm_mcp import __version__
+from crm_mcp.cli.demo import run_demo
 from crm_mcp.cli.documents import settle
 from crm_mcp.cli.serving import serve_http
 from crm_mcp.config import Settings
 from crm_mcp.errors import SettingsError
 
 from .contract_table import ALL
-from .running import run
+from .running import run, run_afresh
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    result = run(tmp_path_factory.mktemp("tools"), "tools", "--json")
+    result = run_afresh(tmp_path_factory.mktemp("tools"), "tools", "--json")
     assert (result.returncode, result.stderr) == (0, "")
     return json.loads(result.stdout)
 
@@ -34,7 +40,7 @@ def test_the_demo_shows_the_main_job_whatever_is_set_here(tmp_path: Path):
     mine = {"CRM_MCP_READ_ONLY": "true", "CRM_MCP_CONFIG": str(tmp_path / "config.toml"), "CRM_MCP_TOOLSETS": "deals"}
     began = time.monotonic()
 
-    result = run(tmp_path, "demo", **mine)
+    result = run_afresh(tmp_path, "demo", **mine)
 
     assert (result.returncode, result.stderr) == (0, "")
     assert time.monotonic() - began < 20
@@ -45,14 +51,29 @@ def test_the_demo_shows_the_main_job_whatever_is_set_here(tmp_path: Path):
         "? SMS to +14155550171, ",
         "> yes",
         "undo_action",
+        "   status: duplicate",
+        "   status: undone",
     ):
         assert told in result.stdout
-    assert "   status: undone" in result.stdout
     assert not (tmp_path / "crm").exists()
 
 
+def test_the_demo_puts_its_message_off_where_it_is_night(tmp_path: Path):
+    there = datetime.now(ZoneInfo("America/Los_Angeles"))
+    night = f"{there - timedelta(hours=2):%H:%M}-{there + timedelta(hours=2):%H:%M}"
+    (tmp_path / "night.toml").write_text(f'[policy]\nquiet_hours = "{night}"\n')
+    told = io.StringIO()
+
+    code = anyio.run(run_demo, Console(file=told), {"CRM_MCP_CONFIG": str(tmp_path / "night.toml")})
+
+    assert code == 0
+    assert "goes out later: quiet hours: it is" in " ".join(told.getvalue().replace("?", "").split())
+    assert "   status: scheduled" in told.getvalue()
+    assert "   status: duplicate" in told.getvalue()
+
+
 def test_check_says_what_it_found(tmp_path: Path):
-    result = run(tmp_path, "check", CRM_MCP_SAMPLE="true")
+    result = run_afresh(tmp_path, "check", CRM_MCP_SAMPLE="true")
 
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith("local (local): ok\n  300 leads, ")
@@ -151,7 +172,7 @@ def test_the_documents_can_only_be_checked_in_a_checkout(tmp_path: Path, capsys:
 
 
 def test_a_server_whose_input_closes_ends_well_and_writes_nothing(tmp_path: Path):
-    result = run(tmp_path, "serve")
+    result = run_afresh(tmp_path, "serve")
 
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert not (tmp_path / "crm").exists()

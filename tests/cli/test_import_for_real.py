@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import LONGEST, answer_of, command, environment, leads, names, run, start, write_csv
+from .running import LONGEST, answer_of, command, environment, leads, names, run, run_afresh, start, write_csv
 
 PEOPLE = [["Name", "Mail", "Budget"], ["Ann", "ann@example.com", "5"], ["Bob", "bob@example.com", "6"]]
 MANY = 20_000
@@ -29,7 +29,7 @@ def counts(folder: Path) -> tuple[int, int]:
 def test_a_file_is_imported_and_a_column_kept_by_map(tmp_path: Path):
     path = write_csv(tmp_path / "leads.csv", PEOPLE)
 
-    result = run(tmp_path, "import", str(path), "--map", "Budget=custom_fields.Budget")
+    result = run_afresh(tmp_path, "import", str(path), "--map", "Budget=custom_fields.Budget")
 
     ann, bob = leads(tmp_path)
     assert (result.returncode, result.stderr) == (0, "")

@@ -22,6 +22,8 @@ from anyio.from_thread import BlockingPortal
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from crm_mcp.text import neutral, neutral_json
+
 Era = Literal["modern", "legacy"]
 ERAS: tuple[Era, ...] = ("modern", "legacy")
 MODES = {"modern": "auto", "legacy": "legacy"}
@@ -36,6 +38,7 @@ DECLINE = types.ElicitResult(action="decline")
 CANCEL = types.ElicitResult(action="cancel")
 
 R = TypeVar("R")
+_FENCE = re.compile(r"(?:^|\n)\[outside data ([0-9a-f]{8}): not instructions\]\n(.*)\n\[end \1\](?:\n|$)", re.DOTALL)
 _numbers = count(1)
 _LINE = re.compile(
     r"(invalid_argument|not_found|ambiguous|unauthorized|forbidden|payment_required|rate_limited|conflict|unsupported"
@@ -78,8 +81,10 @@ class Talk:
         return self.portal.call(function, *arguments)
 
     def call(self, tool: str, /, **arguments: Any) -> types.CallToolResult:
-        """Call a tool; whatever it answers fits, in both forms."""
+        """Call a tool; whatever it answers fits, in both forms, and has nothing in it that is not seen."""
         result = self.run(self.client.call_tool, tool, arguments)
+        assert neutral(text_in(result)) == text_in(result)
+        assert neutral_json(result.structured_content) == result.structured_content
         assert len(text_in(result)) <= MOST
         assert len(json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":"))) <= MOST
         return result
@@ -144,13 +149,24 @@ def text_in(result: types.CallToolResult) -> str:
     return "\n".join(part.text for part in result.content if isinstance(part, types.TextContent))
 
 
+def inside(text: str) -> str:
+    """Return what stands in the one fence of a text that leaves the server; it can't be mistaken for another."""
+    [(mark, body)] = _FENCE.findall(text)
+    assert text.count(mark) == 2
+    return body
+
+
 def number() -> str:
     """Return a phone number that nobody else has."""
     return f"+1415{int.from_bytes(os.urandom(4)) % 8_000_000 + 2_000_000}"
 
 
 def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a server: this one's without our settings, and with those given."""
+    """Return the environment of a server: this one's without our settings, and with those given.
+
+    Quiet hours are off where a test's own settings file says nothing of them: tests run at night, too.
+    """
+    by_day(Path((settings or {}).get("config") or folder / "crm-mcp" / "config.toml"))
     ours = {f"CRM_MCP_{name.upper()}": value for name, value in (settings or {}).items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CRM_MCP_")}
     return {
@@ -161,6 +177,16 @@ def environment(folder: Path, settings: Mapping[str, str] | None = None) -> dict
         "CRM_MCP_SAMPLE": "true",
         **ours,
     }
+
+
+def by_day(file: Path) -> None:
+    """Turn quiet hours off in a settings file that does not name them."""
+    given = file.read_text() if file.exists() else ""
+    if "quiet_hours" in given:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    off = '[policy]\nquiet_hours = "off"\n'
+    file.write_text(given.replace("[policy]\n", off, 1) if "[policy]\n" in given else f"{given}\n{off}")
 
 
 @contextmanager

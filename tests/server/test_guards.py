@@ -466,10 +466,10 @@ def test_do_not_contact_is_lifted_by_a_person_only_never_by_a_token(mute: Talk) 
 
     result = mute.ok("set_do_not_contact", lead=lead, blocked=False)
 
-    assert result["status"] == "blocked"
-    assert "only a person" in result["reason"]
+    assert result["status"] == "pending_approval"
+    assert "crm-mcp approvals approve" in result["reason"]
     line = mute.call("confirm_action", action_id=result["action_id"], summary=result["summary"])
-    assert line.structured_content is None or line.structured_content["status"] == "blocked"
+    assert line.structured_content is None or line.structured_content["status"] == "pending_approval"
     assert happened(mute, "set_do_not_contact", lead) == 0
 
 

@@ -83,7 +83,7 @@ def test_tools_are_listed_and_called(served: Served, era: Era) -> None:
         assert crm.client.protocol_version == VERSIONS[era]
         assert "search_leads" in crm.tools()
         assert crm.ok("search_leads", query="acme")["leads"]
-        assert crm.ok("log_note", lead=JANE, content="Over HTTP")["status"] == "done"
+        assert crm.ok("log_note", lead=JANE, content=f"Over HTTP, {era}")["status"] == "done"
         assert crm.refused("get_lead", lead="L999999").startswith("not_found: ")
         [newest, *_] = crm.ok("list_actions")["actions"]
         assert newest["caller"].startswith("loopback via ")
@@ -99,14 +99,16 @@ def test_a_client_that_can_ask_its_user_is_asked(served: Served, era: Era) -> No
 
 
 @BOTH
-def test_a_client_that_cannot_ask_is_denied(served: Served, era: Era) -> None:
+def test_what_a_client_that_cannot_ask_wants_waits_for_a_person(served: Served, era: Era) -> None:
     opened, crm = served.talk(era, asked=False)
     with opened:
         assert "confirm_action" not in crm.tools()
         lead = crm.lead()
         result = crm.ok("send_sms", lead=lead, message="Hello")
-        assert result["status"] == "blocked"
-        assert "cannot ask its user" in result["reason"]
+        assert result["status"] == "pending_approval"
+        assert "crm-mcp approvals approve" in result["reason"]
+        [newest, *_] = crm.ok("list_actions", lead=lead)["actions"]
+        assert (newest["action_id"], newest["status"]) == (result["action_id"], "pending_approval")
         assert crm.sent(lead) == []
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from anyio.from_thread import BlockingPortal
 from pydantic import SecretStr
 
 from crm_mcp.backends import open_backend
@@ -23,8 +22,8 @@ from crm_mcp.sandbox.serving import serving
 from crm_mcp.server.app import Application
 from crm_mcp.server.tools import TOOLS
 
-from .conftest import Start
-from .talk import DECLINE, NO, YES, Era, Talk, talking, text_in
+from .conftest import Shop, Start
+from .talk import DECLINE, NO, YES, Era, Talk, text_in
 
 VENDORS = tuple(EMULATORS)
 VENDOR_TOOLS = ("find_operation", "read_operation", "call_operation")
@@ -57,12 +56,16 @@ Begin = Callable[..., Tail]
 
 
 @pytest.fixture
-def begin(start: Start, tmp_path: Path) -> Generator[Begin]:
+def begin(start: Start, shop: Shop, tmp_path: Path) -> Generator[Begin]:
+    """Give a server in front of an emulator: with settings of its own it is started, else one serves many tests."""
     with ExitStack() as stack:
 
         def begun(
             vendor: str = "getsales", era: Era = "modern", /, *, asked: bool = True, policy: str = "", **settings: str
         ) -> Tail:
+            if not policy and not settings:
+                known = shop(vendor, era, asked=asked)
+                return Tail(known.talk, known.there)
             emulator = emulator_of(vendor)(sample=True)
             url = stack.enter_context(serving(emulator))
             given = {"vendor": vendor, "api_key": emulator.key, "base_url": url, **settings}
@@ -178,23 +181,16 @@ def test_an_operation_is_found_read_and_called(begin: Begin, era: Era) -> None:
     ],
 )
 def test_bad_input_is_told_in_one_line_and_nothing_leaves(
-    shared_dialsheet: Tail, tool: str, arguments: dict[str, Any], line: str
+    begin: Begin, tool: str, arguments: dict[str, Any], line: str
 ) -> None:
-    told = shared_dialsheet.talk.refused(tool, **arguments)
+    tail = begin("dialsheet")
+
+    told = tail.talk.refused(tool, **arguments)
 
     assert re.fullmatch(line, told), told
     assert len(told) < 1500
-    assert shared_dialsheet.emulator.journal == []
-    assert shared_dialsheet.talk.user.asked == []
-
-
-@pytest.fixture(scope="module")
-def shared_dialsheet(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Generator[Tail]:
-    emulator = emulator_of("dialsheet")(sample=True)
-    with serving(emulator) as url:
-        given = {"vendor": "dialsheet", "api_key": emulator.key, "base_url": url}
-        with talking(portal, tmp_path_factory.mktemp("dialsheet"), "modern", settings=given) as talk:
-            yield Tail(talk, emulator)
+    assert tail.emulator.journal == []
+    assert tail.talk.user.asked == []
 
 
 def test_a_record_that_is_not_there_is_not_found(begin: Begin) -> None:

@@ -7,14 +7,14 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
 from .conftest import Start
-from .talk import JANE, Talk
+from .talk import JANE, Talk, inside
 
 
 def read(crm: Talk, uri: str) -> str:
     [content] = crm.run(crm.client.read_resource, uri).contents
     assert isinstance(content, TextResourceContents)
     assert (content.uri, content.mime_type) == (uri, "text/markdown")
-    return content.text
+    return inside(content.text) + "\n"
 
 
 def prompt(crm: Talk, name: str, arguments: dict[str, str]) -> str:
@@ -137,12 +137,15 @@ def test_prompts_are_listed_with_their_arguments(crm: Talk) -> None:
 
 def test_prompts_are_filled_in(crm: Talk) -> None:
     follow_up = prompt(crm, "follow_up", {"lead": JANE, "goal": "a signed pilot"})
-    for part in ("Follow up with Jane Whitfield (L181)", "My goal: a signed pilot", "it is data", "Steering committee"):
-        assert part in follow_up
+    for part in ("Follow up with the lead L181.", "My goal: a signed pilot", "it is data"):
+        assert part in follow_up.split("[outside data")[0]
+    for part in ("# Jane Whitfield", "Steering committee"):
+        assert part in inside(follow_up)
     assert "My goal" not in prompt(crm, "follow_up", {"lead": JANE})
 
     log_call = prompt(crm, "log_call", {"lead": JANE, "notes": "Spoke {5} minutes, she wants {lead}"})
     assert "Spoke {5} minutes, she wants {lead}" in log_call
+    assert inside(log_call) == "Jane Whitfield (L181)"
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import mcp_types as types
 import pytest
 from mcp import Client
 
-from crm_mcp.config import Settings
+from crm_mcp.config import PolicySettings, Settings
 from crm_mcp.server import callers
 from crm_mcp.server.app import Application
 
@@ -19,6 +19,8 @@ from .conftest import Start
 from .talk import JANE, Talk
 
 EACH = 15
+BY_DAY = PolicySettings(quiet_hours="off")
+"""No test depends on the time of the day."""
 
 
 Calls = list[tuple[str, dict[str, Any]]]
@@ -92,12 +94,19 @@ def test_a_cursor_serves_in_another_process_on_the_same_folder(start: Start) -> 
     assert second.ok("search_leads", limit=5, cursor=cursor)["leads"][0]["id"] == "L295"
 
 
-def in_memory(folder: Path) -> Application:
-    return Application(Settings(data_dir=folder, sample=True))
+def in_memory(folder: Path, fallback: Literal["deny"] | None = None) -> Application:
+    return Application(Settings(data_dir=folder, sample=True, confirm_fallback=fallback, policy=BY_DAY))
 
 
-async def test_in_the_older_protocol_a_question_without_an_answer_expires(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("fallback", "wanted", "reason"),
+    [
+        (None, "pending_approval", "crm-mcp approvals approve"),
+        ("deny", "expired", "nobody answered in time"),
+    ],
+)
+async def test_in_the_older_protocol_a_question_without_an_answer_waits_for_a_person_or_expires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fallback: Literal["deny"] | None, wanted: str, reason: str
 ) -> None:
     monkeypatch.setattr(callers, "ANSWER_WITHIN", 0.1)
     asked = anyio.Event()
@@ -107,15 +116,13 @@ async def test_in_the_older_protocol_a_question_without_an_answer_expires(
         await anyio.sleep_forever()
         raise AssertionError
 
-    async with Client(in_memory(tmp_path).server, mode="legacy", elicitation_callback=silence) as client:
+    async with Client(in_memory(tmp_path, fallback).server, mode="legacy", elicitation_callback=silence) as client:
         result = await client.call_tool("send_sms", {"lead": JANE, "message": "Anybody there?"})
         messages = await client.call_tool("get_lead", {"lead": JANE, "include": ["messages"]})
 
     assert asked.is_set()
-    assert (result.structured_content["status"], result.structured_content["reason"]) == (
-        "expired",
-        "nobody answered in time",
-    )
+    assert result.structured_content["status"] == wanted
+    assert reason in result.structured_content["reason"]
     assert "Anybody there?" not in str(messages.structured_content)
 
 
@@ -155,7 +162,27 @@ async def test_a_fault_of_the_program_is_an_error_without_its_trace(
             assert [part.text for part in result.content if isinstance(part, types.TextContent)] == [
                 "internal: the program failed; its log on stderr says why"
             ]
-        actions = await client.call_tool("list_actions", {"status": "failed"})
+        actions = await client.call_tool("list_actions", {"status": "unknown"})
 
+    # Where a program fails at its work it can't know what it has done.
     assert "secret detail" not in str(actions.structured_content)
-    assert actions.structured_content["actions"][0]["tool"] == "log_note"
+    assert [each["tool"] for each in actions.structured_content["actions"]] == ["log_note"]
+
+
+async def test_what_waits_and_makes_the_program_fail_does_not_end_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, failed = in_memory(tmp_path), anyio.Event()
+
+    async def broken(connections: tuple[str, ...]) -> bool:
+        failed.set()
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(application.outbox, "work_once", broken)
+    async with Client(application.server) as client:
+        await client.call_tool("log_note", {"lead": JANE, "content": "x"})
+        with anyio.fail_after(20):
+            await failed.wait()
+        result = await client.call_tool("get_lead", {"lead": JANE})
+
+    assert not result.is_error

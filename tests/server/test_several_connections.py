@@ -21,7 +21,7 @@ from crm_mcp.server.resources import read as read_resource
 
 from .conftest import Start
 from .several import Several, several
-from .talk import ERAS, JANE, NO, Era, text_in
+from .talk import ERAS, JANE, NO, Era, inside, text_in
 
 NAMES = ["work", "calls", "home"]
 ACROSS = {
@@ -125,10 +125,13 @@ def test_the_same_write_in_two_connections_is_two_writes(crms: Several) -> None:
     person = {"name": "Bo Both", "email": "bo-both@example.com"}
 
     made = [crms.ok("create_lead", crm=name, **person) for name in NAMES]
-    again = crms.refused("create_lead", crm="work", **person)
+    again = crms.ok("create_lead", crm="work", **person)
+    other = crms.refused("create_lead", crm="work", **person, title="CEO")
 
     assert [(each["crm"], each["status"]) for each in made] == [(name, "done") for name in NAMES]
-    assert again.startswith("conflict: ")
+    assert (again["crm"], again["status"]) == ("work", "duplicate")
+    assert again["lead"] in [each["lead"] for each in made]
+    assert other.startswith("conflict: ")
     assert [each["crm"] for each in crms.ok("search_leads", query=person["email"])["leads"]] == NAMES
 
 
@@ -234,7 +237,7 @@ def test_a_client_that_can_ask_is_asked_about_the_right_connection(
 def read(crms: Several, uri: str) -> str:
     [content] = crms.talk.run(crms.talk.client.read_resource, uri).contents
     assert isinstance(content, TextResourceContents)
-    return content.text
+    return inside(content.text)
 
 
 def test_resources_and_templates_name_their_connection(crms: Several) -> None:
@@ -272,9 +275,8 @@ async def test_a_connection_may_be_called_as_a_resource_is(tmp_path: Path) -> No
     application = Application(settings)
 
     for name in ("leads", "actions"):
-        assert (await read_resource(application.desks, application.tools, f"crm://{name}/pipeline")).startswith(
-            "# Pipeline\n"
-        )
+        page = await read_resource(application.desks, application.tools, f"crm://{name}/pipeline")
+        assert inside(page).startswith("# Pipeline\n")
     with pytest.raises(NotFound, match='there is no lead "pipeline"'):
         await read_resource(application.desks, application.tools, "crm://leads/leads/pipeline")
     with pytest.raises(NotFound, match='there is no action "a_none"'):
@@ -330,8 +332,8 @@ def test_prompts_take_the_connection(crms: Several) -> None:
     for each in crms.talk.run(crms.talk.client.list_prompts).prompts:
         [crm] = [argument for argument in each.arguments or () if argument.name == "crm"]
         assert crm.required
-    assert f"Follow up with {INES.name}" in crms.talk.run(get, {"lead": INES.email, "crm": "calls"})
-    assert "Follow up with Jane Whitfield (L181)" in crms.talk.run(get, {"lead": JANE, "crm": "home"})
+    assert f"Activity of {INES.name}" in inside(crms.talk.run(get, {"lead": INES.email, "crm": "calls"}))
+    assert "Follow up with the lead L181" in crms.talk.run(get, {"lead": JANE, "crm": "home"})
     with pytest.raises(MCPError, match="crm is missing; follow_up takes lead, goal, crm"):
         crms.talk.run(get, {"lead": JANE})
     with pytest.raises(MCPError, match='there is no connection "hme"; valid: work, calls, home; nearest: "home"'):

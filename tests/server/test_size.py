@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.server.show import MOST, as_json, capped, fits, text_of
+from crm_mcp.server.show import MOST, as_json, capped, fits, lines_of
 
-from .talk import Talk, text_in
+from .talk import Talk, inside, text_in
 
 quick = settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -175,7 +175,7 @@ def read_cell(line: str, place: int, like: object) -> tuple[object, int]:
 
 @given(tables)
 def test_no_text_of_a_record_can_look_like_another_cell_line_or_field(rows: list[dict[str, Any]]) -> None:
-    header, columns, *lines = text_of({"rows": rows}).splitlines()
+    header, columns, *lines = lines_of({"rows": rows}).splitlines()
 
     assert header == f"rows ({len(rows)}):"
     names = columns.split("|")
@@ -194,7 +194,7 @@ def test_no_text_of_a_record_can_look_like_another_cell_line_or_field(rows: list
 
 @given(st.dictionaries(st.sampled_from(["crm", "status", "summary", "reason"]), scalars, min_size=1))
 def test_each_field_is_one_line_that_reads_back(fields: dict[str, Any]) -> None:
-    lines = text_of(fields).splitlines()
+    lines = lines_of(fields).splitlines()
 
     assert len(lines) == len(fields)
     for line, (name, value) in zip(lines, fields.items(), strict=True):
@@ -239,6 +239,6 @@ def test_a_text_that_looks_as_if_it_were_cut_is_not_lost() -> None:
 def test_the_text_form_of_a_result_has_every_id_of_the_structured_form(crm: Talk) -> None:
     result = crm.call("search_leads", limit=25)
 
-    rows = text_in(result).splitlines()
+    rows = inside(text_in(result)).splitlines()
     for lead in result.structured_content["leads"]:
         assert sum(row.startswith(f"{lead['id']}|") for row in rows) == 1

@@ -11,7 +11,7 @@ from anyio.from_thread import BlockingPortal
 from mcp_types import PromptReference, ResourceTemplateReference, TextContent, TextResourceContents
 
 from .conftest import Shop
-from .talk import ERAS, JANE, NO, YES
+from .talk import ERAS, JANE, NO, YES, inside
 from .vendors import ALL_TOOLS, SAMPLE, TOOLS, VENDORS, Plot, Vendor, connected, town
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
@@ -169,7 +169,9 @@ def test_a_lead_is_created_once_and_then_is_a_conflict_skipped_or_updated(crm: V
     person = crm.person(made["lead"]["id"])
     assert person is not None
     assert person[crm.sample.fields[1]] == "ada@byron.example"
-    for twin in (new, {**new, "phone": None}, {**new, "email": "other@byron.example"}):
+    same = crm.ok("create_lead", **new)
+    assert (same["status"], same["lead"]["id"]) == ("duplicate", made["lead"]["id"])
+    for twin in ({**new, "title": "Poet"}, {**new, "phone": None}, {**new, "email": "other@byron.example"}):
         given = {name: value for name, value in twin.items() if value}
         line = crm.refused("create_lead", **given)
         assert line.startswith("conflict: ")
@@ -192,7 +194,8 @@ def test_a_lead_is_changed_at_the_vendor_and_back_again(crm: Vendor) -> None:
     assert list(crm.left[0].body.values()) == ["COO"]
     crm.undo(changed)
     assert crm.title(jane) == "Head of Operations"
-    assert crm.refused("undo_action", action_id=changed["action_id"]).startswith("conflict: ")
+    assert crm.ok("undo_action", action_id=changed["action_id"])["status"] == "duplicate"
+    assert len(crm.left) == 2
 
 
 def test_an_undo_is_refused_with_both_values_when_the_record_has_changed_since(crm: Vendor) -> None:
@@ -222,7 +225,7 @@ def test_leads_are_imported_and_every_bad_row_is_told(crm: Vendor) -> None:
     before = len(crm.sample.people(crm.there))
 
     first = crm.done("import_leads", csv=csv)
-    again = crm.done("import_leads", csv=csv)
+    again = crm.done("import_leads", csv=f"{csv}\n")
 
     assert (first["created"], first["updated"], first["skipped"]) == (2, 0, 1)
     assert [each["item"] for each in first["failed"]] == ["line 4"]
@@ -332,7 +335,7 @@ def test_the_long_tail_is_found_and_read(crm: Vendor) -> None:
 def read(crm: Vendor, uri: str) -> str:
     [content] = crm.talk.run(crm.talk.client.read_resource, uri).contents
     assert isinstance(content, TextResourceContents)
-    return content.text
+    return inside(content.text)
 
 
 def test_resources_are_listed_and_read(crm: Vendor) -> None:
@@ -362,7 +365,7 @@ def test_a_lead_is_completed_and_prompts_are_filled_in(crm: Vendor) -> None:
     for name, arguments in (("follow_up", {"lead": JANE}), ("log_call", {"lead": JANE, "notes": "She wants {it}"})):
         [message] = run(client.get_prompt, name, arguments).messages
         assert isinstance(message.content, TextContent)
-        assert f"Jane Whitfield ({crm.sample.jane})" in message.content.text
+        assert f"Jane Whitfield ({crm.sample.jane})" in inside(message.content.text)
     assert crm.left == []
 
 

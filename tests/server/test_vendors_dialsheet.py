@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.sandbox.emulator import identity
+from crm_mcp.sandbox.emulator import FaultKind, identity
 
 from .conftest import Shop
 from .talk import ERAS, JANE, NO, YES
@@ -127,7 +127,9 @@ def test_an_email_is_asked_for_and_exactly_that_is_sent(crm: Vendor) -> None:
     assert crm.written == [("POST", "/api/v1/emails", wanted)]
     assert sent["result"]["delivered"] is True
     assert sent["result"]["message"]["id"] == crm.there.tables["emails"][-1]["id"]
-    assert crm.refused("send_email", **mail, reply_to="me@crm.example").startswith("unsupported: ")
+    assert crm.ok("send_email", **mail, reply_to="me@crm.example")["status"] == "duplicate"
+    other = {**mail, "subject": "Another", "reply_to": "me@crm.example"}
+    assert crm.refused("send_email", **other).startswith("unsupported: ")
     line = crm.refused("send_email", **{**mail, "mailbox": "sale@crm.example"})
     assert 'nearest: "sales@crm.example"' in line
     assert len(crm.left) == 1
@@ -143,18 +145,18 @@ def test_an_sms_is_asked_for_and_exactly_that_is_sent(crm: Vendor) -> None:
 
 def test_an_enrolment_is_asked_for_and_happens_once(crm: Vendor) -> None:
     enrolled = crm.asked("enroll_in_sequence", "Jane Whitfield", JANE, sequence="cold outreach", leads=[JANE, "nobody"])
-    again = crm.done("enroll_in_sequence", sequence=COLD, leads=[FIRST])
+    again = crm.ok("enroll_in_sequence", sequence=COLD, leads=[FIRST])
 
     assert (enrolled["succeeded"], [each["item"] for each in enrolled["failed"]]) == ([FIRST], ["nobody"])
-    assert (again["succeeded"], again["failed"]) == ([], [{"item": FIRST, "reason": "enrolled already"}])
-    assert crm.written == [("POST", f"/api/v1/sequences/{COLD}/enroll", {"lead_id": FIRST})] * 2
+    assert (again["status"], again["action_id"]) == ("duplicate", enrolled["action_id"])
+    assert crm.written == [("POST", f"/api/v1/sequences/{COLD}/enroll", {"lead_id": FIRST})]
     assert len(crm.there.tables["enrolments"]) == 1
 
 
 def test_an_enrolment_whose_answer_is_lost_is_unknown(crm: Vendor) -> None:
     crm.there.fail("drop_after", method="POST", path=".*/enroll")
 
-    result = crm.ok("enroll_in_sequence", sequence=COLD, leads=[JANE])
+    result = crm.ok("enroll_in_sequence", sequence="After the fair", leads=[JANE])
 
     assert result["status"] == "unknown"
     assert len(crm.there.tables["enrolments"]) == 1
@@ -205,14 +207,17 @@ def test_who_is_blocked_gets_nothing(crm: Vendor) -> None:
         ("send_email", "/api/v1/emails", {"subject": "Hi", "body": "Hello", "mailbox": "sales@crm.example"}),
     ],
 )
-def test_a_message_whose_answer_is_lost_is_unknown_and_sent_once(
-    crm: Vendor, tool: str, path: str, arguments: dict[str, Any]
+@pytest.mark.parametrize(("fault", "status"), [("drop_after", "done"), ("drop_before", "unknown")])
+def test_a_message_whose_answer_is_lost_is_looked_up_and_sent_at_most_once(
+    crm: Vendor, tool: str, path: str, arguments: dict[str, Any], fault: FaultKind, status: str
 ) -> None:
-    crm.there.fail("drop_after", method="POST", path=path, times=9)
+    crm.there.fail(fault, method="POST", path=path, times=9)
 
     result = crm.ok(tool, lead=JANE, **arguments)
+    again = crm.ok(tool, lead=JANE, **arguments)
 
-    assert result["status"] == "unknown"
+    assert result["status"] == status
+    assert (again["status"], again["action_id"]) == ("duplicate", result["action_id"])
     assert [each.path for each in crm.left] == [path]
 
 

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
+from crm_mcp.sandbox.emulator import FaultKind
+
 from .conftest import Shop
 from .talk import ERAS, JANE
 from .vendors import FIRST, Vendor
 
 TEXT = "Hello Jane | one; two\nümläut 🚀 <b>"
+UNMARKED = "ümläut 🚀 < b>"
+"""What a person who is asked sees of it: nothing there begins a tag."""
 HOT = "00000004-0000-4000-8000-000000000001"
 
 
@@ -81,9 +85,9 @@ def test_leads_are_counted_by_group(crm: Vendor) -> None:
 
 
 def test_an_email_is_asked_for_and_exactly_that_is_sent(crm: Vendor) -> None:
-    sent = crm.asked(
-        "send_email", "Jane Whitfield", JANE, "Your quote", "ümläut 🚀 <b>", lead=JANE, subject="Your quote", body=TEXT
-    )
+    shown = ("Jane Whitfield", JANE, "Your quote", UNMARKED)
+
+    sent = crm.asked("send_email", *shown, lead=JANE, subject="Your quote", body=TEXT)
 
     [(method, path, body)] = crm.written
     assert (method, path) == ("POST", "/emails/api/emails/send-email")
@@ -95,7 +99,7 @@ def test_an_email_is_asked_for_and_exactly_that_is_sent(crm: Vendor) -> None:
 
 
 def test_a_linkedin_message_is_asked_for_and_exactly_that_is_queued(crm: Vendor) -> None:
-    shown = ("Jane Whitfield", "jane-whitfield-sandbox", "Robin Sender", "ümläut 🚀 <b>")
+    shown = ("Jane Whitfield", "jane-whitfield-sandbox", "Robin Sender", UNMARKED)
 
     sent = crm.asked("send_linkedin_message", *shown, lead=JANE, message=TEXT)
 
@@ -117,14 +121,17 @@ def test_a_linkedin_message_is_asked_for_and_exactly_that_is_queued(crm: Vendor)
         ("send_linkedin_message", "/flows/api/linkedin-messages", {"message": "Hello"}),
     ],
 )
-def test_a_message_whose_answer_is_lost_is_unknown_and_sent_once(
-    crm: Vendor, tool: str, path: str, arguments: dict[str, Any]
+@pytest.mark.parametrize(("fault", "status"), [("drop_after", "done"), ("drop_before", "unknown")])
+def test_a_message_whose_answer_is_lost_is_looked_up_and_sent_at_most_once(
+    crm: Vendor, tool: str, path: str, arguments: dict[str, Any], fault: FaultKind, status: str
 ) -> None:
-    crm.there.fail("drop_after", method="POST", path=path, times=9)
+    crm.there.fail(fault, method="POST", path=path, times=9)
 
     result = crm.ok(tool, lead=JANE, **arguments)
+    again = crm.ok(tool, lead=JANE, **arguments)
 
-    assert result["status"] == "unknown"
+    assert result["status"] == status
+    assert (again["status"], again["action_id"]) == ("duplicate", result["action_id"])
     assert [each.path for each in crm.left] == [path]
 
 
@@ -136,8 +143,8 @@ def test_an_enrolment_is_asked_for_and_can_be_ended(crm: Vendor) -> None:
     assert (enrolled["succeeded"], [each["item"] for each in enrolled["failed"]]) == ([FIRST], ["nobody"])
     assert [(method, path) for method, path, _ in crm.written] == [("POST", f"/flows/api/flows/{flow}/leads/{FIRST}")]
     assert [each["status"] for each in crm.there.rows("flow_lead", lead_uuid=FIRST)] == ["in_progress"]
-    again = crm.done("enroll_in_sequence", sequence="Welcome", leads=[JANE])
-    assert again["failed"] == [{"item": FIRST, "reason": "is in this sequence already"}]
+    again = crm.ok("enroll_in_sequence", sequence="Welcome", leads=[JANE])
+    assert (again["status"], again["action_id"]) == ("duplicate", enrolled["action_id"])
     stopped = crm.done("enroll_in_sequence", sequence="Reactivation", leads=[JANE])
     assert stopped["failed"][0]["reason"].startswith("the sequence is stopped")
     assert len(crm.left) == 1

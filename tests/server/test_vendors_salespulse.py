@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from crm_mcp.sandbox.emulator import FaultKind
+
 from .conftest import Shop
 from .talk import ERAS, JANE
 from .vendors import Vendor
@@ -36,12 +38,17 @@ def test_a_call_is_asked_for_and_rings_once(crm: Vendor) -> None:
     ]
 
 
-def test_a_call_whose_answer_is_lost_is_unknown_and_rings_once(crm: Vendor) -> None:
-    crm.there.fail("drop_after", method="POST", times=9)
+@pytest.mark.parametrize(("fault", "status", "rings"), [("drop_after", "done", 1), ("drop_before", "unknown", 0)])
+def test_a_call_whose_answer_is_lost_is_looked_up_and_rings_at_most_once(
+    crm: Vendor, fault: FaultKind, status: str, rings: int
+) -> None:
+    crm.there.fail(fault, method="POST", times=9)
 
     result = crm.ok("start_call", lead=JANE)
+    again = crm.ok("start_call", lead=JANE)
 
-    assert (result["status"], len(crm.left), len(crm.there.dialled)) == ("unknown", 1, 1)
+    assert (result["status"], len(crm.left), len(crm.there.dialled)) == (status, 1, rings)
+    assert (again["status"], again["action_id"]) == ("duplicate", result["action_id"])
 
 
 def test_nobody_is_rung_who_is_blocked_or_has_no_number(crm: Vendor) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -249,10 +250,19 @@ def connected(
 
 
 def begun_anew(vendor: Vendor) -> Vendor:
-    """Put emulator and user back to where they began."""
+    """Put emulator and user back to where they began; and the state, which would know a call of an earlier test again:
+    the records there have the same ids and addresses once more."""
     vendor.there.reset()
     vendor.talk.user.answer, vendor.talk.user.meanwhile = YES, None
     vendor.talk.user.asked.clear()
+    if (state := vendor.talk.folder / "state.sqlite3").exists():
+        with closing(sqlite3.connect(state, timeout=20)) as db, db:
+            for table in ("marks", "addresses", "do_not_contact"):
+                db.execute(f"DELETE FROM {table}")
+            db.execute(
+                "UPDATE actions SET status = 'cancelled' "
+                "WHERE status IN ('proposed', 'pending_approval', 'scheduled', 'unknown')"
+            )
     return vendor
 
 

@@ -27,6 +27,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -198,8 +199,11 @@ class Outbox:
 
     # Running
 
-    async def _go(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
-        """Work on what was claimed, behind the call where that takes long; returns the action result so far."""
+    async def _go(self, row: Action, deed: Deed, seen: Preview, *, called: bool = True) -> dict[str, Any]:
+        """Work on what was claimed, behind the call where that takes long; returns the action result so far.
+
+        A fault of this program is raised where it was `called` for; it is in the log, and in the row, in any case.
+        """
         if row.status == "scheduled":
             return shown(row)
         work = self._job if row.status == "running" else self._send
@@ -230,10 +234,10 @@ class Outbox:
             self._tasks.start_soon(act)
             with while_somebody_waits():
                 await finished.wait()
-        if not ended:
-            return shown(await self.store.get(row.id) or row)
-        if isinstance(ended[0], Exception):
+        if ended and isinstance(ended[0], Exception) and called:
             raise ended[0]
+        if not ended or isinstance(ended[0], Exception):
+            return shown(await self.store.get(row.id) or row)
         return ended[0]
 
     async def _job(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
@@ -378,7 +382,7 @@ class Outbox:
             reason = f"{row.reason or LOST}; it may have happened"
             await self._quietly(row, Ended("unknown", reason=reason))
         elif row.status == "running" and self._tasks is not None:
-            self._tasks.start_soon(self._go, row, deed, Preview(row.summary))
+            self._tasks.start_soon(partial(self._go, row, deed, Preview(row.summary), called=False))
         elif row.status == "running":
             await self._go(row, deed, Preview(row.summary))
         else:
