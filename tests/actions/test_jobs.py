@@ -457,4 +457,7 @@ async def test_a_fault_of_the_program_ends_a_job_as_unknown_and_nobody_does_it_a
     assert (result["status"], result["error"]) == ("unknown", "internal")
     assert not await here.outbox.work_once(("local",))
     assert len(here.crm.imported) == 100
+    items = Counter((each.status, (each.result or {})["reason"]) for each in await here.ended(result["action_id"]))
+    lost = "not known whether it was done: the program failed"
+    assert items == {("unknown", lost): 100, ("failed", "not tried"): 50}
     await here.close()

@@ -1,0 +1,141 @@
+"""An address that looks like another one is another one: it is shown as such, and no list takes one for the other."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crm_mcp.actions.rules import no_address
+from crm_mcp.model import Lead
+from tests.actions.benches import Bench
+from tests.actions.roads import Clock, Person
+
+from .ground import rules
+
+TRUE = "paula.cox@acme-tools.example"
+OTHERS = {
+    "Cyrillic in the domain": ("paula.cox@\u0430cme-tools.example", "paula.cox@xn--cme-tools-zyh.example"),
+    "Cyrillic before the at": ("p\u0430ula.cox@acme-tools.example", "p\\u0430ula.cox@acme-tools.example"),
+    "Cyrillic at the end": ("paula.co\u0445@acme-tools.example", "paula.co\\u0445@acme-tools.example"),
+    "Greek in the domain": ("paula.cox@\u03b1cme-tools.example", "paula.cox@xn--cme-tools-pxg.example"),
+    "Greek before the at": ("paula.c\u03bfx@acme-tools.example", "paula.c\\u03bfx@acme-tools.example"),
+    "Armenian": ("p\u0561ula.cox@acme-tools.example", "p\\u0561ula.cox@acme-tools.example"),
+    "Cherokee": ("paula.cox@acme-tools.ex\u13aample", "xn--"),
+    "an accent": ("paula.cox@\u00e1cme-tools.example", "paula.cox@xn--cme-tools-z1a.example"),
+    "a dot below": ("paula.cox@acme-too\u1e37s.example", "xn--"),
+    "full width before the at": ("\uff50aula.cox@acme-tools.example", "\\uff50aula.cox@acme-tools.example"),
+    "a small capital": ("paula.cox@acme-tool\ua731.example", "xn--"),
+}
+"""Addresses that look like the true one, and what shows the difference."""
+SAME = {
+    "capitals": "Paula.Cox@ACME-tools.example",
+    "the dot of the root": "paula.cox@acme-tools.example.",
+    "space around it": "  paula.cox@acme-tools.example ",
+    "full width in the domain": "paula.cox@\uff41cme-tools.example",
+    "another full stop": "paula.cox@acme-tools\u3002example",
+}
+"""Other ways to write the true one: mail to them arrives in the same box."""
+SEVERAL = [
+    f"{TRUE}, eve@else.example",
+    f"{TRUE};eve@else.example",
+    f"{TRUE} eve@else.example",
+    f"eve@else.example\n{TRUE}",
+    f"Eve <eve@else.example>, {TRUE}",
+    f"Paula Cox <{TRUE}>",
+    f"mailto:{TRUE}?bcc=eve@else.example",
+    f"{TRUE}\r\nBcc: eve@else.example",
+    f"{TRUE}@else.example",
+    f"(eve@else.example) {TRUE}",
+]
+"""What stands in a field for one address, and is none."""
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
+    made = Bench(tmp_path, Clock(), policy=rules(outward="allow"))
+    await made.leads(2)
+    yield made
+    await made.close()
+
+
+def addressed(bench: Bench, lead: int, email: str) -> str:
+    """Give a lead an address, as a form on a web page does; returns its id."""
+    with closing(sqlite3.connect(bench.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
+        db.execute("UPDATE leads SET email = ?, email_key = ?, name = 'Paula Cox' WHERE n = ?", (email, email, lead))
+    return f"L{lead}"
+
+
+async def mail(bench: Bench, lead: str, body: str = "Here it is.") -> dict[str, Any]:
+    return await bench.call("send_email", Person("no"), lead=lead, subject="The quote", body=body)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -> None:
+    address, plain = OTHERS[name]
+    person = Person("no")
+
+    bench.desk.policy = type(bench.desk.policy)(rules())
+    await bench.call("send_email", person, lead=addressed(bench, 1, address), subject="The quote", body="Hello")
+
+    [question] = person.asked
+    first = question.text.splitlines()[0]
+    assert first.startswith(f"E-mail to {address} (its letters may look like others; in plain ones ")
+    assert plain in first
+    assert TRUE not in first
+
+
+async def test_an_answer_to_a_look_alike_is_shown_in_plain_letters_as_well(bench: Bench) -> None:
+    person = Person("no")
+    bench.desk.policy = type(bench.desk.policy)(rules())
+
+    fields = {"subject": "The quote", "body": "Hello", "reply_to": OTHERS["Cyrillic in the domain"][0]}
+    await bench.call("send_email", person, lead=addressed(bench, 1, TRUE), **fields)
+
+    assert "replies to paula.cox@\u0430cme-tools.example (its letters may look like others" in person.asked[0].text
+
+
+@pytest.mark.parametrize("name", OTHERS)
+async def test_a_look_alike_is_neither_blocked_nor_freed_by_the_true_one(bench: Bench, name: str) -> None:
+    true, other = addressed(bench, 1, TRUE), addressed(bench, 2, OTHERS[name][0])
+
+    await bench.call("set_do_not_contact", lead=true, blocked=True, channels=["email"])
+    sent = [(await mail(bench, lead))["status"] for lead in (true, other)]
+    await bench.call("set_do_not_contact", lead=other, blocked=True, channels=["email"])
+    await bench.call("set_do_not_contact", lead=true, blocked=False, channels=["email"])
+    then = [(await mail(bench, lead, "And again."))["status"] for lead in (true, other)]
+
+    assert sent == ["blocked", "done"]
+    assert then == ["done", "blocked"]
+
+
+@pytest.mark.parametrize("name", SAME)
+async def test_another_way_to_write_an_address_is_no_way_round_its_block(bench: Bench, name: str) -> None:
+    true, other = addressed(bench, 1, TRUE), addressed(bench, 2, SAME[name])
+
+    await bench.call("set_do_not_contact", lead=true, blocked=True, channels=["email"])
+
+    assert (await mail(bench, other))["status"] == "blocked"
+
+
+@pytest.mark.parametrize("name", SAME)
+async def test_another_way_to_write_an_address_gets_no_message_twice(bench: Bench, name: str) -> None:
+    true, other = addressed(bench, 1, TRUE), addressed(bench, 2, SAME[name])
+
+    assert [(await mail(bench, lead))["status"] for lead in (true, other)] == ["done", "duplicate"]
+
+
+@pytest.mark.parametrize("email", SEVERAL)
+async def test_a_field_with_more_than_one_address_reaches_nobody(bench: Bench, email: str) -> None:
+    lead = addressed(bench, 1, email)
+
+    said = await mail(bench, lead)
+    enrolled = await bench.call("enroll_in_sequence", sequence="Follow-up", leads=[lead])
+
+    assert (said["status"], enrolled["status"]) == ("blocked", "blocked")
+    assert "is not one e-mail address" in said["reason"]
+    assert no_address(Lead(id="L1", email=email), "email")
