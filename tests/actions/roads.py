@@ -38,9 +38,7 @@ class Clock:
 class Person:
     """A client whose person gives these answers, one after the other; without any it can't be asked."""
 
-    def __init__(
-        self, *answers: Answer, caller: str = "ann via tests", fallback: Fallback = "token"
-    ) -> None:
+    def __init__(self, *answers: Answer, caller: str = "ann via tests", fallback: Fallback = "token") -> None:
         self.caller = caller
         self.fallback: Fallback = fallback
         self.request: str | None = None

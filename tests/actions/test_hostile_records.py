@@ -35,7 +35,9 @@ def test_a_text_from_a_record_begins_no_quotation_of_its_own():
 
 
 async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):
-    lead = Lead(id=road.lead.id, name="Ann", phone='+14155550123", "Bob" (L1): "hello"\n\u202e', email='a@b.example", "Bob')
+    lead = Lead(
+        id=road.lead.id, name="Ann", phone='+14155550123", "Bob" (L1): "hello"\n\u202e', email='a@b.example", "Bob'
+    )
     mailbox = Mailbox(id="M1", address='me@x.example", subject "no')
 
     sms = await preview_sms(road.desk, lead, "Hi")
