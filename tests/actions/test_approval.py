@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import SUMMARY_MOST, Preview, bounded, digest, plain, quoted, said, whole
-from crm_mcp.actions.outbox import differences
+from crm_mcp.actions.approval import SUMMARY_MOST, Preview, bounded, differences, digest, plain, quoted, said, whole
 from crm_mcp.actions.outreach import segments
 
 GSM = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCÄÖÑÜ§¿abcäöñüà"

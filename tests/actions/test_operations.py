@@ -543,7 +543,10 @@ async def test_a_limit_has_room_for_all_of_them_or_for_none(tmp_path: Path) -> N
         more = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p3", "p4"]})
         one = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p3"]})
         over = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p4"]})
+    async with ruled(tmp_path / "all", daily_limits={"sms": 3}) as tail:
+        three = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p1", "p2", "p3"]})
 
+    assert three["status"] == "done"
     assert [each["status"] for each in (two, more, one, over)] == ["done", "blocked", "done", "blocked"]
     assert more["reason"] == "limit: no more than 3 SMS a day; this would reach 2"
     assert over["reason"].startswith("limit: no more than 3 SMS a day")

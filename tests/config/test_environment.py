@@ -24,6 +24,7 @@ def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(
     assert (settings.connections[0].vendor, settings.connections[0].name) == ("local", "local")
     assert settings.data_dir == home / "data" / "crm-mcp"
     assert settings.model_dump(exclude={"connections", "data_dir", "policy"}) == {
+        "kill_at": None,
         "audit": {"reads": False, "bodies": False, "attribution": False, "key": None},
         "database_url": None,
         "pace_file": home / "cache" / "crm-mcp" / "pace.sqlite3",

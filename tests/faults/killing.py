@@ -28,11 +28,12 @@ from pydantic import SecretStr
 
 from crm_mcp import store
 
-store.LEASE = timedelta(seconds=2)  # before the rooms that use it are imported: who waits beside a dead one, waits less
+if __name__ == "__main__":  # before the rooms that use it are imported: who waits beside a dead one, waits less
+    store.LEASE = timedelta(seconds=2)
 
-from crm_mcp.actions import outbox  # noqa: E402
+from crm_mcp.actions import outbox
 
-from .ground import Clock, Ground, Road, Said, settings, standing  # noqa: E402
+from .ground import Clock, Ground, Road, Said, settings, standing
 
 NIGHT = 23
 """The hour in New York at which what is deferred is asked for."""

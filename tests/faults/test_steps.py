@@ -27,7 +27,7 @@ from .steps import HAPPENINGS, LOCAL_TOOLS, ROADS_OF, Happening, Mend, changed, 
 from .wire import Street, street
 
 PAIRS = [("local", tool) for tool in LOCAL_TOOLS] + [(vendor, tool) for vendor in TOOLS for tool in TOOLS[vendor]]
-MOST = {"local": 24, "other": 10}
+MOST = {"local": 16, "other": 4}
 LATER = "clock an hour on"
 RECOGNISED = ("send_sms", "send_email", "send_linkedin_message", "enroll_in_sequence")
 """What is recognised as the same for longer than an hour; another write is, for a minute, and a call for two."""

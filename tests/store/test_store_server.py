@@ -310,3 +310,18 @@ async def test_two_stores_with_one_url_share_the_state(server: State) -> None:
     assert not await two.hold(action.id, fence=1)
     await one.aclose()
     await two.aclose()
+
+
+@pytest.mark.parametrize("kind", ["writing", "claiming"])
+def test_a_writer_sees_what_was_written_while_it_waited_whatever_the_server_is_set_to(server: State, kind: str) -> None:
+    assert server.url is not None
+    name = make_url(server.url).database
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation TO 'repeatable read'")  # type: ignore[arg-type]
+
+    database = server.database()
+    with getattr(database, kind)() as connection:
+        used = connection.exec_driver_sql("SHOW transaction_isolation").scalar_one()
+    database.close()
+
+    assert used == "read committed"

@@ -63,6 +63,8 @@ class Preview:
     """Limits that are counted once more in the moment of claiming."""
     resend_of: str | None = None
     """The earlier action that this one repeats on purpose."""
+    there: str = ""
+    """What time it is where it reaches somebody, and how that is known."""
     writes: tuple[Address, ...] = ()
     """Addresses that it puts into the CRM."""
     defer: bool = False
@@ -192,6 +194,20 @@ def said(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name}: {said(each)}" for name, each in cast("dict[str, Any]", value).items())
     return quoted(value) if isinstance(value, str) else str(value)
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what differs between the values shown and those found now, in words; empty where nothing does. Of a record
+    only the fields that differ are told."""
+    told: list[str] = []
+    for name in {**then, **now}:
+        old, new = then.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            inner = differences(cast("dict[str, Any]", old), cast("dict[str, Any]", new))
+            told += [inner] if inner else []
+        elif old != new:
+            told.append(f"{name} was {said(old)} and is {said(new)}")
+    return ", ".join(told)
 
 
 def whole(values: Mapping[str, Any]) -> str:

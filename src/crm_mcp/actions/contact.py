@@ -87,6 +87,10 @@ async def blocked(desk: Desk, lead: Lead, channel: Channel) -> str | None:
         reason = ""
     if reason is None:
         reason = await _stopped(desk, lead, channel)
+        # The history is read now, and tells the newest messages alone: a STOP on the other channel is kept as well.
+        other: Channel | None = "sms" if channel == "email" else "email" if channel == "sms" else None
+        if other and await _stops(desk, lead, other) and not await listed(desk, lead, (other,)):
+            await _stopped(desk, lead, other)
     return None if reason is None else no_contact(lead, channel, reason)
 
 
@@ -151,13 +155,7 @@ async def _stopped(desk: Desk, lead: Lead, channel: Channel) -> str | None:
     """Return that the lead itself said no on this channel, after the last time that somebody lifted a block of it."""
     if channel not in ("sms", "email"):
         return None
-    said = [
-        each
-        for each in await _history(desk, lead)
-        if each.direction == "inbound"
-        and each.channel == channel
-        and is_stop((each.body or "").strip() or each.subject or "", channel)
-    ]
+    said = await _stops(desk, lead, channel)
     lifted: datetime | None = None
     for keys in _keys(desk, lead, (channel,)) if said else ():
         at = (await desk.store.lifted(keys)).get(channel)
@@ -170,6 +168,17 @@ async def _stopped(desk: Desk, lead: Lead, channel: Channel) -> str | None:
             await block(desk, lead, (channel,), reason, STOPPED_BY)
             return reason
     return None
+
+
+async def _stops(desk: Desk, lead: Lead, channel: Channel) -> list[Message]:
+    """Return those of a lead's newest messages that are a STOP on a channel."""
+    return [
+        each
+        for each in await _history(desk, lead)
+        if each.direction == "inbound"
+        and each.channel == channel
+        and is_stop((each.body or "").strip() or each.subject or "", channel)
+    ]
 
 
 async def _history(desk: Desk, lead: Lead) -> tuple[Message, ...]:
@@ -370,7 +379,8 @@ def unheld(desk: Desk, lead: Lead, arguments: Any) -> tuple[Address, ...]:
 
 
 def _zone_of(desk: Desk, lead: Lead) -> Address:
-    return Address(channel="sms", address=f"zone:{desk.connection}:{lead.id}")
+    # As the store has it: it keeps no case.
+    return Address(channel="sms", address=address_key(f"zone:{desk.connection}:{lead.id}"))
 
 
 def _addresses(name: str, text: str, country: str | None) -> Iterator[Address]:

@@ -29,7 +29,7 @@ from crm_mcp.actions.approval import (
 )
 from crm_mcp.actions.outbox import Deed, Outbox, terms, write_mark
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
-from crm_mcp.actions.policy import Effect, Judged, Policy
+from crm_mcp.actions.policy import STRICTNESS, Effect, Judged, Policy
 from crm_mcp.actions.results import again, shown
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
 from crm_mcp.config import Connection, Fallback, Settings
@@ -241,7 +241,13 @@ class Desk:
         dry = deed.dry_run or self.settings.dry_run
         if not dry and not client.answering and (earlier := await self._repeated(deed, client)):
             return await self.outbox.outcome(earlier)
-        preview = await deed.preview(dry or self.shows(deed.tool, deed.effect))
+        try:
+            preview = await deed.preview(dry or self.shows(deed.tool, deed.effect))
+        except Forbidden as error:
+            from crm_mcp.actions.audit import denied
+
+            await self.store.record(denied(client.caller, deed.tool, deed.arguments, str(error), client.request))
+            raise
         judged = self._judged(deed, preview)
         new = self._new(deed, preview, client, judged)
         if judged.verdict == "deny":
@@ -252,6 +258,10 @@ class Desk:
         if preview.repeats:
             return await self.outbox.outcome(preview.repeats)
         if preview.blocked and not (preview.defer and preview.until):
+            # Whoever lost the answer of a send asks again: it is told of that one, not of the limit that it has filled.
+            for held in (await self.store.held_by([each.key for each in preview.marks])).values():
+                if held.id != preview.resend_of:
+                    return await self.outbox.outcome(held)
             return shown(await self.store.note(new, "blocked", preview.blocked))
         # An answer is heard even where nobody would be asked any more: a no stays a no.
         if judged.verdict != "allow" or preview.confirm or client.answering:
@@ -273,18 +283,35 @@ class Desk:
             raise InvalidArgument(
                 "summary is not the action's own, word for word", "show the user the summary and give it back unchanged"
             )
-        deed = self._deeds(self, row.tool, row.arguments, client)
+        deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
         if self.settings.dry_run:
             return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
         return await self.outbox.redeem(row, "token", deed, row.caller)
 
     async def approve(self, row: Action, person: str) -> dict[str, Any]:
         """Run an action that waits in the queue, because a person said yes to it."""
+        if self.settings.dry_run:
+            return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
         return await self.outbox.redeem(row, f"approval: {person}", self.again(row))
 
     def again(self, row: Action) -> Deed:
         """Return the deed of a row, made anew from what it keeps: in another process, or after a restart."""
-        return self._deeds(self, row.tool, row.arguments, Recorded(row))
+        return self._judged_anew(row, self._deeds(self, row.tool, row.arguments, Recorded(row)))
+
+    def _judged_anew(self, row: Action, deed: Deed) -> Deed:
+        """Return a deed that is stopped where the policy has become stricter than the answer that it was given."""
+        by = row.approved_by or row.asked
+        most = "allow" if by == "policy" else "approve" if by.startswith("approval") else "confirm"
+
+        async def preview(whole: bool) -> Preview:
+            made = await deed.preview(whole)
+            judged = self._judged(deed, made)
+            if STRICTNESS.index(judged.verdict) <= STRICTNESS.index(most):
+                return made
+            why = f"the policy has changed since ({judged.rule}: {judged.verdict}); make the call again"
+            return replace(made, blocked=why, rule=judged.rule, until=None)
+
+        return replace(deed, preview=preview)
 
     async def _repeated(self, deed: Deed, client: Client) -> Action | None:
         """Return the action that this very call has begun a moment ago, if it has: looked for before anything is read,

@@ -296,6 +296,8 @@ async def _repeated(desk: Desk, people: _People) -> Action | None:
     if people.able or len(ids) != 1:
         return None
     holder = next(iter(people.held.values()))
+    if holder.status == "cancelled":  # it was called off before it had done all
+        return None
     others = {each.item for each in people.unable if each.item not in people.held}
     if not others <= {item for item, _ in holder.facts.get("left out", ())}:
         return None
@@ -327,6 +329,8 @@ async def enrol(desk: Desk, client: Client, seen: Preview) -> Done:
     sequence = facts["sequence"]["id"]
 
     async def one(lead: str) -> tuple[str, str | None]:
+        if off := await rules.kill_switch(desk):  # read before each: many take a while
+            return lead, f"not done: {off}"
         return lead, await crm.enroll(sequence, lead)
 
     leads = [each[0] for each in facts["leads"]]

@@ -242,7 +242,11 @@ class _Work:
         if items and all(each.status == "unknown" for each in items):
             end = end._replace(status="unknown", reason="not known whether any of it was done")
         result = await self._outbox.settled(row, end, fence=self._outbox.fence(row))
-        return {**result, **done.fields} if result["status"] == "cancelled" else result
+        if result["status"] != "cancelled":
+            return result
+        left = [key for each in items if each.status == "cancelled" for key in self._bulk.marks(row, each)]
+        await self._fenced(lambda fence: self._store.settle_items(row.id, [], fence=fence, released=left))
+        return {**result, **done.fields}
 
     async def _fenced(self, ask: Callable[[int], Awaitable[T]]) -> T:
         """Ask the state under the fence; once more where it is refused and this process was given another one since."""

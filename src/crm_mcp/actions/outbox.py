@@ -25,7 +25,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ import anyio
 import anyio.abc
 import anyio.lowlevel
 
-from crm_mcp.actions.approval import Done, Preview, plain, said
+from crm_mcp.actions.approval import Done, Preview, differences, plain
 from crm_mcp.actions.patience import while_somebody_waits
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, shown
@@ -58,6 +58,9 @@ POLL = 2.0
 """Seconds between looks for work, where nothing says when there will be some."""
 LONGEST = timedelta(days=7)
 """How long a deferred message may be put off, again and again, before it expires."""
+AGAIN = timedelta(minutes=1)
+"""When a deferred message is tried again that could not be looked at, or met a limit in the last moment."""
+SLEPT = "the program was stopped before the request left; nothing was written; make the call again"
 LOST = "the program ended before the outcome was recorded"
 NOTHING_WRITTEN = frozenset(
     {
@@ -166,6 +169,10 @@ class Outbox:
             return answer
         self.at("claiming")
         got = await self.store.claim(row.id, approved_by, terms(row, fresh), caller=caller)
+        if isinstance(got, Stopped) and row.status == "scheduled":
+            # Another was quicker, and took the room: whether it ends or waits on is seen at the next look.
+            await self.store.put_off(row.id, self.store.clock() + AGAIN, got.reason, fence=row.fence)
+            return shown(await self.store.get(row.id) or row)
         if isinstance(got, Stopped):
             return await self._end(row, "blocked", got.reason)
         if isinstance(got, Repeated):
@@ -205,7 +212,7 @@ class Outbox:
         A fault of this program is raised where it was `called` for; it is in the log, and in the row, in any case.
         """
         if row.status == "scheduled":
-            return shown(row)
+            return {**shown(row), "reason": seen.blocked}
         work = self._job if row.status == "running" else self._send
         ended: list[dict[str, Any] | Exception] = []
         finished = anyio.Event()
@@ -219,8 +226,11 @@ class Outbox:
                     ended.append(await work(row, deed, seen))
                 except Exception as error:
                     log.exception("%s failed", row.tool)
-                    await self._failed(row, deed, Internal("the program failed"))
                     ended.append(error)
+                    try:
+                        await self._failed(row, deed, Internal("the program failed"))
+                    except Exception:  # the row is found with its lease run out; the others here go on
+                        log.exception("what became of %s could not be recorded", row.id)
                 finally:
                     self._busy.pop(row.id, None)
                     finished.set()
@@ -247,12 +257,16 @@ class Outbox:
 
     async def _send(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
         self.at("claimed")
+        if row.started_at and self.store.clock() - row.started_at > LEASE:
+            # The process slept in between: what was looked at then says nothing of now.
+            return await self.settled(row, Ended("failed", reason=SLEPT, error="timeout"))
         try:
             done = await deed.run(seen)
         except CrmError as error:
             self.at("answered")
             return await self._failed(row, deed, error)
         self.at("answered")
+        done = replace(done, fields={**done.fields, "there": seen.there}) if seen.there else done
         result = await self.settled(row, ended(done))
         return taken_back(done, row) if result["status"] == "done" and (done.undone or done.cancelled) else result
 
@@ -266,8 +280,10 @@ class Outbox:
             await anyio.sleep(LEASE.total_seconds() / 3)
             try:
                 await self.store.hold(row.id, fence=self.fence(row))
-            except CrmError as error:
-                log.warning("the lease of %s could not be renewed: %s", row.id, error)
+            except Exception as error:
+                # A fault of this program, too: what is being sent is not broken off because its lease is not renewed.
+                fault = not isinstance(error, CrmError)
+                log.warning("the lease of %s could not be renewed: %s", row.id, error, exc_info=fault)
 
     # Ending
 
@@ -299,7 +315,8 @@ class Outbox:
             try:
                 await self.store.settle(row.id, end, fence=fence)
             except CrmError as error:
-                if error.code in ("conflict", "not_found"):
+                if error.code in ("conflict", "not_found") or self.ending.is_set():
+                    # Whoever finds the row looks at the CRM's history, as after a crash.
                     log.warning("%s ended as %s, which could not be recorded: %s", row.id, end.status, error)
                     return
             else:
@@ -325,8 +342,9 @@ class Outbox:
 
     # Finding out
 
-    def _unknown(self, row: Action, deed: Deed, reason: str) -> Ended:
-        at = self.store.clock() + timedelta(seconds=LOOKS[0]) if deed.look and row.looks < len(LOOKS) else None
+    def _unknown(self, row: Action, deed: Deed | None, reason: str) -> Ended:
+        looked = (deed is None or deed.look is not None) and row.looks < len(LOOKS)
+        at = self.store.clock() + timedelta(seconds=LOOKS[0]) if looked else None
         return Ended("unknown", reason=reason, look_at=at)
 
     async def _look(self, row: Action, deed: Deed) -> Ended | None:
@@ -378,24 +396,27 @@ class Outbox:
         deed = self._known(row)
         if row.status in ("scheduled", "expired"):  # what is due for too long reads as expired, and is told so
             await self._come_due(row, deed)
-        elif deed is None:
-            reason = f"{row.reason or LOST}; it may have happened"
-            await self._quietly(row, Ended("unknown", reason=reason))
-        elif row.status == "running" and self._tasks is not None:
-            self._tasks.start_soon(partial(self._go, row, deed, Preview(row.summary), called=False))
-        elif row.status == "running":
-            await self._go(row, deed, Preview(row.summary))
-        else:
+        elif row.status != "running":
             await self._recover(row, deed)
+        elif deed is None:  # its lease runs out: another server on this state may serve its tool
+            log.info("%s waits to be resumed, and %s is not served here", row.id, row.tool)
+        elif self._tasks is not None:
+            self._tasks.start_soon(partial(self._go, row, deed, Preview(row.summary), called=False))
+        else:
+            await self._go(row, deed, Preview(row.summary))
         return True
 
-    async def _recover(self, row: Action, deed: Deed) -> None:
-        """Find out what became of an action that was being sent when its process ended, or that is unknown."""
-        found = await self._look(row, deed)
+    async def _recover(self, row: Action, deed: Deed | None) -> None:
+        """Find out what became of an action that was being sent when its process ended, or that is unknown.
+
+        Without a deed its tool is not served here: a later look may be that of a server which serves it.
+        """
+        found = await self._look(row, deed) if deed else None
         if found:
             await self._quietly(row, found)
         elif row.status == "sending":
-            reason = f"{LOST}, and the CRM's history does not show it" if deed.look else f"{LOST}; it may have happened"
+            looked = deed is not None and deed.look is not None
+            reason = f"{LOST}, and the CRM's history does not show it" if looked else f"{LOST}; it may have happened"
             await self._quietly(row, self._unknown(row, deed, reason))
         else:
             following = row.looks + 1
@@ -410,14 +431,15 @@ class Outbox:
         elif now - row.created_at > LONGEST:
             await self._end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
         elif deed is None:
-            await self._end(row, "failed", "its tool is not served any more; nothing was sent")
+            # Another server on this state may serve its tool; where none does, it expires.
+            log.info("%s is due, and %s is not served here", row.id, row.tool)
         else:
             try:
                 result = await self.redeem(row, None, deed)
                 log.info("%s came due: %s", row.id, result["status"])
             except CrmError as error:
                 why = f"it could not be sent when it was due: {error}"
-                await self.store.put_off(row.id, now + timedelta(seconds=60), why, fence=row.fence)
+                await self.store.put_off(row.id, now + AGAIN, why, fence=row.fence)
 
     async def _quietly(self, row: Action, end: Ended) -> None:
         """Settle what was found out; where its own process has settled it meanwhile, that counts."""
@@ -464,9 +486,3 @@ def ended(done: Done) -> Ended:
         size=done.size,
         released=done.released,
     )
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return what differs between the values shown and those found now, in words; empty where nothing does."""
-    changed = [name for name in {**then, **now} if then.get(name) != now.get(name)]
-    return ", ".join(f"{name} was {said(then.get(name))} and is {said(now.get(name))}" for name in changed)

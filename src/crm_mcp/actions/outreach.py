@@ -110,6 +110,7 @@ async def preview_call(desk: Desk, lead: Lead) -> Preview:
     return Preview(
         summary=f"Call {bare(lead.phone or 'no number on file')}, {quoted(lead.label)} ({lead.id}), now",
         details="; ".join(["it rings at once; can't be undone", *new, *finding.remarks]),
+        there="; ".join(finding.remarks),
         facts={"name": lead.label, "phone": lead.phone},
         lead=lead.id,
         lead_read=lead,
@@ -149,6 +150,7 @@ async def _message(
     return replace(
         shown,
         details="; ".join(remarks) + _whole(texts[-1]),
+        there="; ".join(finding.remarks),
         lead=lead.id,
         lead_read=lead,
         blocked=finding.reason,

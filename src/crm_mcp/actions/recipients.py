@@ -211,8 +211,8 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
             for lead in people.leads
             if await replied(desk, lead)
         ]
-    bounds = _together([bound for each in allowed for bound in each.bounds])
-    if not wrong and (full := await desk.store.counted(bounds)):
+    bounds = [bound for each in allowed for bound in each.bounds]
+    if not wrong and (full := await desk.store.counted(_together(bounds))):
         wrong = [rules.Finding(f"{full}; this would reach {len(people.leads)}", "daily_limit")]
     ends = [each.until for each in wrong if each.until]
     return replace(
@@ -220,7 +220,7 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
         blocked="; ".join(dict.fromkeys(str(each.reason) for each in wrong[:10])) or None,
         rule=wrong[0].rule if wrong else NEW_ADDRESS if new else "",
         until=max(ends) if ends and len(ends) == len(wrong) else None,
-        bounds=bounds,
+        bounds=tuple(dict.fromkeys(bounds)),  # counted with the marks of all when it is claimed
         remarks=tuple(dict.fromkeys([*new, *remarks])),
         confirm=bool(new),
     )

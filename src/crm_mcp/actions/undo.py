@@ -123,14 +123,16 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
     )
 
 
-async def undo(desk: Desk, action_id: str, caller: str) -> Done:
-    """Take an action back, once.
+async def undo(desk: Desk, action_id: str, caller: str, *, waits: bool = False) -> Done:
+    """Take an action back, once. `waits`: nobody was asked, because it had not been done when it was looked at.
 
     It counts as undone only after it is: what ends in between is found by `look_undone`.
     """
     row = await _mine(desk, action_id, caller)
     if _can_be_called_off(row):
         return await _call_off(desk, row, caller)
+    if waits:
+        raise Conflict(f"action {row.id} was {row.status} in the meantime", "call undo_action again to take that back")
     if row.status == "done" and row.tool == ENROLLING:
         return await _unenrol(desk, row)
     if row.status != "done" or row.undo is None:

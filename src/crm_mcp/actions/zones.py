@@ -122,12 +122,15 @@ def _place(zone: str) -> tzinfo | None:
 def _of_number(number: str) -> tuple[str, ...]:
     # Loaded by the first call that needs it: start-up counts.
     from phonenumbers import NumberParseException, parse
-    from phonenumbers.timezone import time_zones_for_number
+    from phonenumbers.timezone import UNKNOWN_TIMEZONE, time_zones_for_geographical_number, time_zones_for_number
 
     try:
-        names = time_zones_for_number(parse(number))
+        parsed = parse(number)
     except NumberParseException:
         return ()
+    names = time_zones_for_number(parsed)
+    if UNKNOWN_TIMEZONE in names:  # of no known kind: all the zones that numbers with this beginning may be in
+        names = time_zones_for_geographical_number(parsed)
     return tuple(each for each in names if time_zone(each))
 
 

@@ -46,6 +46,8 @@ INSTRUCTIONS = (
 )
 
 
+UNTRIED = ("rate_limited", "vendor_error", "unreachable")
+"""Failures after which one wonders whether something was written."""
 BY_ACTION = ("confirm_action", "undo_action")
 """Tools that name an action, and with it the connection that it belongs to."""
 
@@ -223,6 +225,7 @@ class Application:
         self, ctx: Context, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
         client = Caller(ctx, params, self.fallback)
+        tool: Tool | None = None
         try:
             tool = await self._served_tool(params, client)
             arguments = dict(params.arguments or {})
@@ -239,7 +242,9 @@ class Application:
         except CrmError as error:
             if error.detail:
                 log.warning("%s: %s (%s)", params.name, error, error.detail)
-            return failed(f"{error.code}: {error}")
+            # What is raised, and not told as the status of an action, was refused before its row was written.
+            writes = tool is not None and tool.effect is not Effect.READ and error.code in UNTRIED
+            return failed(f"{error.code}: {error}" + ("; nothing was written" if writes else ""))
         except MCPError:
             raise
         except Exception:

@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from crm_mcp.actions.approval import ANSWER_WITHIN, Answer, Question
@@ -87,8 +88,11 @@ class Caller:
                 raise MustAsk(question)
             answer = (self._params.input_responses or {}).get(QUESTION)
             return _read(answer if isinstance(answer, types.ElicitResult) else None)
-        with anyio.move_on_after(ANSWER_WITHIN):
-            return _read(await self._ctx.session.elicit_form(question.text, FORM, self._ctx.request_id))
+        try:
+            with anyio.move_on_after(ANSWER_WITHIN):
+                return _read(await self._ctx.session.elicit_form(question.text, FORM, self._ctx.request_id))
+        except MCPError:
+            return "silence"  # it says that it can be asked, and can't
         return "silence"
 
     async def progress(self, done: int, total: int) -> None:

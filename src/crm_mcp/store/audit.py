@@ -67,6 +67,8 @@ class Audit:
 
     def record(self, event: Mapping[str, Any]) -> None:
         """Add an entry on its own."""
+        if isinstance(given := event.get("arguments"), Mapping):
+            event = {**event, "arguments": self.redact(cast("Mapping[str, Any]", given))}
         with self.database.writing() as connection:
             self.append(connection, self._clock(), event)
 

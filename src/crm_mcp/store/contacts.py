@@ -83,7 +83,10 @@ class Contacts:
     def written(self, addresses: Sequence[Address], since: datetime) -> tuple[Written, ...]:
         """Return the last who set each address, in the order of `addresses`."""
         each = (and_(_w.channel == one.channel, _w.address == address_key(one.address)) for one in addresses)
-        happened = select(actions.c.id).where(actions.c.id == _w.action, actions.c.status.not_in(NOTHING_HAPPENED))
+        # A job that was called off had begun: what it wrote by then is there.
+        stopped = and_(actions.c.status == "cancelled", actions.c.started_at.is_not(None))
+        wrote = or_(actions.c.status.not_in(NOTHING_HAPPENED), stopped)
+        happened = select(actions.c.id).where(actions.c.id == _w.action, wrote)
         wanted = and_(or_(false(), *each), _w.at >= since, happened.exists())
         query = select(written).where(wanted).order_by(_w.no)
         with self.database.reading() as connection:

@@ -63,7 +63,9 @@ def _holds(moment: datetime) -> ColumnElement[bool]:
     at_work = _a.status.in_(("sending", "running"))  # whatever the clock says: its end is not known
     waiting = and_(_a.status == "scheduled", _a.expires_at > moment)
     recent = and_(_a.status.in_(("done", "unknown")), _m.until > moment)
-    return or_(at_work, waiting, recent)
+    # Whom a job had enrolled when it was called off is in the sequence still; it releases the marks of the others.
+    stopped = and_(_a.status == "cancelled", _a.started_at.is_not(None), _m.channel.is_not(None), _m.until > moment)
+    return or_(at_work, waiting, recent, stopped)
 
 
 def _stale(connection: Connection, row: RowMapping) -> bool:

@@ -41,6 +41,7 @@ _CROWDED = Fault("has too many connections", f"{_AGAIN}, or let the server take 
 _FAULTS = {
     "08": _DOWN,
     "57P": _DOWN,
+    "25P03": _DOWN,
     "25006": Fault("can't be written: it is read-only", f"name the primary server in {SETTING}"),
     "53100": Fault("can't be written: the disk is full", "free some space on the server"),
     "53300": _CROWDED,
@@ -97,6 +98,8 @@ class Server:
             pool_pre_ping=True,
             connect_args={**given, "prepare_threshold": None},  # poolers between us and the server lose them
             hide_parameters=True,
+            # Whatever the server's own default is: a writer must see what was written while it waited for its turn.
+            isolation_level="READ COMMITTED",
         )
 
     def begun(self, connection: Connection, kind: str, patience: float) -> None:

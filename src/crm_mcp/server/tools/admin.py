@@ -120,10 +120,10 @@ async def look_undo_action(desk: Desk, client: Client, row: Action, action_id: s
 
 
 @tool(Effect.WRITE, ask=ask_undo_action, look=look_undo_action, decides=True)
-async def undo_action(desk: Desk, client: Client, action_id: Id) -> Done:
+async def undo_action(desk: Desk, client: Client, shown: Preview, action_id: Id) -> Done:
     """Take back an action of your own: a change (unless the record has changed since), a deletion, an enrolment; or
     cancel what waits, is scheduled or runs."""
-    return await undo(desk, action_id, client.caller)
+    return await undo(desk, action_id, client.caller, waits=shown.unasked)
 
 
 @tool(Effect.READ, always=True, across="actions")

@@ -14,8 +14,9 @@ from crm_mcp.actions.contact import addresses_in, keep_at, refuse_consent_fields
 from crm_mcp.actions.csv_source import read_csv
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.importing import IDENTIFYING, BadRow, fingerprint, map_columns, rows
-from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
+from crm_mcp.actions.jobs import Bulk, Told
 from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.zones import field_key
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, Rejected, email_address, phone_number
@@ -27,6 +28,8 @@ MOST_ROWS = 1000
 MOST_TEXT = 1_000_000
 LONGEST = 50.0
 """Seconds that a call waits for a vendor's limit: longer, and clients give up. What is left is told, row by row."""
+A_MINUTE = 75.0
+"""Seconds that a job waits for a vendor's limit, with some to spare: nobody waits for its answer."""
 FREE_AN_HOUR = 100
 """How many imports of a caller within an hour are confirmed: all that do not go beyond it go without asking."""
 HOUR = timedelta(hours=1)
@@ -55,6 +58,10 @@ async def ask_import_leads(
     since = desk.clock() - HOUR
     recent = await desk.store.imported_since(client.caller, since)
     many = recent + len(good) >= FREE_AN_HOUR
+    # Whoever sets the time zone of a lead that exists decides when a text or a call may reach it.
+    zoned = if_exists == "update" and any(
+        field_key(name) == "timezone" for _, row in good for name in row.draft.custom_fields or ()
+    )
     # Counted once more when it begins: two that begin at the same moment must not pass together either.
     together = Bound(
         said=f"limit: another import began just now, and with it those of the last hour reach {FREE_AN_HOUR}; make the "
@@ -69,15 +76,17 @@ async def ask_import_leads(
     return Preview(
         summary=f"Import {len(good)} leads ({names or 'none'}); those that exist: {if_exists}; "
         f"{len(bad)} can't be imported",
-        details=refused + (f"\n{recent} were imported within the last hour" if recent else ""),
+        details=refused
+        + (f"\n{recent} were imported within the last hour" if recent else "")
+        + ("\nit sets the time zone of leads that exist, and with it when they may be texted or called" * zoned),
         facts={
             "rows": len(good),
             "keys": fingerprint([("key", row.key or "") for _, row in good]),
             "left out": [[each.item, each.reason] for each in bad],
         },
         size=len(good),
-        confirm=many,
-        rule="imports_per_hour" if many else "",
+        confirm=many or zoned,
+        rule="imports_per_hour" if many else "time_zone" if zoned else "",
         bounds=() if many else (together,),
         bulk=len(good) > MOST_INLINE,
         also=("update_lead",) if if_exists == "update" else (),
@@ -96,7 +105,7 @@ async def bulk_import_leads(
 
     async def do(_: Action, taken: Sequence[Item]) -> Sequence[Told]:
         batch = [ImportRow.model_validate(each.payload["row"]) for each in taken]
-        outcomes = await _import(desk, batch, if_exists, client.caller, PATIENCE)
+        outcomes = await _import(desk, batch, if_exists, client.caller, A_MINUTE)
         return [_told(each) for each in outcomes]
 
     async def look(row: Action, item: Item) -> Told | None:

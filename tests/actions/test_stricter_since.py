@@ -1,0 +1,290 @@
+"""What has changed between asking and doing: the policy, a server beside this one, a job that was called off."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from crm_mcp.actions import outbox
+from crm_mcp.backends.local.database import FILE
+from crm_mcp.config import PolicySettings, Settings
+from crm_mcp.model import LeadDraft, Slice
+from crm_mcp.server.app import Application
+from crm_mcp.store import Action
+
+from .benches import SEQUENCE
+from .roads import NUMBER, Clock, Person
+
+pytestmark = pytest.mark.anyio
+
+FREE: dict[str, Any] = {"outward": "allow"}
+AT_NIGHT: dict[str, Any] = {"outward": "allow", "quiet_hours": "00:00-23:59"}
+
+
+class Office:
+    """A served application on the embedded CRM, whose tools are called in this process."""
+
+    def __init__(self, folder: Path, clock: Clock, policy: dict[str, Any], **settings: Any) -> None:
+        self.application = Application(Settings(data_dir=folder, policy=PolicySettings(**policy), **settings))
+        self.store = self.application.store
+        self.store.clock = clock
+        self.clock = clock
+        [self.desk] = self.application.desks.values()
+
+    async def call(self, name: str, *answers: Any, **arguments: Any) -> dict[str, Any]:
+        tool, client = self.application.tools[name], Person(*answers)
+        return await self.desk.act(tool.deed(self.desk, tool.check(arguments), client), client)
+
+    async def lead(self, number: str = NUMBER) -> str:
+        draft = LeadDraft(name="Jane Doe", phone=number, email=f"jane{number}@doe.example")
+        return (await self.desk.backend.create_lead(draft)).id  # type: ignore[attr-defined]
+
+    async def messages(self, lead: str) -> int:
+        return len((await self.desk.backend.list_messages(lead, Slice(limit=100))).items)  # type: ignore[attr-defined]
+
+    async def newest(self) -> Action:
+        rows, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=1)
+        return rows[0]
+
+    async def work(self) -> None:
+        while await self.application.outbox.work_once((self.desk.connection,)):
+            pass
+
+
+@pytest.fixture
+async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
+    opened: list[Office] = []
+
+    def office(policy: dict[str, Any], **settings: Any) -> Office:
+        opened.append(Office(tmp_path, clock, policy, **settings))
+        return opened[-1]
+
+    yield office
+    for each in opened:
+        await each.application.aclose()
+
+
+async def test_a_limit_that_a_send_has_filled_does_not_hide_it_from_who_asks_again(
+    offices: Callable[..., Office],
+) -> None:
+    office = offices(FREE | {"contact_limits": {"messages": 1}})
+    lead = await office.lead()
+
+    first = await office.call("send_sms", lead=lead, message="On my way")
+    again = await office.call("send_sms", lead=lead, message="On my way")
+
+    assert (first["status"], again["status"]) == ("done", "duplicate")
+    assert again["action_id"] == first["action_id"]
+
+
+async def test_what_was_allowed_is_not_sent_once_the_policy_asks_for_an_approval(
+    offices: Callable[..., Office],
+) -> None:
+    before = offices(AT_NIGHT)
+    lead = await before.lead()
+    waits = await before.call("send_sms", lead=lead, message="On my way", defer=True)
+
+    before.clock.advance(hours=24)
+    after = offices({"outward": "approve"})
+    await after.work()
+
+    ended = await after.store.get(waits["action_id"])
+    assert ended is not None
+    assert (ended.status, await after.messages(lead)) == ("blocked", 0)
+    assert "policy.outward" in (ended.reason or "")
+
+
+async def test_a_server_without_the_tool_leaves_what_is_due_to_one_that_has_it(
+    offices: Callable[..., Office],
+) -> None:
+    whole = offices(AT_NIGHT)
+    lead = await whole.lead()
+    waits = await whole.call("send_sms", lead=lead, message="On my way", defer=True)
+
+    whole.clock.advance(hours=24)
+    await offices(FREE, exclude_tools=("send_sms",)).work()
+    whole.clock.advance(seconds=16)
+    await offices(FREE).work()
+
+    sent = await whole.store.get(waits["action_id"])
+    assert sent is not None
+    assert (sent.status, await whole.messages(lead)) == ("done", 1)
+
+
+async def test_a_dry_run_approves_nothing(offices: Callable[..., Office]) -> None:
+    office = offices({"outward": "approve"})
+    lead = await office.lead()
+    waits = await office.call("send_sms", lead=lead, message="On my way")
+
+    dry = offices({"outward": "approve"}, dry_run=True)
+    row = await dry.store.get(waits["action_id"])
+    assert row is not None
+    result = await dry.desk.approve(row, "ann")
+
+    assert (result["status"], await office.messages(lead)) == ("dry_run", 0)
+
+
+async def test_an_undo_that_nobody_was_asked_about_takes_back_nothing_that_was_done_meanwhile(
+    offices: Callable[..., Office],
+) -> None:
+    office = offices({"write": "confirm"})
+    lead = await office.lead()
+    waits = await office.call("update_lead", lead=lead, title="Head of Sales")
+    begin = office.store.begin
+
+    async def meanwhile(*given: Any) -> Any:
+        await office.desk.redeem(waits["action_id"], waits["summary"], Person())
+        return await begin(*given)
+
+    office.store.begin = meanwhile  # type: ignore[method-assign]
+    result = await office.call("undo_action", action_id=waits["action_id"])
+
+    assert result["status"] == "failed"
+    assert (await office.desk.lead(lead)).title == "Head of Sales"
+
+
+async def test_whom_a_job_had_enrolled_when_it_was_called_off_is_not_enrolled_again(
+    offices: Callable[..., Office],
+) -> None:
+    office = offices(FREE, sample=True)
+    crm: Any = office.desk.backend
+    leads = [await office.lead(f"+1415555{1000 + number}") for number in range(105)]
+    asked: list[str] = []
+
+    async def enroll(_: str, lead: str) -> None:
+        asked.append(lead)
+        if len(asked) == 5:
+            await office.store.call_off((await office.newest()).id, None, "cancelled", "taken back")
+
+    crm.enroll = enroll
+    stopped = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+    again = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads[:10])
+
+    assert stopped["status"] == "cancelled"
+    assert (again["status"], again["succeeded"]) == ("done", leads[5:10])
+    assert asked == leads[:10]
+
+
+async def test_an_address_that_a_job_wrote_before_it_was_called_off_is_confirmed(
+    offices: Callable[..., Office],
+) -> None:
+    office = offices(FREE)
+    crm: Any = office.desk.backend
+    write = crm.import_leads
+
+    async def then_called_off(*given: Any) -> Any:
+        outcomes = await write(*given)
+        await office.store.call_off((await office.newest()).id, None, "cancelled", "taken back")
+        return outcomes
+
+    crm.import_leads = then_called_off
+    rows = [{"name": f"Row {number}", "phone": f"+1415555{1000 + number}"} for number in range(150)]
+    stopped = await office.call("import_leads", "yes", leads=rows)
+    sent = await office.call("send_sms", lead="+14155551000", message="On my way")
+
+    assert (stopped["status"], sent["status"]) == ("cancelled", "confirmation_required")
+
+
+async def test_a_stop_is_not_written_over_by_messages_on_another_channel(
+    offices: Callable[..., Office], tmp_path: Path
+) -> None:
+    office = offices(FREE)
+    lead = await office.lead()
+    at = int((office.clock() - timedelta(hours=1)).timestamp() * 1000)
+    with sqlite3.connect(tmp_path / FILE) as db:
+        db.execute(
+            "INSERT INTO messages (lead, channel, direction, body, status, sent_at)"
+            " VALUES (?, 'sms', 'inbound', 'STOP', 'received', ?)",
+            (int(lead[1:]), at),
+        )
+    db.close()
+
+    for number in range(20):
+        await office.call("send_email", lead=lead, subject="News", body=f"Number {number}")
+    result = await office.call("send_sms", lead=lead, message="On my way")
+
+    assert result["status"] == "blocked"
+    assert "STOP" in result["reason"]
+
+
+async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server(
+    offices: Callable[..., Office], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = offices(FREE)
+    lead = await office.lead()
+    crm: Any = office.desk.backend
+    send, renewed = crm.send_sms, anyio.Event()
+
+    async def hold(*_: Any, **__: Any) -> bool:
+        renewed.set()
+        raise RuntimeError("a fault of the driver")
+
+    async def slow(*given: Any) -> Any:
+        await renewed.wait()
+        return await send(*given)
+
+    monkeypatch.setattr(outbox, "LEASE", timedelta(milliseconds=30))
+    office.store.hold = hold  # type: ignore[method-assign]
+    crm.send_sms = slow
+    async with office.application.outbox.working():
+        result = await office.call("send_sms", lead=lead, message="On my way")
+
+    assert result["status"] == "done"
+
+
+async def test_a_refused_call_is_in_the_log_without_its_texts(offices: Callable[..., Office]) -> None:
+    office = offices({"require_consent": {"sms": "sms_opt_in"}})
+    lead = await office.lead()
+
+    with pytest.raises(Exception, match="no tool can write it"):
+        await office.call("update_lead", lead=lead, custom_fields={"sms_opt_in": "yes", "body": "a long story"})
+    [entry] = await office.store.entries(None, 0, 10)
+
+    assert (entry.body["event"], entry.body["tool"]) == ("denied", "update_lead")
+    assert "a long story" not in str(entry.body)
+
+
+async def test_the_kill_switch_stops_an_enrolment_under_way(offices: Callable[..., Office]) -> None:
+    office = offices(FREE, sample=True)
+    crm: Any = office.desk.backend
+    leads = [await office.lead(f"+1415555{1000 + number}") for number in range(3)]
+
+    async def enroll(*_: str) -> None:
+        await office.store.set_outbound(on=False, by="ann")
+
+    crm.enroll = enroll
+    result = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+
+    assert result["succeeded"] == leads[:1]
+    assert all("kill switch" in each["reason"] for each in result["failed"])
+
+
+async def test_an_import_that_sets_the_time_zone_of_a_lead_that_exists_is_confirmed(
+    offices: Callable[..., Office],
+) -> None:
+    office = offices(FREE)
+    await office.lead()
+    row = {"phone": NUMBER, "custom_fields": {"Time zone": "Asia/Tokyo"}}
+
+    updates = await office.call("import_leads", leads=[row], if_exists="update")
+    skips = await office.call("import_leads", leads=[row])
+
+    assert (updates["status"], skips["status"]) == ("confirmation_required", "done")
+    assert "when they may be texted or called" in updates["preview"]
+
+
+async def test_who_sets_the_time_zone_of_a_lead_is_named_before_it_is_texted(offices: Callable[..., Office]) -> None:
+    office = offices(FREE)
+    lead = await office.lead()
+
+    await office.call("update_lead", lead=lead, custom_fields={"Time zone": "Europe/Berlin"})
+    asked = await office.call("send_sms", lead=lead, message="On my way")
+
+    assert asked["status"] == "confirmation_required"
+    assert "the time zone was set by ann via tests with update_lead" in asked["preview"]
