@@ -24,7 +24,7 @@ NEW = {"name": "Ada Byron", "email": "ada@byron.example", "title": "Countess"}
 DEAL = {"dialsheet": "00000008-0000-4000-8000-000000000007", "salessheet": "00000002-0000-4000-8000-000000000007"}
 ANSWERS_WITHIN = 25.0
 """Seconds within which a call is answered."""
-READING = 3
+READING = 1
 """Cells of one tool in which a request that only reads is struck."""
 OUTWARD = ("send_sms", "send_email", "send_linkedin_message", "start_call", "enroll_in_sequence")
 LASTING = 99

@@ -7,11 +7,19 @@ from collections.abc import Generator
 import pytest
 
 from .report import Report
+from .wire import Street, street
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def lane() -> Generator[Street]:
+    """All four vendors, each behind a wire of its own."""
+    with street() as made:
+        yield made
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from crm_mcp.store import FILE_NAME
 from .cells import calls_of
 from .ground import Clock, Ground, Said, copied, made_state, settings, standing
 from .report import Report
-from .wire import Street, Wire, street
+from .wire import Street, Wire
 
 ROOT = Path(__file__).parents[2]
 HELD = 30.0
@@ -41,12 +41,6 @@ time.sleep(float(sys.argv[2]))
 db.execute("ROLLBACK")
 db.close()
 """
-
-
-@pytest.fixture(scope="module")
-def lane() -> Generator[Street]:
-    with street() as made:
-        yield made
 
 
 @pytest.fixture

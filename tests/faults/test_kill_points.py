@@ -33,7 +33,7 @@ from tests.databases import TEMPLATE, database
 from .ground import CONFIRMED, ENDED, WAITING, copied, made_state
 from .killing import FLOWS, Flow, Point, Result, ended
 from .report import Report
-from .wire import Street, street
+from .wire import Street
 
 ROOT = Path(__file__).parents[2]
 SEED = os.environ.get("CRM_MCP_TEST_SEED", "1")
@@ -116,12 +116,6 @@ def killers(
         for killer in list(waiting.queue):
             assert killer.stdin is not None
             killer.stdin.close()
-
-
-@pytest.fixture(scope="module")
-def lane() -> Generator[Street]:
-    with street() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.server.talk import Talk, talking
 from .cells import calls_of
 from .ground import made_state
 from .report import Report
-from .wire import Street, street
+from .wire import Street
 
 SMS = calls_of("dialsheet")["send_sms"]
 SENDS = ("POST", "/api/v1/sms")
@@ -27,12 +27,6 @@ SENDS = ("POST", "/api/v1/sms")
 def portal() -> Generator[BlockingPortal]:
     with start_blocking_portal() as portal:
         yield portal
-
-
-@pytest.fixture(scope="module")
-def lane() -> Generator[Street]:
-    with street() as made:
-        yield made
 
 
 def statuses(talk: Talk) -> list[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,15 @@ from .cells import TOOLS, Cell, Outcome, calls_of, judged, table
 from .ground import Clock, Road, Said, copied, made_state, settings, standing
 from .report import Report
 from .steps import HAPPENINGS, LOCAL_TOOLS, ROADS_OF, Happening, Mend, changed, embedded
-from .wire import Street, street
+from .wire import Street
 
 PAIRS = [("local", tool) for tool in LOCAL_TOOLS] + [(vendor, tool) for vendor in TOOLS for tool in TOOLS[vendor]]
-MOST = {"local": 16, "other": 4}
+MOST = {"local": 12, "other": 2}
 LATER = "clock an hour on"
 RECOGNISED = ("send_sms", "send_email", "send_linkedin_message", "enroll_in_sequence")
 """What is recognised as the same for longer than an hour; another write is, for a minute, and a call for two."""
 PATIENT = 0.3
 """Seconds that a call waits for a locked file here, instead of five."""
-
-
-@pytest.fixture(scope="module")
-def lane() -> Generator[Street]:
-    with street() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
