@@ -2,6 +2,8 @@
 # Debian and its like, PostgreSQL too).
 PYTHON ?= python3
 BIN := .venv/bin
+# The tests wait for servers of their own much of the time: one more at once than there are cores.
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 
 .PHONY: demo test lint bench lock clean
 
@@ -16,7 +18,7 @@ demo: .venv/ready
 
 test: .venv/ready
 	bash .ci/postgres
-	$(BIN)/python -m pytest
+	PYTEST_XDIST_AUTO_NUM_WORKERS=$(WORKERS) $(BIN)/python -m pytest
 
 lint: .venv/ready
 	$(BIN)/ruff check .
