@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.from_thread import BlockingPortal
 
 from .talk import ERAS, YES, Era, Talk, talking
 from .vendors import Vendor, begun_anew, connected
@@ -38,12 +38,6 @@ class Shop(Protocol):
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def portal() -> Generator[BlockingPortal]:
-    with start_blocking_portal() as portal:
-        yield portal
 
 
 @pytest.fixture(scope="session", params=ERAS)

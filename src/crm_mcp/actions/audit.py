@@ -9,12 +9,21 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from crm_mcp.actions.masking import masked
+from crm_mcp.config import Settings, audit_key
+from crm_mcp.store import Store
 
 TEXTS = frozenset({"body", "message", "content", "subject", "text", "csv", "reason", "note"})
 """Arguments that hold what somebody wrote: they are in the log by length and fingerprint, unless it is told to keep
 them."""
 MOST = 200
 """Characters of any other text that the log keeps."""
+
+
+def open_store(settings: Settings) -> Store:
+    """Return the state that these settings name, its log sealed and redacted as they say. Nothing is opened yet."""
+    url = settings.database_url.get_secret_value() if settings.database_url else None
+    redact = redactor(settings.audit.bodies)
+    return Store(settings.data_dir, url=url, key=lambda: audit_key(settings), redact=redact)
 
 
 def redactor(bodies: bool) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from crm_mcp.actions.approval import bare
+from crm_mcp.actions.zones import field_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import (
@@ -30,7 +31,6 @@ from crm_mcp.model import (
     Slice,
     address_key,
     email_address,
-    fold,
     phone_number,
     rfc3339,
 )
@@ -51,7 +51,8 @@ NEWEST = 20
 """How many of a lead's messages are looked at."""
 ENROLLING = "enroll_in_sequence"
 
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
+E164 = re.compile(r"\+[1-9]\d{6,14}")
+"""An international number, as it is compared."""
 _EMAIL = re.compile(r"[^\s<>()\[\]{},;:\"|\\@]{1,64}@[^\s<>()\[\]{},;:\"|\\@]{1,255}")
 _NUMBER = re.compile("[+\uff0b]?\\(?\\d[\\d .()/\u00a0\u2010-\u2015-]{5,22}\\d")
 _DIGITS = re.compile("[+\uff0b]?\\d{7,15}")
@@ -227,7 +228,7 @@ def address_of(channel: Channel, address: str, country: str | None) -> str:
         if channel == "email":
             return address_key(email_address(address))
         if channel != "linkedin":
-            return address if _E164.fullmatch(address) else phone_number(address, country)
+            return address if E164.fullmatch(address) else phone_number(address, country)
     except InvalidArgument:
         # A domain is the same with the dot of the root behind it, which the validation refuses.
         return address_key(address).rstrip(".") if channel == "email" else address_key(address)
@@ -374,7 +375,7 @@ def unheld(desk: Desk, lead: Lead, arguments: Any) -> tuple[Address, ...]:
     country = desk.settings.country
     held = {each: address_of(each, found, country) for each in CHANNELS if (found := lead.address(each))}
     found = tuple(each for each in addresses_in(arguments, country) if held.get(each.channel) != each.address)
-    moved = any(_plain(name) == "timezone" for name, _ in _texts(arguments))
+    moved = any(field_key(name) == "timezone" for name, _ in _texts(arguments))
     return (*found, _zone_of(desk, lead)) if moved else found
 
 
@@ -391,7 +392,7 @@ def _addresses(name: str, text: str, country: str | None) -> Iterator[Address]:
                 yield Address(channel="email", address=address_key(email_address(each)))
             except InvalidArgument:
                 continue
-    if "linkedin" in _plain(name):
+    if "linkedin" in field_key(name):
         yield Address(channel="linkedin", address=address_of("linkedin", whole, country))
     for match in _PROFILE.finditer(text):
         yield Address(channel="linkedin", address=address_of("linkedin", match[0], country))
@@ -430,10 +431,10 @@ async def refuse_consent_fields(desk: Desk, arguments: Any) -> None:
         Forbidden: they do.
     """
     needed = desk.settings.policy.require_consent
-    names = {_plain(field): field for field in needed.values()}
+    names = {field_key(field): field for field in needed.values()}
     if not names:
         return
-    given = {part for text in _named(arguments) for part in map(_plain, (text, *re.split(r"[.\[\]/]", text)))}
+    given = {part for text in _named(arguments) for part in map(field_key, (text, *re.split(r"[.\[\]/]", text)))}
     for key in sorted({*names, *(ids := await _ids_of(desk, names))} & given):
         field = names.get(key) or names[ids[key]]
         channels = " and ".join(channel for channel, each in needed.items() if each == field)
@@ -470,10 +471,5 @@ async def _ids_of(desk: Desk, names: Iterable[str]) -> dict[str, str]:
     known = _field_ids.get(desk)
     if known is None or desk.clock() - known[0] > _KNOWN_FOR:
         options = await crm.list_options("custom_fields")
-        known = _field_ids[desk] = desk.clock(), {_plain(each.id): _plain(each.name) for each in options}
+        known = _field_ids[desk] = desk.clock(), {field_key(each.id): field_key(each.name) for each in options}
     return {key: name for key, name in known[1].items() if name in names}
-
-
-def _plain(name: str) -> str:
-    """Return the name of a field as it is compared: however it is spelt."""
-    return re.sub(r"[\s_-]+", "", fold(name))

@@ -54,7 +54,7 @@ from crm_mcp.model import (
     fold,
     phone_number,
 )
-from crm_mcp.store import Action, NewAction, Status, Store
+from crm_mcp.store import Action, Mark, NewAction, Status, Store
 
 if TYPE_CHECKING:
     from crm_mcp.actions.jobs import Bulk
@@ -66,8 +66,6 @@ DECLINED = (
     "the person said no or closed the question, or this client declines by itself without showing it; in that case the "
     "user can approve such an action by running it in a terminal with `crm-mcp call`"
 )
-WRITES_ADDRESSES = frozenset({"import_leads"})
-"""Tools whose arguments hold addresses that they put into the CRM. The previews of the others tell which are new."""
 
 
 class Desk:
@@ -217,10 +215,6 @@ class Desk:
                     made = await ask()
                 else:
                     made = await self._generic(tool, arguments, whole=whole)
-            if tool in WRITES_ADDRESSES:
-                from crm_mcp.actions.contact import addresses_in
-
-                made = replace(made, writes=(*made.writes, *addresses_in(arguments, self.settings.country)))
             return bounded(made)
 
         async def found(row: Action) -> Done | None:
@@ -254,14 +248,13 @@ class Desk:
             await self.store.note(new, "blocked", f"the policy denies it ({judged.rule})")
             raise Forbidden(f"the policy denies {deed.tool}", "a person can change [policy] in the settings file")
         if dry:
-            return _dry(preview)
+            return _dry(preview.summary, preview.text, preview.blocked)
         if preview.repeats:
             return await self.outbox.outcome(preview.repeats)
         if preview.blocked and not (preview.defer and preview.until):
             # Whoever lost the answer of a send asks again: it is told of that one, not of the limit that it has filled.
-            for held in (await self.store.held_by([each.key for each in preview.marks])).values():
-                if held.id != preview.resend_of:
-                    return await self.outbox.outcome(held)
+            if earlier := await self._held(preview.marks, preview):
+                return await self.outbox.outcome(earlier)
             return shown(await self.store.note(new, "blocked", preview.blocked))
         # An answer is heard even where nobody would be asked any more: a no stays a no.
         if judged.verdict != "allow" or preview.confirm or client.answering:
@@ -285,13 +278,13 @@ class Desk:
             )
         deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
         if self.settings.dry_run:
-            return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
+            return _dry(row.summary, row.preview or row.summary)
         return await self.outbox.redeem(row, "token", deed, row.caller)
 
     async def approve(self, row: Action, person: str) -> dict[str, Any]:
         """Run an action that waits in the queue, because a person said yes to it."""
         if self.settings.dry_run:
-            return {"status": "dry_run", "summary": row.summary, "preview": row.preview or row.summary}
+            return _dry(row.summary, row.preview or row.summary)
         return await self.outbox.redeem(row, f"approval: {person}", self.again(row))
 
     def again(self, row: Action) -> Deed:
@@ -318,6 +311,11 @@ class Desk:
         because what it did may be what would be refused now."""
         key = write_mark(client.caller, digest(deed.tool, self.connection, deed.arguments)).key
         return (await self.store.held_by((key,))).get(key)
+
+    async def _held(self, marks: Iterable[Mark], preview: Preview) -> Action | None:
+        """Return the action that has, or is having, one of these effects, but for one that is repeated on purpose."""
+        held = await self.store.held_by([each.key for each in marks])
+        return next((each for each in held.values() if each.id != preview.resend_of), None)
 
     def _judged(self, deed: Deed, preview: Preview) -> Judged:
         judged = self.policy.judge(
@@ -381,10 +379,8 @@ class Desk:
             if row.status != "proposed":
                 return again(row)
             return await self._asked(row, new, preview, deed, client)
-        keys = [each.key for each in terms(new, preview).marks]
-        for held in (await self.store.held_by(keys)).values():
-            if held.id != preview.resend_of:
-                return await self.outbox.outcome(held)
+        if earlier := await self._held(terms(new, preview).marks, preview):
+            return await self.outbox.outcome(earlier)
         if queue:
             return await self._queued(new, preview)
         if client.can_be_asked:
@@ -403,11 +399,11 @@ class Desk:
         if answer == "yes":
             return await self.outbox.redeem(row, "elicitation", deed, row.caller)
         if answer == "silence" and client.fallback != "deny":
-            await self._end(row, "expired", "nobody answered in time; it waits for an approval now")
+            await self.outbox.end(row, "expired", "nobody answered in time; it waits for an approval now")
             return await self._queued(new, preview)
         if answer == "silence":
-            return await self._end(row, "expired", "nobody answered in time")
-        return await self._end(row, "declined", DECLINED)
+            return await self.outbox.end(row, "expired", "nobody answered in time")
+        return await self.outbox.end(row, "declined", DECLINED)
 
     async def _queued(self, new: NewAction, preview: Preview) -> dict[str, Any]:
         """Put an action into the queue for a person, or find it there."""
@@ -420,7 +416,7 @@ class Desk:
         if row.facts == new.facts and row.summary == preview.summary and row.asked == new.asked:
             return row
         # The record has changed since this was first asked: that question is void, a new one takes its place.
-        await self._end(row, "cancelled", "asked anew, because a value that it showed has changed")
+        await self.outbox.end(row, "cancelled", "asked anew, because a value that it showed has changed")
         return await self.store.propose(new, ttl, status)
 
     async def _answered(self, action_id: str, new: NewAction) -> Action:
@@ -428,11 +424,6 @@ class Desk:
         if row is None or row.caller != new.caller or row.digest != new.digest:
             raise Forbidden("this answer belongs to another call", "make the call again without it")
         return row
-
-    async def _end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
-        """End a proposed action without doing it; where it has ended meanwhile, say how."""
-        ended = await self.store.call_off(row.id, row.caller, status, reason)
-        return shown(ended) if ended else again(await self.store.get(row.id) or row)
 
 
 class Recorded:
@@ -453,9 +444,9 @@ class Recorded:
         """Nobody is there to be told."""
 
 
-def _dry(preview: Preview) -> dict[str, Any]:
-    result: dict[str, Any] = {"status": "dry_run", "summary": preview.summary, "preview": preview.text}
-    return result | ({"reason": preview.blocked} if preview.blocked else {})
+def _dry(summary: str, preview: str, reason: str | None = None) -> dict[str, Any]:
+    result = {"status": "dry_run", "summary": summary, "preview": preview}
+    return result | ({"reason": reason} if reason else {})
 
 
 def meant(named_things: Iterable[N], name: str) -> N | None:

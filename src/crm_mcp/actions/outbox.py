@@ -39,7 +39,7 @@ from crm_mcp.actions.patience import while_somebody_waits
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, shown
 from crm_mcp.errors import Conflict, CrmError, Internal
-from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Stopped, Store, Terms
+from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
 
 if TYPE_CHECKING:
     from crm_mcp.actions.jobs import Bulk
@@ -157,12 +157,12 @@ class Outbox:
         except CrmError as error:
             if error.code not in NOTHING_WRITTEN or error.code == "rate_limited":
                 raise  # the CRM can't be asked now: the row waits on
-            return await self._end(row, "failed", f"{error}; nothing was written")
+            return await self.end(row, "failed", f"{error}; nothing was written")
         if fresh.repeats:  # another call did it, or another answer to the same question
-            await self._end(row, "cancelled", f"the same is {fresh.repeats.status} as {fresh.repeats.id}")
+            await self.end(row, "cancelled", f"the same is {fresh.repeats.status} as {fresh.repeats.id}")
             return await self.outcome(fresh.repeats)
         if changed := differences(row.facts, fresh.facts):
-            return await self._end(
+            return await self.end(
                 row, "expired", f"void, because it has changed since it was shown: {changed}; make the call again"
             )
         if fresh.blocked and (answer := await self._blocked(row, fresh)):
@@ -174,9 +174,9 @@ class Outbox:
             await self.store.put_off(row.id, self.store.clock() + AGAIN, got.reason, fence=row.fence)
             return shown(await self.store.get(row.id) or row)
         if isinstance(got, Stopped):
-            return await self._end(row, "blocked", got.reason)
+            return await self.end(row, "blocked", got.reason)
         if isinstance(got, Repeated):
-            await self._end(row, "cancelled", f"the same is {got.earlier.status} as {got.earlier.id}")
+            await self.end(row, "cancelled", f"the same is {got.earlier.status} as {got.earlier.id}")
             return await self.outcome(got.earlier)
         if got is None:
             return again(await self.store.get(row.id) or row)
@@ -192,7 +192,7 @@ class Outbox:
         if fresh.until and row.status == "pending_approval":
             # The rule ends by itself: the person may say yes again then.
             return {**shown(row), "reason": f"not now: {fresh.blocked}; it goes on waiting for approval"}
-        return await self._end(row, "blocked", fresh.blocked or "")
+        return await self.end(row, "blocked", fresh.blocked or "")
 
     async def outcome(self, earlier: Action) -> dict[str, Any]:
         """Return the result for a call that repeats an earlier action: that of the earlier one, awaited for a while."""
@@ -333,11 +333,9 @@ class Outbox:
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
         return await self.settled(row, Ended("failed", reason=reason, error=error.code))
 
-    async def _end(self, row: Action, status: Any, reason: str) -> dict[str, Any]:
+    async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
-        now = await self.store.get(row.id)
-        runs = now is not None and now.status == "running"
-        ended = None if runs else await self.store.call_off(row.id, None, status, reason)
+        ended = await self.store.call_off(row.id, row.caller, status, reason, jobs=False)
         return shown(ended) if ended else again(await self.store.get(row.id) or row)
 
     # Finding out
@@ -427,9 +425,9 @@ class Outbox:
         """Send a deferred message, if every rule allows it now."""
         now = self.store.clock()
         if row.expires_at and row.expires_at <= now:
-            await self._end(row, "expired", "it was due while no server ran, more than 24 hours ago; nothing was sent")
+            await self.end(row, "expired", "it was due while no server ran, more than 24 hours ago; nothing was sent")
         elif now - row.created_at > LONGEST:
-            await self._end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
+            await self.end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
         elif deed is None:
             # Another server on this state may serve its tool; where none does, it expires.
             log.info("%s is due, and %s is not served here", row.id, row.tool)

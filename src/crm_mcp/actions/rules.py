@@ -6,7 +6,6 @@ transaction that claims the action (`Finding.bounds`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from crm_mcp.actions import zones
 from crm_mcp.actions.approval import bare
-from crm_mcp.actions.contact import address_of, one_email
+from crm_mcp.actions.contact import E164, address_of, one_email
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.zones import Zones
 from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
@@ -25,7 +24,6 @@ Reach = Channel | Literal["enrolment"]
 AT_NIGHT = ("sms", "call")
 """What wakes people up: quiet hours are about these."""
 WEEK = timedelta(days=7)
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
 _NO = frozenset({"", "0", "no", "n", "false", "off", "none"})
 _SEVERAL = {
     "email": "e-mails",
@@ -115,7 +113,7 @@ def no_address(lead: Lead, channel: Channel) -> str | None:
         return None if lead.address("linkedin") else "no address on file: the lead has no LinkedIn profile"
     if not lead.phone:
         return "no address on file: the lead has no phone number"
-    if not _E164.fullmatch(lead.phone):
+    if not E164.fullmatch(lead.phone):
         # Do-not-contact is kept by the number: one that can't be compared can't be looked up there.
         return (
             f"no address on file: {bare(lead.phone)} is no international number; set CRM_MCP_COUNTRY, or correct it "

@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from crm_mcp.actions.audit import redactor
+from crm_mcp.actions.audit import open_store
 from crm_mcp.actions.csv_source import CsvTable, open_csv
 from crm_mcp.actions.importing import BadRow, GoodRow, Mapping, map_columns, rows
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.pace import bulk_work
-from crm_mcp.config import Connection, Settings, audit_key, operating_system_user
+from crm_mcp.config import Connection, Settings, operating_system_user
 from crm_mcp.errors import Conflict, CrmError, CrmMcpError, Forbidden, Unsupported
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
 from crm_mcp.store import LEASE, Action, Ended, NewAction, Store, Terms
@@ -102,8 +102,7 @@ async def import_file(
     """
     if settings.read_only or settings.policy.tools.get("import_leads", settings.policy.write) == "deny":
         raise Forbidden("these settings forbid imports", "see CRM_MCP_READ_ONLY and [policy]")
-    url = settings.database_url.get_secret_value() if settings.database_url else None
-    store = Store(settings.data_dir, url=url, key=lambda: audit_key(settings), redact=redactor(settings.audit.bodies))
+    store = open_store(settings)
     backend = open_backend(settings, connection)
     if not isinstance(backend, ImportsLeads):
         raise Unsupported(f"{connection.vendor} takes no import")

@@ -15,14 +15,14 @@ from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from crm_mcp import __version__
-from crm_mcp.actions.audit import denied, read_of, redactor
+from crm_mcp.actions.audit import denied, open_store, read_of
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import Deed, Outbox
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import HasOperations
-from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict, audit_key
+from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
 from crm_mcp.server.callers import Caller, MustAsk
@@ -30,7 +30,7 @@ from crm_mcp.server.federation import ask_all, unable
 from crm_mcp.server.show import OUTSIDE, capped, outside, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
-from crm_mcp.store import Action, Store
+from crm_mcp.store import Action
 from crm_mcp.text import neutral_json, one_line
 
 log = logging.getLogger("crm_mcp")
@@ -65,10 +65,7 @@ class Application:
             for name in given:
                 if name not in names:
                     raise SettingsError(f'CRM_MCP_{setting}: "{name}" is no tool; {choices(name, names)}')
-        url = settings.database_url.get_secret_value() if settings.database_url else None
-        self.store = Store(
-            settings.data_dir, url=url, key=lambda: audit_key(settings), redact=redactor(settings.audit.bodies)
-        )
+        self.store = open_store(settings)
         self.outbox = Outbox(self.store, self._known)
         self.desks = {
             each.name: Desk(

@@ -167,12 +167,16 @@ class Store:
         """
         return await self._act(lambda actions: actions.settle(action_id, ended, fence))
 
-    async def call_off(self, action_id: str, caller: str | None, status: Status, reason: str) -> Action | None:
-        """End what has not left yet (`HELD`), or stop a running job after the item it is at. None where it can't be.
+    async def call_off(
+        self, action_id: str, caller: str | None, status: Status, reason: str, *, jobs: bool = True
+    ) -> Action | None:
+        """End what has not left yet (`HELD`), or, with `jobs`, stop a running job after the item it is at.
+
+        None where it can't be.
 
         `status` is `cancelled`, `declined`, `expired`, `blocked` or `failed`. Waiting items of a job become cancelled.
         """
-        return await self._act(lambda actions: actions.call_off(action_id, caller, status, reason))
+        return await self._act(lambda actions: actions.call_off(action_id, caller, status, reason, jobs))
 
     async def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int) -> bool:
         """Give a scheduled action another time, because a rule forbids it now."""

@@ -128,7 +128,7 @@ class Actions(Reading):
             self._tell(connection, moment, "ended", action, _outcome(action))
             return action
 
-    def call_off(self, action_id: str, caller: str | None, status: Status, reason: str) -> Action | None:
+    def call_off(self, action_id: str, caller: str | None, status: Status, reason: str, jobs: bool) -> Action | None:
         """End what has not left yet, or stop a running job."""
         if status in {*OPEN, "undone", "done", "unknown"}:
             raise ValueError(f"{status} is no way to call off an action")
@@ -138,7 +138,7 @@ class Actions(Reading):
                 return None
             before = action_of(row, moment).status
             stale = before == "expired" and row["status"] in HELD and status == "expired"
-            if before not in HELD and not stale and row["status"] != "running":
+            if before not in HELD and not stale and not (jobs and row["status"] == "running"):
                 return None
             ending = _ending(connection, Ended(status, reason=reason), moment)
             if row["status"] == "running":  # what it did stays done, and its worker may still say so

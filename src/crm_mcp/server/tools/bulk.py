@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from crm_mcp.actions import history
 from crm_mcp.actions.approval import Client, Done, Preview
 from crm_mcp.actions.contact import addresses_in, keep_at, refuse_consent_fields
 from crm_mcp.actions.csv_source import read_csv
@@ -35,7 +36,6 @@ FREE_AN_HOUR = 100
 HOUR = timedelta(hours=1)
 MOST_INLINE = 100
 """Rows of a call that are imported at once; more are a job."""
-CLOCKS_APART = timedelta(minutes=2)
 
 Csv = Annotated[str | None, Field(description="CSV text with a header line, never a path", max_length=MOST_TEXT)]
 Items = Annotated[
@@ -88,6 +88,7 @@ async def ask_import_leads(
         confirm=many or zoned,
         rule="imports_per_hour" if many else "time_zone" if zoned else "",
         bounds=() if many else (together,),
+        writes=addresses_in({"leads": leads, "csv": csv}, desk.settings.country),
         bulk=len(good) > MOST_INLINE,
         also=("update_lead",) if if_exists == "update" else (),
     )
@@ -204,9 +205,8 @@ async def _created(desk: Desk, row: Action, draft: LeadDraft) -> Told | None:
     crm = desk.backend
     if not isinstance(crm, FindsLeads) or not (draft.email or draft.phone):
         return None
-    since = (row.started_at or row.created_at) - CLOCKS_APART
     at = await (crm.leads_at("email", draft.email) if draft.email else crm.leads_at("sms", draft.phone or ""))
-    found = [each for each in at if each.created_at and each.created_at >= since]
+    found = [each for each in at if each.created_at and each.created_at >= history.since(row)]
     return Told("done", {"outcome": "created", "id": found[0].id}) if len(at) == len(found) == 1 else None
 
 
