@@ -2,8 +2,8 @@
 # Debian and its like, PostgreSQL too).
 PYTHON ?= python3
 BIN := .venv/bin
-# The tests wait for servers of their own much of the time: one more at once than there are cores.
-WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+# The tests wait for servers of their own much of the time: two more at once than there are cores.
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 2 )))
 
 .PHONY: demo test lint bench lock clean
 

@@ -15,8 +15,7 @@ from typing import Any
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PREFIX
 from crm_mcp.model import Lead, LeadDraft, LeadFilter, Slice
-
-from . import warm
+from tests import warm
 
 LONGEST = 45
 """Seconds that any command may take."""
@@ -39,17 +38,19 @@ def command(*arguments: str) -> list[str]:
 
 def run(folder: Path, *arguments: str, answer: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run one command in `folder`, in a process that has loaded the program; `answer` is what stands on its stdin."""
-    result = warm.run(arguments, environment(folder, **settings), folder, answer, LONGEST)
-    assert "Traceback" not in result.stderr, result.stderr
-    return result
+    return _ran(warm.command(*arguments), folder, answer, settings)
 
 
 def run_afresh(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run one command in `folder` by an interpreter that starts with it, as a person's does."""
+    return _ran(command(*arguments), folder, "", settings)
+
+
+def _ran(command: list[str], folder: Path, answer: str, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        command(*arguments),
+        command,
         env=environment(folder, **settings),
-        input="",
+        input=answer,
         capture_output=True,
         text=True,
         check=False,

@@ -37,7 +37,7 @@ from .wire import Street
 
 ROOT = Path(__file__).parents[2]
 SEED = os.environ.get("CRM_MCP_TEST_SEED", "1")
-KILLERS = 3
+KILLERS = 2
 """Processes that try points at the same time."""
 RANDOM = 32
 """Random moments for each flow."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from crm_mcp.text import neutral, neutral_json
+from tests import warm
 
 Era = Literal["modern", "legacy"]
 ERAS: tuple[Era, ...] = ("modern", "legacy")
@@ -199,11 +199,13 @@ def talking(
     name: str = "tests",
     settings: Mapping[str, str] | None = None,
 ) -> Generator[Talk]:
-    """Start `crm-mcp serve` on a folder and connect a client to it; `asked`: it can ask its user."""
+    """Start `crm-mcp serve` on a folder and connect a client to it; `asked`: it can ask its user.
+
+    It has loaded the program already.
+    """
     user = User()
-    parameters = StdioServerParameters(
-        command=sys.executable, args=["-m", "crm_mcp", "serve"], env=environment(folder, settings)
-    )
+    program, *arguments = warm.command("serve")
+    parameters = StdioServerParameters(command=program, args=arguments, env=environment(folder, settings))
     with (folder / f"stderr-{next(_numbers)}").open("w") as log:
         client = Client(
             stdio_client(parameters, errlog=log),
