@@ -108,15 +108,17 @@ class Reading:
 
     def progress(self, connection: Connection, rows: Sequence[RowMapping]) -> dict[str, dict[str, int]]:
         """Return for each job among these that runs how many of its items have ended, of how many."""
-        jobs = [row["id"] for row in rows if row["status"] == "running"]
-        found: dict[str, dict[str, int]] = {job: {"done": 0, "total": 0} for job in jobs}
+        jobs = {row["id"]: row["size"] for row in rows if row["status"] == "running"}
+        found: dict[str, dict[str, int]] = {}
         if jobs:
             i = items.c
             query = select(i.action, i.status, func.count()).where(i.action.in_(jobs)).group_by(i.action, i.status)
             for job, status, count in connection.execute(query):
-                found[job]["total"] += count
-                found[job]["done"] += 0 if status in {"waiting", "sending"} else count
-        return found
+                far = found.setdefault(job, {"done": 0, "total": 0})
+                far["total"] += count
+                far["done"] += 0 if status in {"waiting", "sending"} else count
+        # Its items are made a moment after it has begun: one for each record.
+        return {job: found.get(job, {"done": 0, "total": size}) for job, size in jobs.items()}
 
 
 def reads_as(status: Status, moment: datetime) -> ColumnElement[bool]:
