@@ -243,12 +243,14 @@ async def test_an_allowed_write_runs_at_once_by_policy(road: Road):
     assert (row.approved_by, row.touched, row.lead) == ("policy", (("note", "N1"),), "L1")
 
 
-async def test_a_dry_run_does_and_records_nothing(tmp_path: Path):
+async def test_a_dry_run_does_nothing_and_is_recorded_as_that(tmp_path: Path):
     road = await Road(tmp_path, dry_run=True).open()
 
     result = await road.desk.act(road.sms(), Person("yes"))
 
-    assert (result["status"], await road.rows(), await road.sent()) == ("dry_run", [], [])
+    [row] = await road.rows()
+    assert (result["status"], row.status, await road.sent()) == ("dry_run", "dry_run", [])
+    assert (result["action_id"], row.started_at) == (row.id, None)
     assert "On my way" in result["preview"]
     await road.close()
 

@@ -90,14 +90,17 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(start: Start) -> None
     }
     assert {*arguments, "undo_action"} == set(ACTING)
 
+    told: list[str] = []
     for tool, given in arguments.items():
         result = crm.ok(tool, **given)
         assert result["status"] == "dry_run", tool
         assert result["preview"].startswith(result["summary"])
+        told.append(result["action_id"])
 
     assert crm.user.asked == []
     assert crm.read(JANE, "notes", "tasks", "deals", "messages") == jane
-    assert crm.ok("list_actions")["actions"] == []
+    listed = crm.ok("list_actions", limit=100)["actions"]
+    assert [(each["action_id"], each["status"]) for each in listed] == [(each, "dry_run") for each in told[::-1]]
     assert crm.ok("crm_status")["connections"] == found
 
 

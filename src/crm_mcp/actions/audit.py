@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from crm_mcp.actions.masking import masked
 from crm_mcp.config import Settings, audit_key
-from crm_mcp.store import Store
+from crm_mcp.store import Action, Store
 
 TEXTS = frozenset({"body", "message", "content", "subject", "text", "csv", "reason", "note"})
 """Arguments that hold what somebody wrote: they are in the log by length and fingerprint, unless it is told to keep
@@ -45,6 +45,21 @@ def denied(
         "tool": tool,
         "arguments": dict(arguments or {}),
         "reason": reason,
+        "request": request,
+    }
+
+
+def repeated(
+    caller: str, tool: str, arguments: Mapping[str, Any], earlier: Action, request: str | None
+) -> dict[str, Any]:
+    """Return the entry of a call that repeats an earlier action, and did nothing."""
+    return {
+        "event": "repeated",
+        "action": earlier.id,
+        "caller": caller,
+        "connection": earlier.connection,
+        "tool": tool,
+        "arguments": dict(arguments),
         "request": request,
     }
 

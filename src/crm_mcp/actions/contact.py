@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.zones import field_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
+from crm_mcp.config import time_zone
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import (
     CHANNELS,
@@ -50,6 +51,8 @@ FRESH_FOR = timedelta(hours=24)
 NEWEST = 20
 """How many of a lead's messages are looked at."""
 ENROLLING = "enroll_in_sequence"
+_LONGEST_ZONE = 64
+"""Characters of the longest text that is looked at as the name of a time zone, or of its field."""
 
 E164 = re.compile(r"\+[1-9]\d{6,14}")
 """An international number, as it is compared."""
@@ -375,8 +378,17 @@ def unheld(desk: Desk, lead: Lead, arguments: Any) -> tuple[Address, ...]:
     country = desk.settings.country
     held = {each: address_of(each, found, country) for each in CHANNELS if (found := lead.address(each))}
     found = tuple(each for each in addresses_in(arguments, country) if held.get(each.channel) != each.address)
-    moved = any(field_key(name) == "timezone" for name, _ in _texts(arguments))
-    return (*found, _zone_of(desk, lead)) if moved else found
+    return (*found, _zone_of(desk, lead)) if moves_clock(arguments) else found
+
+
+def moves_clock(arguments: Any) -> bool:
+    """Whether a call that changes leads sets or empties a time zone, by the name of its field or by its value: with it
+    goes when they may be texted or called."""
+    given = [(field_key(name), text.strip()) for name, text in _texts(arguments)]
+    short = (text for _, text in given if len(text) <= _LONGEST_ZONE)
+    return any(name == "timezone" for name, _ in given) or any(
+        field_key(text.rpartition(".")[2]) == "timezone" or time_zone(text) for text in short
+    )
 
 
 def _zone_of(desk: Desk, lead: Lead) -> Address:

@@ -6,6 +6,7 @@ down is decided here, once, for all tools.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -27,14 +28,16 @@ from crm_mcp.actions.approval import (
     plain,
     quoted,
 )
+from crm_mcp.actions.audit import denied, repeated
 from crm_mcp.actions.outbox import Deed, Outbox, terms, write_mark
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
-from crm_mcp.actions.policy import STRICTNESS, Effect, Judged, Policy
+from crm_mcp.actions.policy import NEVER_ASKED, STRICTNESS, Effect, Judged, Policy
 from crm_mcp.actions.results import again, shown
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
 from crm_mcp.config import Connection, Fallback, Settings
 from crm_mcp.errors import (
     Ambiguous,
+    CrmError,
     Forbidden,
     InvalidArgument,
     NotFound,
@@ -58,6 +61,8 @@ from crm_mcp.store import Action, Mark, NewAction, Status, Store
 
 if TYPE_CHECKING:
     from crm_mcp.actions.jobs import Bulk
+
+log = logging.getLogger("crm_mcp")
 
 C = TypeVar("C")
 N = TypeVar("N", Option, Sequence)
@@ -234,12 +239,11 @@ class Desk:
         answer_within(ANSWERS_WITHIN)
         dry = deed.dry_run or self.settings.dry_run
         if not dry and not client.answering and (earlier := await self._repeated(deed, client)):
-            return await self.outbox.outcome(earlier)
+            return await self._outcome(earlier, deed, client)
         try:
-            preview = await deed.preview(dry or self.shows(deed.tool, deed.effect))
+            whole = dry or client.answering is not None or self.shows(deed.tool, deed.effect)
+            preview = await deed.preview(whole)
         except Forbidden as error:
-            from crm_mcp.actions.audit import denied
-
             await self.store.record(denied(client.caller, deed.tool, deed.arguments, str(error), client.request))
             raise
         judged = self._judged(deed, preview)
@@ -248,13 +252,13 @@ class Desk:
             await self.store.note(new, "blocked", f"the policy denies it ({judged.rule})")
             raise Forbidden(f"the policy denies {deed.tool}", "a person can change [policy] in the settings file")
         if dry:
-            return _dry(preview.summary, preview.text, preview.blocked)
+            return shown(await self.store.note(new, "dry_run", preview.blocked))
         if preview.repeats:
-            return await self.outbox.outcome(preview.repeats)
+            return await self._outcome(preview.repeats, deed, client)
         if preview.blocked and not (preview.defer and preview.until):
             # Whoever lost the answer of a send asks again: it is told of that one, not of the limit that it has filled.
             if earlier := await self._held(preview.marks, preview):
-                return await self.outbox.outcome(earlier)
+                return await self._outcome(earlier, deed, client)
             return shown(await self.store.note(new, "blocked", preview.blocked))
         # An answer is heard even where nobody would be asked any more: a no stays a no.
         if judged.verdict != "allow" or preview.confirm or client.answering:
@@ -264,11 +268,26 @@ class Desk:
     async def redeem(self, action_id: str, summary: str, client: Client) -> dict[str, Any]:
         """Run the action that waits for `confirm_action`, if `summary` is its summary word for word."""
         answer_within(ANSWERS_WITHIN)
+        try:
+            row = await self._meant(action_id, summary, client)
+        except CrmError as error:
+            named = {"action_id": action_id}
+            await self.store.record(denied(client.caller, NEVER_ASKED, named, str(error), client.request))
+            raise
+        if row.status != "proposed":
+            return again(row)
+        deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
+        if self.settings.dry_run:
+            return _dry(row)
+        return await self.outbox.redeem(row, "token", deed, row.caller)
+
+    async def _meant(self, action_id: str, summary: str, client: Client) -> Action:
+        """Return the action that a token is given back for."""
         row = await self.store.get(action_id)
         if row is None or row.caller != client.caller or row.connection != self.connection:
             raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
         if row.status != "proposed":
-            return again(row)
+            return row
         if row.asked != "token":
             raise Forbidden("this action waits for an answer of the user", "it can't be confirmed with confirm_action")
         # Characters that are not seen are a difference: they can turn what a permission prompt shows.
@@ -276,15 +295,12 @@ class Desk:
             raise InvalidArgument(
                 "summary is not the action's own, word for word", "show the user the summary and give it back unchanged"
             )
-        deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
-        if self.settings.dry_run:
-            return _dry(row.summary, row.preview or row.summary)
-        return await self.outbox.redeem(row, "token", deed, row.caller)
+        return row
 
     async def approve(self, row: Action, person: str) -> dict[str, Any]:
         """Run an action that waits in the queue, because a person said yes to it."""
         if self.settings.dry_run:
-            return _dry(row.summary, row.preview or row.summary)
+            return _dry(row)
         return await self.outbox.redeem(row, f"approval: {person}", self.again(row))
 
     def again(self, row: Action) -> Deed:
@@ -311,6 +327,14 @@ class Desk:
         because what it did may be what would be refused now."""
         key = write_mark(client.caller, digest(deed.tool, self.connection, deed.arguments)).key
         return (await self.store.held_by((key,))).get(key)
+
+    async def _outcome(self, earlier: Action, deed: Deed, client: Client) -> dict[str, Any]:
+        """Return the result for a call that repeats an earlier action; that it was made is in the log."""
+        try:
+            await self.store.record(repeated(client.caller, deed.tool, deed.arguments, earlier, client.request))
+        except CrmError as error:
+            log.warning("that %s was repeated could not be recorded: %s", earlier.id, error)
+        return await self.outbox.outcome(earlier)
 
     async def _held(self, marks: Iterable[Mark], preview: Preview) -> Action | None:
         """Return the action that has, or is having, one of these effects, but for one that is repeated on purpose."""
@@ -380,7 +404,7 @@ class Desk:
                 return again(row)
             return await self._asked(row, new, preview, deed, client)
         if earlier := await self._held(terms(new, preview).marks, preview):
-            return await self.outbox.outcome(earlier)
+            return await self._outcome(earlier, deed, client)
         if queue:
             return await self._queued(new, preview)
         if client.can_be_asked:
@@ -397,7 +421,9 @@ class Desk:
         answer = await client.ask(Question(row.id, row.preview or row.summary))
         answer_within(ANSWERS_WITHIN)
         if answer == "yes":
-            return await self.outbox.redeem(row, "elicitation", deed, row.caller)
+            # An answer that came with this call: what it asks for has been looked at just now.
+            fresh = preview if client.answering else None
+            return await self.outbox.redeem(row, "elicitation", deed, row.caller, fresh)
         if answer == "silence" and client.fallback != "deny":
             await self.outbox.end(row, "expired", "nobody answered in time; it waits for an approval now")
             return await self._queued(new, preview)
@@ -444,9 +470,9 @@ class Recorded:
         """Nobody is there to be told."""
 
 
-def _dry(summary: str, preview: str, reason: str | None = None) -> dict[str, Any]:
-    result = {"status": "dry_run", "summary": summary, "preview": preview}
-    return result | ({"reason": reason} if reason else {})
+def _dry(row: Action) -> dict[str, Any]:
+    """Return what a yes would do, where nothing is done: the action waits on."""
+    return shown(row) | {"status": "dry_run"}
 
 
 def meant(named_things: Iterable[N], name: str) -> N | None:

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from crm_mcp.actions import rules
 from crm_mcp.actions.approval import SUMMARY_TEXT, Done, Preview, lined, plain, quoted
-from crm_mcp.actions.contact import addresses_in, flat, keep_at, keep_blocks, refuse_consent_fields
+from crm_mcp.actions.contact import addresses_in, flat, keep_at, keep_blocks, moves_clock, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.masking import masked, part_of
@@ -191,6 +191,7 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         also += ("delete_record",)
     summary, details = _said(desk, operation, checked, effect, people)
     lifts = operation.off == "blacklist"
+    zoned = effect is not Effect.OUTWARD and moves_clock(checked)
     return Preview(
         summary=summary,
         details=details,
@@ -198,12 +199,12 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         lead=people.leads[0].id if len(people.leads) == 1 else None,
         size=max(len(people.leads), 1),
         blocked=people.blocked,
-        rule=people.rule,
+        rule=people.rule or ("time_zone" if zoned else ""),
         until=people.until,
         marks=_marks(desk, operation, checked, people) if effect is Effect.OUTWARD else (),
         bounds=people.bounds,
         writes=_written(desk, operation, checked, effect),
-        confirm=lifts or people.confirm,
+        confirm=lifts or zoned or people.confirm,
         person_only=lifts,
         effect=effect,
         also=also,

@@ -149,11 +149,19 @@ class Outbox:
         return await self._go(got, deed, seen)
 
     async def redeem(
-        self, row: Action, approved_by: str | None, deed: Deed, caller: str | None = None
+        self,
+        row: Action,
+        approved_by: str | None,
+        deed: Deed,
+        caller: str | None = None,
+        fresh: Preview | None = None,
     ) -> dict[str, Any]:
-        """Run what was confirmed, or has come due: looked at once more, claimed once, and only as it was shown."""
+        """Run what was confirmed, or has come due: looked at once more, claimed once, and only as it was shown.
+
+        `fresh` is its preview where it has been made after the answer, a moment ago.
+        """
         try:
-            fresh = await deed.preview(bool(row.facts))
+            fresh = fresh or await deed.preview(bool(row.facts))
         except CrmError as error:
             if error.code not in NOTHING_WRITTEN or error.code == "rate_limited":
                 raise  # the CRM can't be asked now: the row waits on
@@ -331,7 +339,9 @@ class Outbox:
             return await self.settled(row, found or self._unknown(row, deed, f"{error}; it may have happened"))
         wrote = "a part was written" if error.wrote else "nothing was written"
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
-        return await self.settled(row, Ended("failed", reason=reason, error=error.code))
+        # What it touched is not told by the CRM, but it did: its addresses may be there.
+        touched = (("lead", row.lead or "?"),) if error.wrote else ()
+        return await self.settled(row, Ended("failed", reason=reason, error=error.code, touched=touched))
 
     async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
@@ -425,7 +435,8 @@ class Outbox:
         """Send a deferred message, if every rule allows it now."""
         now = self.store.clock()
         if row.expires_at and row.expires_at <= now:
-            await self.end(row, "expired", "it was due while no server ran, more than 24 hours ago; nothing was sent")
+            why = row.reason or "no server ran"
+            await self.end(row, "expired", f"it could not go within 24 hours of its time ({why}); nothing was sent")
         elif now - row.created_at > LONGEST:
             await self.end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
         elif deed is None:
@@ -437,7 +448,7 @@ class Outbox:
                 log.info("%s came due: %s", row.id, result["status"])
             except CrmError as error:
                 why = f"it could not be sent when it was due: {error}"
-                await self.store.put_off(row.id, now + AGAIN, why, fence=row.fence)
+                await self.store.put_off(row.id, now + AGAIN, why, fence=row.fence, late=True)
 
     async def _quietly(self, row: Action, end: Ended) -> None:
         """Settle what was found out; where its own process has settled it meanwhile, that counts."""

@@ -16,7 +16,7 @@ def shown(row: Action) -> dict[str, Any]:
     """Return the action result of the contract."""
     status = SERVED.get(row.status, row.status)
     result: dict[str, Any] = {"action_id": row.id, "status": status, "summary": row.summary}
-    if row.status in ("proposed", "pending_approval"):
+    if row.status in ("proposed", "pending_approval", "dry_run"):
         result["preview"] = row.preview
     if row.status in HELD and row.expires_at:
         result["expires_at"] = rfc3339(row.expires_at)

@@ -11,6 +11,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -242,8 +243,9 @@ def variables() -> list[str]:
     return [PREFIX + name.upper() for name in _Environment.model_fields]
 
 
+@cache
 def operating_system_user() -> str:
-    """Return the name of the OS user that this process runs as."""
+    """Return the name of the OS user that this process runs as; the system takes its time to look it up."""
     import getpass
 
     try:

@@ -262,7 +262,10 @@ class Application:
         if not tool.looks_at_all:
             desks = [each for each in desks if self._reads(tool.name, each)]
         if not desks:
-            raise Forbidden(f"the policy denies {tool.name} here", "a person can change [policy] in the settings file")
+            here = f"the policy denies {tool.name} here"
+            given = checked.model_dump(mode="json", exclude_unset=True)
+            await self.store.record(denied(client.caller, tool.name, given, here, client.request))
+            raise Forbidden(here, "a person can change [policy] in the settings file")
         with in_time():
             if len(desks) == 1 or tool.looks_at_all:
                 answer = await tool.run(**tool.given(checked, desks, client))

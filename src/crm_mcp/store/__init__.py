@@ -178,9 +178,12 @@ class Store:
         """
         return await self._act(lambda actions: actions.call_off(action_id, caller, status, reason, jobs))
 
-    async def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int) -> bool:
-        """Give a scheduled action another time, because a rule forbids it now."""
-        return await self._act(lambda actions: actions.put_off(action_id, due, reason, fence))
+    async def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int, late: bool = False) -> bool:
+        """Give a scheduled action another time, because a rule forbids it now: it is good for 24 hours after that.
+
+        With `late` it should have gone, and could not; it is good for as long as it was before.
+        """
+        return await self._act(lambda actions: actions.put_off(action_id, due, reason, fence, late))
 
     async def look_again(self, action_id: str, at: datetime | None, *, fence: int) -> bool:
         """Say that the history of an unknown action was looked at in vain, and when to look next; None: no more."""

@@ -151,11 +151,12 @@ class Actions(Reading):
             self._tell(connection, moment, "ended", action, _outcome(action) | {"by": caller})
             return action
 
-    def put_off(self, action_id: str, due: datetime, reason: str, fence: int) -> bool:
+    def put_off(self, action_id: str, due: datetime, reason: str, fence: int, late: bool) -> bool:
         """Give a scheduled action another time."""
         with self._writing() as (connection, moment):
             mine = and_(_c.id == action_id, _c.fence == fence, reads_as("scheduled", moment))
-            values = {"due_at": due, "expires_at": due + LATEST, "reason": reason, "owner": None, "lease_until": None}
+            values = {"due_at": due, "reason": reason, "owner": None, "lease_until": None}
+            values |= {} if late else {"expires_at": due + LATEST}
             if not _changes_one(connection, update(actions).where(mine).values(values)):
                 return False
             action = action_of(_present(connection, action_id), moment)

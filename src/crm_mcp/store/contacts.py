@@ -83,9 +83,10 @@ class Contacts:
     def written(self, addresses: Sequence[Address], since: datetime) -> tuple[Written, ...]:
         """Return the last who set each address, in the order of `addresses`."""
         each = (and_(_w.channel == one.channel, _w.address == address_key(one.address)) for one in addresses)
-        # A job that was called off had begun: what it wrote by then is there.
+        # A job that was called off had begun, and what failed may have written a part: that is there.
         stopped = and_(actions.c.status == "cancelled", actions.c.started_at.is_not(None))
-        wrote = or_(actions.c.status.not_in(NOTHING_HAPPENED), stopped)
+        partly = and_(actions.c.status == "failed", actions.c.touched_kinds != "")
+        wrote = or_(actions.c.status.not_in(NOTHING_HAPPENED), stopped, partly)
         happened = select(actions.c.id).where(actions.c.id == _w.action, wrote)
         wanted = and_(or_(false(), *each), _w.at >= since, happened.exists())
         query = select(written).where(wanted).order_by(_w.no)

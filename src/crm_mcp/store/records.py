@@ -24,6 +24,7 @@ Status = Literal[
     "blocked",
     "undone",
     "unknown",
+    "dry_run",
 ]
 """The life of an action, as stored.
 
@@ -33,6 +34,7 @@ Status = Literal[
     sending           claimed: the request is about to leave, has left, or its answer is being written down
     running           a job: its items are claimed one after the other
     unknown           it left, the answer never came, and the vendor's own history does not settle it
+    dry_run           it was only to be shown what would happen
     the others        ended
 
 What is `sending` or `running` belongs to the process that holds its lease. Nothing ever goes from `sending` back to a

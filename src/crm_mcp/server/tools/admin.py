@@ -36,6 +36,7 @@ ActionStatus = Literal[
     "running",
     "unknown",
     "undone",
+    "dry_run",
 ]
 
 

@@ -11,13 +11,12 @@ from pydantic import Field, ValidationError
 
 from crm_mcp.actions import history
 from crm_mcp.actions.approval import Client, Done, Preview
-from crm_mcp.actions.contact import addresses_in, keep_at, refuse_consent_fields
+from crm_mcp.actions.contact import addresses_in, keep_at, moves_clock, refuse_consent_fields
 from crm_mcp.actions.csv_source import read_csv
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.importing import IDENTIFYING, BadRow, fingerprint, map_columns, rows
 from crm_mcp.actions.jobs import Bulk, Told
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.zones import field_key
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, Rejected, email_address, phone_number
@@ -59,9 +58,7 @@ async def ask_import_leads(
     recent = await desk.store.imported_since(client.caller, since)
     many = recent + len(good) >= FREE_AN_HOUR
     # Whoever sets the time zone of a lead that exists decides when a text or a call may reach it.
-    zoned = if_exists == "update" and any(
-        field_key(name) == "timezone" for _, row in good for name in row.draft.custom_fields or ()
-    )
+    zoned = if_exists == "update" and any(moves_clock(row.draft.custom_fields) for _, row in good)
     # Counted once more when it begins: two that begin at the same moment must not pass together either.
     together = Bound(
         said=f"limit: another import began just now, and with it those of the last hour reach {FREE_AN_HOUR}; make the "
