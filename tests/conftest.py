@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 
 import pytest
@@ -24,3 +25,16 @@ def portal() -> Generator[BlockingPortal]:
     """One loop for the clients of a test process."""
     with start_blocking_portal() as portal:
         yield portal
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each worker begin with its share of the tests that take long: at the end they would leave others idle."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [each for each in items if "tests/faults/" in each.nodeid]
+    short = [each for each in items if "tests/faults/" not in each.nodeid]
+    items[:] = [
+        each
+        for worker in range(workers)
+        for some in (long, short)
+        for each in some[len(some) * worker // workers : len(some) * (worker + 1) // workers]
+    ]

@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -155,67 +156,82 @@ def _start(shared: Path) -> str:
 
 def _keep(shared: Path) -> None:
     """Start a server, say its URL, and end it when no process uses it any more."""
-    binaries = _binaries()
-    user = _user()
+    with own_server() as server:
+        sys.stdout.write(json.dumps({"pid": os.getpid(), "url": server.url}) + "\n")
+        sys.stdout.close()
+        while server.runs and _used(shared):
+            time.sleep(0.3)
+
+
+@contextlib.contextmanager
+def own_server() -> Generator[Server]:
+    """Start a server for the caller alone, in a folder that goes with it."""
     with tempfile.TemporaryDirectory(prefix="crm-mcp-postgres-", ignore_cleanup_errors=True) as made:
-        home = Path(made)
+        server = Server(Path(made))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+class Server:
+    """A PostgreSQL server in a folder, which can be stopped and started again."""
+
+    def __init__(self, home: Path) -> None:
+        self._binaries = _binaries()
+        self._home = home
+        user = _user()
+        secret = home / "secret"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)
+        self._as: dict[str, Any] = {"cwd": home, "env": {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "HOME": str(home)}}
         if user is not None:
             os.chown(home, user.pw_uid, user.pw_gid)
-        server, url = _serve(binaries, home, user)
-        try:
-            sys.stdout.write(json.dumps({"pid": os.getpid(), "url": url}) + "\n")
-            sys.stdout.close()
-            while server.poll() is None and _used(shared):
-                time.sleep(0.3)
-        finally:
-            server.send_signal(signal.SIGQUIT)
-            server.wait(timeout=20)
+            self._as |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": list[int]()}
+        make = [self._program("initdb"), "-D", self._data, "-U", "tester", "-A", "scram-sha-256", "-E", "UTF8"]
+        subprocess.run([*make, f"--pwfile={secret}", "--no-sync"], check=True, stdout=sys.stderr, **self._as)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        url = make_url("postgresql://tester@127.0.0.1/postgres").set(port=self._port, password=PASSWORD)
+        self.url = url.render_as_string(hide_password=False)
+        self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def _data(self) -> str:
+        return str(self._home / "data")
 
-def _serve(binaries: Path, home: Path, user: pwd.struct_passwd | None) -> tuple[subprocess.Popen[bytes], str]:
-    uid, gid, groups = (None, None, None) if user is None else (user.pw_uid, user.pw_gid, list[int]())
-    environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "HOME": str(home)}
-    secret = home / "secret"
-    secret.write_text(PASSWORD)
-    secret.chmod(0o644)
-    make = [str(binaries / "initdb"), "-D", str(home / "data"), "-U", "tester", "-A", "scram-sha-256", "-E", "UTF8"]
-    subprocess.run(
-        [*make, f"--pwfile={secret}", "--no-sync"],
-        check=True,
-        stdout=sys.stderr,
-        env=environment,
-        cwd=home,
-        user=uid,
-        group=gid,
-        extra_groups=groups,
-    )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-    server = subprocess.Popen(
-        [str(binaries / "postgres"), "-D", str(home / "data"), "-p", str(port), *settings],
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr,
-        env=environment,
-        cwd=home,
-        user=uid,
-        group=gid,
-        extra_groups=groups,
-    )
-    url = make_url("postgresql://tester@127.0.0.1/postgres").set(port=port, password=PASSWORD)
-    text = url.render_as_string(hide_password=False)
-    give_up = time.monotonic() + 20
-    while True:
-        try:
-            psycopg.connect(text, connect_timeout=2).close()
-        except psycopg.Error as error:
-            if server.poll() is not None or time.monotonic() > give_up:
-                server.kill()
-                raise SystemExit(f"the server does not start: {error}") from error
-            time.sleep(0.05)
-        else:
-            return server, text
+    def _program(self, name: str) -> str:
+        return str(self._binaries / name)
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        command = [self._program("postgres"), "-D", self._data, "-p", str(self._port), *settings]
+        process = subprocess.Popen[bytes](command, stdin=subprocess.DEVNULL, stdout=sys.stderr, **self._as)
+        self._process = process
+        give_up = time.monotonic() + 20
+        while True:
+            try:
+                psycopg.connect(self.url, connect_timeout=2).close()
+            except psycopg.Error as error:
+                if process.poll() is not None or time.monotonic() > give_up:
+                    process.kill()
+                    raise SystemExit(f"the server does not start: {error}") from error
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self) -> None:
+        """End it at once, as a machine does that goes down."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(timeout=20)
 
 
 def _binaries() -> Path:

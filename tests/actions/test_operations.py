@@ -624,6 +624,24 @@ async def test_an_address_that_a_tool_wrote_of_late_is_confirmed_even_where_poli
         )
 
 
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"name": "X", "options": {"Time zone": "Europe/Berlin"}}, "declined"),
+        ({"name": "X", "options": {"time_zone": ""}}, "declined"),
+        ({"name": "X", "options": {"field": "f7", "value": "Pacific/Auckland"}}, "declined"),
+        ({"name": "X", "options": {"place": "Berlin"}}, "done"),
+    ],
+)
+async def test_an_operation_that_sets_a_time_zone_is_confirmed_even_where_policy_allows_it(
+    tmp_path: Path, given: dict[str, Any], status: str
+) -> None:
+    async with ruled(tmp_path, write="allow") as tail:
+        result = await tail.call(Person("no"), "rename_folder", folder="f1", **given)
+
+        assert (result["status"], len(tail.left)) == (status, int(status == "done"))
+
+
 async def test_an_address_that_is_only_sent_to_is_not_written(tmp_path: Path) -> None:
     async with ruled(tmp_path) as tail:
         first = await tail.call(Person(), "mail_copy", to=[{"email": JANE.email}], note="one")

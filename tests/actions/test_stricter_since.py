@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from crm_mcp.actions import outbox
 from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import PolicySettings, Settings
+from crm_mcp.errors import InvalidArgument, NotFound, Unreachable, VendorError
 from crm_mcp.model import LeadDraft, Slice
 from crm_mcp.server.app import Application
 from crm_mcp.store import Action
@@ -288,3 +290,91 @@ async def test_who_sets_the_time_zone_of_a_lead_is_named_before_it_is_texted(off
 
     assert asked["status"] == "confirmation_required"
     assert "the time zone was set by ann via tests with update_lead" in asked["preview"]
+
+
+async def test_who_empties_the_time_zone_of_a_lead_is_named_before_it_is_texted(offices: Callable[..., Office]) -> None:
+    office = offices(FREE)
+    lead = await office.lead()
+    await office.call("update_lead", lead=lead, custom_fields={"Time zone": "Europe/Berlin"})
+    office.clock.advance(hours=25)
+
+    before = await office.call("send_sms", lead=lead, message="On my way")
+    await office.call("update_lead", lead=lead, clear=["custom_fields.Time zone"])
+    after = await office.call("send_sms", lead=lead, message="I am there")
+
+    assert (before["status"], after["status"]) == ("done", "confirmation_required")
+    assert "the time zone was set by ann via tests with update_lead" in after["preview"]
+
+
+@pytest.mark.parametrize(("wrote", "status"), [(True, "confirmation_required"), (False, "done")])
+async def test_an_address_that_a_failed_call_may_have_written_is_confirmed(
+    offices: Callable[..., Office], wrote: bool, status: str
+) -> None:
+    office = offices(FREE)
+    crm: Any = office.desk.backend
+    lead = await office.lead()
+    await office.lead("+14155550199")
+
+    async def broken(*_: Any) -> None:
+        raise VendorError("it broke in the middle", wrote=wrote)
+
+    crm.update_lead = broken
+    failed = await office.call("update_lead", lead=lead, phone="+14155550199")
+    sent = await office.call("send_sms", lead="jane+14155550199@doe.example", message="On my way")
+
+    assert (failed["status"], sent["status"]) == ("failed", status)
+
+
+async def test_a_deferred_message_that_the_crm_does_not_take_expires_a_day_after_its_time(
+    offices: Callable[..., Office],
+) -> None:
+    at_night = offices(AT_NIGHT)
+    lead = await at_night.lead()
+    waits = await at_night.call("send_sms", lead=lead, message="On my way", defer=True)
+    by_day = offices(FREE)
+    crm: Any = by_day.desk.backend
+
+    async def away(_: str) -> None:
+        raise Unreachable("the CRM can't be reached")
+
+    crm.get_lead = away
+    ends: list[tuple[str, str | None]] = []
+    for hours in (14, 22, 3):
+        at_night.clock.advance(hours=hours)
+        await by_day.work()
+        row = await by_day.store.get(waits["action_id"])
+        assert row is not None
+        ends.append((row.status, row.reason))
+
+    assert [status for status, _ in ends] == ["scheduled", "scheduled", "expired"]
+    assert "it could not be sent when it was due: the CRM can't be reached" in str(ends[0])
+    assert "it could not go within 24 hours of its time" in str(ends[2])
+    assert "the CRM can't be reached" in str(ends[2])
+
+
+async def test_a_call_that_repeats_another_and_a_false_confirmation_are_in_the_log(
+    offices: Callable[..., Office],
+) -> None:
+    office = offices({})
+    lead = await office.lead()
+    waits = await office.call("send_sms", lead=lead, message="On my way")
+    for summary in ("another one", waits["summary"]):
+        with suppress(InvalidArgument):
+            await office.desk.redeem(waits["action_id"], summary, Person())
+    with pytest.raises(NotFound):
+        await office.desk.redeem(waits["action_id"], waits["summary"], Person(caller="mallory via tests"))
+    again = await office.call("send_sms", lead=lead, message="On my way")
+
+    log = [each.body for each in await office.store.entries(None, 0, 10)]
+    assert again["status"] == "duplicate"
+    assert [(each["event"], each["tool"], each["caller"].split()[0]) for each in log] == [
+        ("proposed", "send_sms", "ann"),
+        ("denied", "confirm_action", "ann"),
+        ("started", "send_sms", "ann"),
+        ("ended", "send_sms", "ann"),
+        ("denied", "confirm_action", "mallory"),
+        ("repeated", "send_sms", "ann"),
+    ]
+    assert "word for word" in log[1]["reason"]
+    assert log[-1]["action"] == waits["action_id"]
+    assert "On my way" not in str(log)

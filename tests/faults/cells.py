@@ -167,9 +167,9 @@ class Bench:
                 said += await ground.ask(cell.tool, arguments)
                 said += await asked_again(ground, cell, arguments)
                 wire.heal()
-                await ground.recover(rounds=3)
-                said += await ground.ask(cell.tool, arguments)
                 await ground.recover(rounds=2)
+                said += await ground.ask(cell.tool, arguments)
+                await ground.recover(rounds=1)
                 rows = await ground.rows()
                 log = await ground.application.store.verify()
         finally:

@@ -1,9 +1,9 @@
 """A process that is killed at work, again and again: `python -m tests.faults.killing`.
 
 It imports everything once and has no threads. For each point, a line of JSON on stdin, it forks a child that goes one
-way with a server of its own, and kills it at a step of the action, or after some microseconds; then another child finds
-the same state, and does what a server does after a start, and what a client does that has heard nothing. What was said
-and written goes to stdout, a line for each point. The emulators live elsewhere, and keep their ledgers.
+way with a server of its own, and kills it at a step of the action, or after some microseconds; then it finds the same
+state itself, does what a server does after a start, and what a client does that has heard nothing. What was said and
+written goes to stdout, a line for each point. The emulators live elsewhere, and keep their ledgers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -229,8 +229,11 @@ async def acting(point: Point, tell: Callable[[str], None]) -> None:
         tell("said " + json.dumps([asdict(each) for each in said]))
 
 
-async def recovering(point: Point, tell: Callable[[str], None]) -> None:
-    """Do what is done after a kill: the client asks again, the server works on what it finds."""
+async def recovering(point: Point) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Do what is done after a kill: the client asks again, the server works on what it finds.
+
+    Returns what the client was told, the actions, and what is wrong with the log.
+    """
     flow = FLOWS[point.flow]
     clock = ended(flow)
     clock.jump(seconds=20)
@@ -244,7 +247,7 @@ async def recovering(point: Point, tell: Callable[[str], None]) -> None:
             said += await ground.ask(flow.tool, flow.arguments)
         rows = [row.model_dump(mode="json") for row in await ground.rows()]
         log = await ground.application.store.verify()
-    tell(json.dumps({"after": [asdict(each) for each in said], "rows": rows, "faults": list(log.faults)}))
+    return [asdict(each) for each in said], rows, list(log.faults)
 
 
 class Child:
@@ -309,12 +312,7 @@ def tried(point: Point) -> Result:
     result = Result(code != 0, steps[-1] if steps else "begun", seconds, [each for some in said for each in some])
     if beside:
         beside.ended()
-    after = Child(recovering, point)
-    code, lines = after.ended()
-    if code:
-        raise RuntimeError(f"what was left at {point} can't be recovered: {code}")
-    found = cast("dict[str, Any]", json.loads(lines[-1]))
-    result.after, result.rows, result.faults = found["after"], found["rows"], found["faults"]
+    result.after, result.rows, result.faults = anyio.run(recovering, point)
     return result
 
 
@@ -352,7 +350,7 @@ def main() -> None:
         result = Result(killed=False, step="", seconds=0.0)
         if point.warm:
             anyio.run(acting, point, _untold)
-            anyio.run(recovering, point, _untold)
+            anyio.run(recovering, point)
             gc.freeze()
         else:
             assert threading.active_count() == 1, threading.enumerate()

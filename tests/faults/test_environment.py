@@ -1,9 +1,11 @@
 """What surrounds the server fails: another process holds the state's file for half a minute, the disk is full, the
-PostgreSQL server drops every connection. Nothing is sent without a row; what was sent is written down once that can be.
+PostgreSQL server drops every connection, or goes down. Nothing is sent without a row; what was sent is written down
+once that can be.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ import pytest
 from pydantic import SecretStr
 
 from crm_mcp.store import FILE_NAME
+from tests.databases import GIVEN, Server, database, own_server
 
 from .cells import calls_of
 from .ground import Clock, Ground, Said, copied, made_state, settings, standing
@@ -219,6 +222,55 @@ async def test_a_database_server_that_drops_every_connection_costs_no_message_an
     assert said[-1].status == "duplicate"
     assert max(each.seconds for each in said) < WITHIN
     report.runs("PostgreSQL connections dropped", moment=moment, answers=" ".join(each.status for each in said))
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Generator[Server]:
+    """A server that may be stopped: no other test uses it."""
+    if os.environ.get(GIVEN):
+        pytest.skip("this machine has a server for the tests, and none that can be stopped")
+    with own_server() as server:
+        yield server
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("moment", "statuses"),
+    [
+        ("beginning", ["unreachable", "done", "duplicate"]),
+        ("claimed", ["done", "duplicate", "duplicate"]),
+        ("answered", ["done", "duplicate", "duplicate"]),
+    ],
+)
+async def test_a_database_server_that_goes_down_and_comes_back_costs_no_message_and_doubles_none(
+    lane: Street, tmp_path: Path, report: Report, postgres: Server, moment: str, statuses: list[str]
+) -> None:
+    wire, url = lane.open(f"down-{moment}", "dialsheet")
+    said: list[Said] = []
+    with database(postgres.url, "template0") as state:
+        given = settings(tmp_path, "dialsheet", "allow", url=url, key=wire.there.key, database_url=SecretStr(state))
+        clock = Clock()
+        wire.there.clock = clock.seconds
+        async with standing(given, "allow", clock) as ground:
+            await ground.application.store.outbound()
+
+            def at(step: str) -> None:
+                if step == moment and postgres.runs and not said:
+                    postgres.stop()
+
+            ground.application.outbox.at = at
+            said += await ground.ask("send_sms", SMS)
+            postgres.start()
+            said += await ground.ask("send_sms", SMS)
+            await ground.recover(rounds=1)
+            said += await ground.ask("send_sms", SMS)
+            ended = await recorded(ground)
+            faults = (await ground.application.store.verify()).faults
+
+    told = [each.line.partition(":")[0] if each.status == "error" else each.status for each in said]
+    assert (told, ended, wire.taken[SENDS], faults) == (statuses, ["done"], 1, ())
+    assert max(each.seconds for each in said) < WITHIN
+    report.runs("PostgreSQL goes down and comes back", moment=moment, answers=" ".join(told))
 
 
 def drop_all(url: str) -> None:

@@ -270,3 +270,12 @@ def test_an_operation_without_a_tool_is_called(crm: Vendor) -> None:
     assert done["result"]["answer"]["tag"]["name"] == "vip"
     assert crm.written == [("POST", "/api/v1/tags", {"name": "vip"})]
     assert "vip" in [each["name"] for each in crm.ok("list_options", kind="tags")["options"]]
+
+
+def test_an_answer_that_comes_with_the_call_is_not_looked_up_for_twice(crm: Vendor) -> None:
+    crm.talk.user.answer = YES
+
+    assert crm.done("send_sms", lead=FIRST, message="On my way")["status"] == "done"
+
+    reads = [each for each in crm.there.journal if (each.method, each.path) == ("GET", f"/api/v1/leads/{FIRST}")]
+    assert len(reads) == 3  # what is asked, what is claimed, and the number that it goes to

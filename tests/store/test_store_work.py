@@ -120,6 +120,17 @@ async def test_what_a_rule_forbids_is_put_off(store: Store, clock: Clock) -> Non
     assert not await store.put_off(waiting.id, later, "too late", fence=found.fence)
 
 
+async def test_what_could_not_go_is_good_for_as_long_as_it_was_before(store: Store, clock: Clock) -> None:
+    waiting = await begun(store, sending(sms(), due=clock.moment))
+    found = await taken(store)
+
+    assert await store.put_off(waiting.id, clock.moment + 60 * SECOND, "it is away", fence=found.fence, late=True)
+
+    row = await store.get(waiting.id)
+    assert row is not None
+    assert (row.due_at, row.expires_at) == (clock.moment + 60 * SECOND, clock.moment + DAY)
+
+
 async def test_the_history_of_an_unknown_action_is_looked_at_when_it_is_time(store: Store, clock: Clock) -> None:
     action = await begun(store)
     await store.settle(action.id, Ended("unknown", look_at=clock.moment + 30 * SECOND))
