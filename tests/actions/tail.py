@@ -29,6 +29,8 @@ from crm_mcp.store import Store
 
 from .roads import Clock
 
+PLAN = {"lead": "p1", "message": {"body": "See you on Monday"}}
+"""Arguments of `plan_text`, which sends."""
 KEY = "tail-0123456789abcdef"
 
 CATALOG = TypeAdapter(Catalog).validate_python(

@@ -1,0 +1,213 @@
+"""The rules of every tool hold for the long tail: an operation is no way round them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crm_mcp.actions.enrolling import enrolment_key
+from crm_mcp.actions.outreach import message_key
+from crm_mcp.config import PolicySettings
+from crm_mcp.errors import Forbidden
+from crm_mcp.sandbox.people import PEOPLE
+from crm_mcp.store import Action, Ended, Mark, NewAction, Terms
+
+from .roads import Person
+from .tail import PLAN, Tailed, tailed
+
+JANE, OMAR = PEOPLE[:2]
+
+
+OUTWARD: dict[str, Any] = {"outward": "allow"}
+
+
+def ruled(folder: Path, /, **policy: Any) -> AbstractAsyncContextManager[Tailed]:
+    """Return a vendor that may be used outwardly without a question, under these rules."""
+    return tailed(folder, PolicySettings.model_validate(OUTWARD | policy))
+
+
+@pytest.mark.parametrize(
+    ("policy", "hour", "reason"),
+    [
+        ({}, 4, f"quiet hours: it is 00:00 for {JANE.phone}"),
+        ({"blackout_dates": ["2026-03-20"]}, 18, "blackout date: it is 2026-03-20"),
+        ({"require_consent": {"sms": "sms_opt_in"}}, 18, 'consent: the lead\'s field "sms_opt_in" must be set'),
+        ({"outbound": "off"}, 18, "kill switch: "),
+    ],
+)
+async def test_the_rules_of_a_send_are_those_of_an_operation(
+    tmp_path: Path, policy: dict[str, Any], hour: int, reason: str
+) -> None:
+    async with ruled(tmp_path, **policy) as tail:
+        tail.clock.moment = tail.clock.moment.replace(hour=hour)
+
+        result = await tail.call(Person("yes"), "plan_text", **PLAN)
+
+        assert (result["status"], tail.left) == ("blocked", [])
+        assert result["reason"].startswith(reason)
+
+
+async def test_the_kill_switch_stops_what_names_nobody_as_well(tmp_path: Path) -> None:
+    async with ruled(tmp_path, operations={"start_flow": "allow"}) as tail:
+        await tail.store.set_outbound(False, "a person")
+
+        result = await tail.call(Person("yes"), "start_flow", flow="f1")
+
+        assert (result["status"], tail.left) == ("blocked", [])
+        assert result["reason"].startswith("kill switch: ")
+
+
+async def test_a_limit_has_room_for_all_of_them_or_for_none(tmp_path: Path) -> None:
+    async with ruled(tmp_path, daily_limits={"sms": 3}) as tail:
+        two = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p1", "p2"]})
+        more = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p3", "p4"]})
+        one = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p3"]})
+        over = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p4"]})
+    async with ruled(tmp_path / "all", daily_limits={"sms": 3}) as tail:
+        three = await tail.call(Person("yes"), "mass_action", type="wave", filter={"ids": ["p1", "p2", "p3"]})
+
+    assert three["status"] == "done"
+    assert [each["status"] for each in (two, more, one, over)] == ["done", "blocked", "done", "blocked"]
+    assert more["reason"] == "limit: no more than 3 SMS a day; this would reach 2"
+    assert over["reason"].startswith("limit: no more than 3 SMS a day")
+
+
+async def test_a_message_goes_to_an_address_once_a_day_however_the_call_is_written(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        first = await tail.call(Person("yes"), "plan_text", **PLAN, at="2026-12-01T10:00:00Z")
+        again = await tail.call(Person("yes"), "plan_text", lead="p1", message={"body": " See you\n on  Monday "})
+        tail.clock.advance(hours=25)
+        next_day = await tail.call(Person("yes"), "plan_text", **PLAN)
+
+        assert (first["status"], again["status"], next_day["status"]) == ("done", "duplicate", "done")
+        assert again["action_id"] == first["action_id"]
+        assert len(tail.left) == 2
+
+
+async def test_what_a_tool_has_sent_no_operation_sends_again(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        texts = {"plan_text": (message_key("sms", JANE.phone, "See you on Monday"), "sms")}
+        texts["mail_copy"] = (message_key("email", JANE.email, "", "Hello\nhere it is"), "email")
+        for tool, (key, channel) in texts.items():
+            new = NewAction(
+                caller="another", connection="tail", tool=tool, effect="outward", arguments={}, digest=key, summary=tool
+            )
+            mark = Mark(key=key, seconds=86_400, channel=channel)
+            row = await tail.store.begin(new, "policy", Terms(outward=True, marks=(mark,)))
+            assert isinstance(row, Action)
+            await tail.store.settle(row.id, Ended("done"))
+
+        text = await tail.call(Person("yes"), "plan_text", **PLAN)
+        mail = await tail.call(
+            Person("yes"), "mail_copy", to=[{"email": JANE.email}], note="<p>Hello</p>\nhere <b>it</b> is"
+        )
+
+        assert (text["status"], mail["status"], tail.left) == ("duplicate", "duplicate", [])
+
+
+async def test_what_has_no_text_is_the_same_where_all_its_arguments_are(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        wave = {"type": "wave", "filter": {"ids": ["p1"]}}
+        first = await tail.call(Person("yes"), "mass_action", **wave)
+        other = await tail.call(Person("yes"), "mass_action", **wave, payload={"template": "t2"})
+        again = await tail.call(Person("yes", caller="bob via tests"), "mass_action", **wave)
+
+        assert [each["status"] for each in (first, other, again)] == ["done", "done", "duplicate"]
+        assert len(tail.left) == 2
+
+
+async def test_a_lead_is_enrolled_in_a_sequence_once(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        enrol = {"type": "enrol", "payload": {"flow_uuid": "f1"}}
+        first = await tail.call(Person("yes"), "mass_action", **enrol, filter={"ids": ["p1", "p2"]})
+        again = await tail.call(Person("yes"), "mass_action", **enrol, filter={"ids": ["p2", "p3"]})
+        other = await tail.call(
+            Person("yes"), "mass_action", type="enrol", payload={"flow_uuid": "f2"}, filter={"ids": ["p2"]}
+        )
+
+        assert [each["status"] for each in (first, again, other)] == ["done", "duplicate", "done"]
+        assert await tail.store.held_by([enrolment_key("tail", "f1", "p2")])
+
+
+async def test_an_address_that_a_tool_wrote_of_late_is_confirmed_even_where_policy_allows_it(tmp_path: Path) -> None:
+    async with ruled(tmp_path, write="allow") as tail:
+        await tail.call(Person(), "rename_folder", folder="f1", name=f"call {JANE.phone}")
+        person = Person("no")
+
+        asked = await tail.call(person, "plan_text", **PLAN)
+        free = await tail.call(Person(), "plan_text", **{**PLAN, "lead": "p2"})
+
+        assert (asked["status"], free["status"]) == ("declined", "done")
+        assert (
+            f"the phone number {JANE.phone} was set by ann via tests with call_operation 0 min ago "
+            "(2026-03-20T18:00:00Z): make sure that it is right" in person.asked[0].text
+        )
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"name": "X", "options": {"Time zone": "Europe/Berlin"}}, "declined"),
+        ({"name": "X", "options": {"time_zone": ""}}, "declined"),
+        ({"name": "X", "options": {"field": "f7", "value": "Pacific/Auckland"}}, "declined"),
+        ({"name": "X", "options": {"place": "Berlin"}}, "done"),
+    ],
+)
+async def test_an_operation_that_sets_a_time_zone_is_confirmed_even_where_policy_allows_it(
+    tmp_path: Path, given: dict[str, Any], status: str
+) -> None:
+    async with ruled(tmp_path, write="allow") as tail:
+        result = await tail.call(Person("no"), "rename_folder", folder="f1", **given)
+
+        assert (result["status"], len(tail.left)) == (status, int(status == "done"))
+
+
+async def test_an_address_that_is_only_sent_to_is_not_written(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        first = await tail.call(Person(), "mail_copy", to=[{"email": JANE.email}], note="one")
+        second = await tail.call(Person(), "mail_copy", to=[{"email": JANE.email}], note="two")
+
+        assert (first["status"], second["status"]) == ("done", "done")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("rename_folder", {"folder": "f1", "name": "X", "options": {"SMS opt-in": True}}),
+        ("mass_action", {"type": "add_tag", "filter": {"ids": ["p1"]}, "payload": {"field": "sms_opt_in"}}),
+        ("merge_folders", {"folders": ["sms_opt_in"]}),
+        ("plan_text", {**PLAN, "sms_opt_in": True}),
+    ],
+)
+async def test_no_operation_writes_a_field_that_holds_consent(
+    tmp_path: Path, name: str, arguments: dict[str, Any]
+) -> None:
+    async with ruled(tmp_path, require_consent={"sms": "sms_opt_in"}) as tail:
+        with pytest.raises(Forbidden) as refused:
+            await tail.call(Person("yes"), name, **arguments)
+
+        assert "no tool can write it" in str(refused.value)
+        assert tail.left == []
+
+
+async def test_a_deletion_keeps_the_blocks_of_whom_it_deletes(tmp_path: Path) -> None:
+    async with tailed(tmp_path) as tail:
+        tail.emulator.leads["p1"]["do_not_contact"] = ["sms"]
+
+        done = await tail.call(Person("yes"), "mass_action", type="delete", filter={"ids": ["p1"]})
+
+        assert done["status"] == "done"
+        assert set(await tail.store.blocked({"sms": JANE.phone, "email": JANE.email})) == {"sms"}
+
+
+async def test_an_address_written_to_another_lead_takes_its_block_along(tmp_path: Path) -> None:
+    async with tailed(tmp_path) as tail:
+        tail.emulator.leads["p1"]["do_not_contact"] = ["sms"]
+
+        done = await tail.call(Person(), "rename_folder", folder="f1", name=JANE.phone)
+
+        assert done["status"] == "done"
+        assert set(await tail.store.blocked({"sms": JANE.phone})) == {"sms"}
