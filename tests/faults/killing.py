@@ -353,6 +353,8 @@ def main() -> None:
             anyio.run(recovering, point)
             gc.freeze()
         else:
+            for thread in set(threading.enumerate()) - {threading.main_thread()}:
+                thread.join(timeout=10)  # of the last recovery, about to end
             assert threading.active_count() == 1, threading.enumerate()
             result = tried(point)
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
