@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crm_mcp.actions.addresses import address_of, addresses_in
 from crm_mcp.actions.contact import (
     INHERITED,
     STOP_WORDS,
-    address_of,
-    addresses_in,
     block,
     blocked,
     change_lead,
@@ -530,6 +529,7 @@ async def careful(tmp_path: Path) -> AsyncGenerator[Road]:
         {"custom_fields": {"SMS Opt-In": "yes"}},
         {"clear": ["custom_fields.sms_opt_in"]},
         {"clear": ["custom_fields", "sms-opt-in"]},
+        {"clear": ["title", "custom_fields"]},
         {"leads": [{"name": "Jane"}, {"name": "Jo", "custom_fields": {"smsOptIn": 1}}]},
         {"csv": "name,phone,sms_opt_in\nJane,+14155550171,yes"},
         {"csv": '\ufeff"name";"Sms Opt In"\r\nJane;yes'},

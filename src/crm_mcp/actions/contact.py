@@ -18,11 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, moves_clock
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.zones import field_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
-from crm_mcp.config import time_zone
-from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
+from crm_mcp.errors import CrmError, Forbidden, Unsupported
 from crm_mcp.model import (
     CHANNELS,
     Channel,
@@ -31,8 +31,6 @@ from crm_mcp.model import (
     Message,
     Slice,
     address_key,
-    email_address,
-    phone_number,
     rfc3339,
 )
 from crm_mcp.store import Address
@@ -51,16 +49,7 @@ FRESH_FOR = timedelta(hours=24)
 NEWEST = 20
 """How many of a lead's messages are looked at."""
 ENROLLING = "enroll_in_sequence"
-_LONGEST_ZONE = 64
-"""Characters of the longest text that is looked at as the name of a time zone, or of its field."""
 
-E164 = re.compile(r"\+[1-9]\d{6,14}")
-"""An international number, as it is compared."""
-_EMAIL = re.compile(r"[^\s<>()\[\]{},;:\"|\\@]{1,64}@[^\s<>()\[\]{},;:\"|\\@]{1,255}")
-_NUMBER = re.compile("[+\uff0b]?\\(?\\d[\\d .()/\u00a0\u2010-\u2015-]{5,22}\\d")
-_DIGITS = re.compile("[+\uff0b]?\\d{7,15}")
-_PROFILE = re.compile(r"(?i)linkedin\.com/[^\s<>\"'|,;]+")
-_LONGEST_NUMBER = 40
 _MARKUP = re.compile(r"(?i)<(?:br|p|div|html|body|blockquote|span|table)\b")
 _UNREAD = re.compile(r"(?is)<(style|script|head|title|blockquote)\b.*?(?:</\1\s*>|\Z)")
 _BREAK = re.compile(r"(?i)<br\s*/?>|</(?:p|div|li|tr|h\d)\s*>")
@@ -225,24 +214,6 @@ def _word(text: str) -> str:
 # How a block is known
 
 
-def address_of(channel: Channel, address: str, country: str | None) -> str:
-    """Return an address, number or profile as it is compared; what can't be read is compared as it is written."""
-    try:
-        if channel == "email":
-            return address_key(email_address(address))
-        if channel != "linkedin":
-            return address if E164.fullmatch(address) else phone_number(address, country)
-    except InvalidArgument:
-        # A domain is the same with the dot of the root behind it, which the validation refuses.
-        return address_key(address).rstrip(".") if channel == "email" else address_key(address)
-    return re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
-
-
-def one_email(text: str) -> bool:
-    """Whether a text is one e-mail address and nothing else, as far as it can be told apart from several."""
-    return _EMAIL.fullmatch(text.strip()) is not None
-
-
 def _keys(desk: Desk, lead: Lead, channels: Iterable[Channel]) -> list[dict[Channel, str]]:
     """Return what a lead is known by on each channel: its address as it is compared, as it is written, and its id."""
     normal: dict[Channel, str] = {}
@@ -360,16 +331,6 @@ _CALLED: Mapping[Channel, str] = {
 }
 
 
-def addresses_in(arguments: Any, country: str | None) -> tuple[Address, ...]:
-    """Return every e-mail address, phone number (national ones where `country` is known) and LinkedIn profile that
-    stands anywhere in the arguments of a call that writes leads, each once and as it is compared."""
-    found: dict[Address, None] = {}
-    for name, text in _texts(arguments):
-        for address in _addresses(name, text, country):
-            found[address] = None
-    return tuple(found)
-
-
 def unheld(desk: Desk, lead: Lead, arguments: Any) -> tuple[Address, ...]:
     """Return those addresses in the arguments of a call that changes a lead which the lead does not have yet.
 
@@ -381,56 +342,9 @@ def unheld(desk: Desk, lead: Lead, arguments: Any) -> tuple[Address, ...]:
     return (*found, _zone_of(desk, lead)) if moves_clock(arguments) else found
 
 
-def moves_clock(arguments: Any) -> bool:
-    """Whether a call that changes leads sets or empties a time zone, by the name of its field or by its value: with it
-    goes when they may be texted or called."""
-    given = [(field_key(name), text.strip()) for name, text in _texts(arguments)]
-    short = (text for _, text in given if len(text) <= _LONGEST_ZONE)
-    return any(name == "timezone" for name, _ in given) or any(
-        field_key(text.rpartition(".")[2]) == "timezone" or time_zone(text) for text in short
-    )
-
-
 def _zone_of(desk: Desk, lead: Lead) -> Address:
     # As the store has it: it keeps no case.
     return Address(channel="sms", address=address_key(f"zone:{desk.connection}:{lead.id}"))
-
-
-def _addresses(name: str, text: str, country: str | None) -> Iterator[Address]:
-    whole = text.strip()
-    if "@" in text:
-        for each in dict.fromkeys((whole[:320], *(match[0].strip(".'`*_") for match in _EMAIL.finditer(text)))):
-            try:
-                yield Address(channel="email", address=address_key(email_address(each)))
-            except InvalidArgument:
-                continue
-    if "linkedin" in field_key(name):
-        yield Address(channel="linkedin", address=address_of("linkedin", whole, country))
-    for match in _PROFILE.finditer(text):
-        yield Address(channel="linkedin", address=address_of("linkedin", match[0], country))
-    numbers = [match[0] for pattern in (_NUMBER, _DIGITS) for match in pattern.finditer(text)]
-    if len(whole) <= _LONGEST_NUMBER and (whole.startswith("+") or sum(c.isdigit() for c in whole) > 2):
-        numbers.append(whole)  # letters can stand for digits
-    for each in dict.fromkeys(numbers):
-        for form in (each, f"+{each}") if each.isdecimal() else (each,):
-            try:
-                yield Address(channel="sms", address=phone_number(form, country))
-            except InvalidArgument:
-                continue
-
-
-def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Return the texts in JSON, each with the name that it stands under; whole numbers too, as phone numbers may be."""
-    if isinstance(value, Mapping):
-        for each, inner in cast("Mapping[str, Any]", value).items():
-            yield from _texts(inner, each)
-    elif isinstance(value, list | tuple):
-        for inner in cast("Sequence[Any]", value):
-            yield from _texts(inner, name)
-    elif isinstance(value, str):
-        yield name, value
-    elif isinstance(value, int) and not isinstance(value, bool):
-        yield name, str(value)
 
 
 # Fields that no tool may write
@@ -447,6 +361,8 @@ async def refuse_consent_fields(desk: Desk, arguments: Any) -> None:
     if not names:
         return
     given = {part for text in _named(arguments) for part in map(field_key, (text, *re.split(r"[.\[\]/]", text)))}
+    if empties_custom_fields(arguments):
+        given |= names.keys()
     for key in sorted({*names, *(ids := await _ids_of(desk, names))} & given):
         field = names.get(key) or names[ids[key]]
         channels = " and ".join(channel for channel, each in needed.items() if each == field)

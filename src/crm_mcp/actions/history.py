@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from crm_mcp.actions.addresses import address_of
 from crm_mcp.actions.approval import Done, bare
-from crm_mcp.actions.contact import address_of
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import under_way
 from crm_mcp.backends.base import (

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from crm_mcp.actions import rules
+from crm_mcp.actions.addresses import addresses_in, moves_clock
 from crm_mcp.actions.approval import SUMMARY_TEXT, Done, Preview, lined, plain, quoted
-from crm_mcp.actions.contact import addresses_in, flat, keep_at, keep_blocks, moves_clock, refuse_consent_fields
+from crm_mcp.actions.contact import flat, keep_at, keep_blocks, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.masking import masked, part_of

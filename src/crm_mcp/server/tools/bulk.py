@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
+from anyio import to_thread
 from pydantic import Field, ValidationError
 
 from crm_mcp.actions import history
+from crm_mcp.actions.addresses import addresses_in, moves_clock
 from crm_mcp.actions.approval import Client, Done, Preview
-from crm_mcp.actions.contact import addresses_in, keep_at, moves_clock, refuse_consent_fields
+from crm_mcp.actions.contact import keep_at, refuse_consent_fields
 from crm_mcp.actions.csv_source import read_csv
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.importing import IDENTIFYING, BadRow, fingerprint, map_columns, rows
@@ -22,7 +24,7 @@ from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, Rejected, email_address, phone_number
 from crm_mcp.server.refusal import refused
 from crm_mcp.server.tool import tool
-from crm_mcp.store import Action, Bound, Item
+from crm_mcp.store import Action, Address, Bound, Item
 
 MOST_ROWS = 1000
 MOST_TEXT = 1_000_000
@@ -52,7 +54,10 @@ async def ask_import_leads(
 ) -> Preview:
     """Count what would be imported; many within an hour are confirmed."""
     await refuse_consent_fields(desk, {"leads": leads, "csv": csv})
-    good, bad = _read(desk, leads, csv)
+    good, bad = await to_thread.run_sync(_read, desk, leads, csv)
+    # What a column is called in the text says less than what was made of it.
+    fields = {name for _, row in good for name in (*row.draft.shown(), *(row.draft.custom_fields or ()))}
+    await refuse_consent_fields(desk, dict.fromkeys(sorted(fields)))
     names = ", ".join(_label(row) for _, row in good[:5]) + (" ..." if len(good) > 5 else "")
     since = desk.clock() - HOUR
     recent = await desk.store.imported_since(client.caller, since)
@@ -85,10 +90,16 @@ async def ask_import_leads(
         confirm=many or zoned,
         rule="imports_per_hour" if many else "time_zone" if zoned else "",
         bounds=() if many else (together,),
-        writes=addresses_in({"leads": leads, "csv": csv}, desk.settings.country),
-        bulk=len(good) > MOST_INLINE,
+        writes=await to_thread.run_sync(_addresses, desk, [row for _, row in good]),
+        bulk=len(good) > await _most_inline(desk),
         also=("update_lead",) if if_exists == "update" else (),
     )
+
+
+async def _most_inline(desk: Desk) -> int:
+    """Return how many rows are imported while the caller waits: a CRM with a limit of calls soon makes it wait long."""
+    limited = bool(await desk.backend.budget())
+    return min(MOST_INLINE, 2 * desk.crm(ImportsLeads).import_size) if limited else MOST_INLINE
 
 
 async def bulk_import_leads(
@@ -146,10 +157,10 @@ async def import_leads(
 ) -> Done:
     """Create up to 1,000 leads in one call, from objects or from CSV text. From 100 an hour on, the user is asked.
 
-    More than 100 rows may go on behind the answer (`running`): get their action again to see how far they are.
+    Many rows may go on behind the answer (`running`): get their action again to see how far they are.
     For a large file the user runs `crm-mcp import FILE.csv` in a terminal.
     """
-    good, failed = _read(desk, leads, csv)
+    good, failed = await to_thread.run_sync(_read, desk, leads, csv)
     crm = desk.crm(ImportsLeads)
     done: list[ImportOutcome] = []
     give_up = time.monotonic() + LONGEST
@@ -182,13 +193,19 @@ async def _import(
 
     with bulk_work(patience):
         if if_exists == "update" and isinstance(desk.backend, FindsLeads):
-            given = [each.draft.shown() for each in batch]
+            addresses = await to_thread.run_sync(_addresses, desk, batch)
             try:
-                await keep_at(desk, addresses_in(given, desk.settings.country), by)
+                await keep_at(desk, addresses, by)
             except CrmError as error:
                 error.wrote = False
                 raise
         return await desk.crm(ImportsLeads).import_leads(batch, if_exists)
+
+
+def _addresses(desk: Desk, rows: Sequence[ImportRow]) -> tuple[Address, ...]:
+    """Return the addresses that the rows give to leads: none stands in any other field."""
+    given = [each.draft.model_dump(include={"email", "phone", "custom_fields"}) for each in rows]
+    return addresses_in(given, desk.settings.country)
 
 
 def _told(outcome: ImportOutcome) -> Told:

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from crm_mcp.actions import history
+from crm_mcp.actions.addresses import addresses_in
 from crm_mcp.actions.approval import Client, Done, Preview, quoted, said, whole
-from crm_mcp.actions.contact import addresses_in, change_lead, keep_blocks, refuse_consent_fields, unheld
+from crm_mcp.actions.contact import change_lead, keep_blocks, refuse_consent_fields, unheld
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told

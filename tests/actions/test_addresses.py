@@ -1,0 +1,165 @@
+"""Which calls move a lead's clock, and what an import gives to leads, whatever its text looks like."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crm_mcp.actions.addresses import addresses_in, moves_clock
+from crm_mcp.errors import Forbidden
+from crm_mcp.model import LeadDraft
+from crm_mcp.server.tools import bulk
+from crm_mcp.store import Address
+
+from .roads import NUMBER, Clock
+from .test_stricter_since import Office
+
+pytestmark = pytest.mark.anyio
+
+EMAIL = "jane@doe.example"
+ODD: tuple[Any, ...] = ("", None, True, 1.5, [], {}, {"at": None})
+"""What no time zone is, and yet empties the field of one."""
+
+
+@pytest.fixture
+async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
+    opened: list[Office] = []
+
+    def office(**policy: Any) -> Office:
+        opened.append(Office(tmp_path, clock, {"outward": "allow", **policy}))
+        return opened[-1]
+
+    yield office
+    for each in opened:
+        await each.application.aclose()
+
+
+async def jane(office: Office, **custom: Any) -> str:
+    """Return the id of a lead that a person has made."""
+    draft = LeadDraft(name="Jane Doe", phone=NUMBER, email=EMAIL, custom_fields=custom)
+    return (await office.desk.backend.create_lead(draft)).id  # type: ignore[attr-defined]
+
+
+# Time zones
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"custom_fields": {"time_zone": "Asia/Tokyo"}},
+        {"custom_fields": {"clock": " Asia/Tokyo "}},
+        *({"custom_fields": {"Time Zone": value}} for value in ODD),
+        {"leads": [{"name": "Jane"}, {"custom_fields.timeZone": None}]},
+        {"clear": ["custom_fields.time_zone"]},
+        {"clear": ["title", "custom_fields"]},
+    ],
+)
+def test_who_sets_or_empties_a_time_zone_moves_the_clock(arguments: dict[str, Any]) -> None:
+    assert moves_clock(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {
+            "custom_fields": {
+                "zone": None,
+                "notes": "her time zone is Asia/Tokyo, as far as anybody knows",
+            }
+        },
+        {"custom_fields": {}, "clear": ["title"]},
+        {"list": "custom_fields"},
+    ],
+)
+def test_other_changes_do_not(arguments: dict[str, Any]) -> None:
+    assert not moves_clock(arguments)
+
+
+@pytest.mark.parametrize(
+    ("tool", "change"),
+    [
+        *(("update_lead", {"custom_fields": {"time_zone": value}}) for value in (None, True, 1.5)),
+        ("update_lead", {"clear": ["custom_fields"]}),
+        ("create_lead", {"email": EMAIL, "custom_fields": {"time_zone": None}, "if_exists": "update"}),
+    ],
+)
+async def test_a_time_zone_that_a_tool_took_away_is_told_before_a_text(
+    offices: Callable[..., Office], tool: str, change: dict[str, Any]
+) -> None:
+    office = offices()
+    lead = await jane(office, time_zone="Asia/Tokyo")
+
+    changed = await office.call(tool, **({"lead": lead} if tool == "update_lead" else {}), **change)
+    asked = await office.call("send_sms", lead=lead, message="On my way")
+
+    assert (changed["status"], asked["status"]) == ("done", "confirmation_required")
+    assert f"the time zone was set by ann via tests with {tool} 0 min ago" in asked["preview"]
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, ""])
+async def test_an_import_that_takes_a_time_zone_away_is_confirmed(offices: Callable[..., Office], value: Any) -> None:
+    office = offices()
+    await jane(office, time_zone="Asia/Tokyo")
+    row = {"email": EMAIL, "custom_fields": {"time_zone": value}}
+
+    asked = await office.call("import_leads", leads=[row], if_exists="update")
+
+    assert asked["status"] == "confirmation_required"
+    assert "it sets the time zone of leads that exist" in asked["preview"]
+
+
+# Consent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"email,labels\n{EMAIL},optin\n",
+        f"\n \nemail,tags\n{EMAIL},optin\n",
+        f"sep=;\nemail;tags\n{EMAIL};optin\n",
+        f"email,tags\r{EMAIL},optin\r",
+    ],
+)
+async def test_no_csv_writes_the_field_that_holds_consent(offices: Callable[..., Office], text: str) -> None:
+    office = offices(require_consent={"sms": "tags"})
+    await jane(office)
+
+    with pytest.raises(Forbidden, match='"tags" holds the consent'):
+        await office.call("import_leads", csv=text, if_exists="update")
+
+
+async def test_what_a_row_holds_is_no_field(offices: Callable[..., Office]) -> None:
+    office = offices(require_consent={"sms": "tags"})
+
+    done = await office.call("import_leads", csv="name,company\nJane,Tags\ntags,Doe\n")
+
+    assert (done["status"], done["created"]) == ("done", 2)
+
+
+# Imports
+
+
+async def test_an_import_writes_the_addresses_of_its_leads_and_no_others(
+    offices: Callable[..., Office], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = offices()
+    seen: list[Address] = []
+    on_the_loop: list[bool] = []
+
+    def found(arguments: Any, country: str | None) -> tuple[Address, ...]:
+        seen.extend(addresses := addresses_in(arguments, country))
+        on_the_loop.append(threading.current_thread() is threading.main_thread())
+        return addresses
+
+    monkeypatch.setattr(bulk, "addresses_in", found)
+    notes = "call +1 415 555 0199 or mail me@else.example"
+    rows = f"name,phone,tags,notes\nJane,{NUMBER},+14155550198,{notes}\nJo,not a number {notes},,\n"
+
+    done = await office.call("import_leads", csv=rows)
+
+    assert (done["created"], len(done["failed"])) == (1, 1)
+    assert (seen, on_the_loop) == ([Address(channel="sms", address=NUMBER)], [False])
