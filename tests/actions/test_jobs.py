@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -280,8 +280,51 @@ async def test_a_job_that_is_called_off_stops_after_the_items_it_is_at(folder: P
     assert (result["status"], result["reason"], result["created"]) == ("cancelled", "taken back", 100)
     assert len(await here.with_email(ENDING)) == 100
     assert Counter(each.status for each in await here.ended(result["action_id"])) == {"done": 100, "cancelled": 150}
+    row = await here.row(result["action_id"])
+    assert (row.result or {})["created"] == 100
+    assert [kind for kind, _ in row.touched] == ["lead"]
     clock.advance(minutes=5)
     assert not await here.outbox.work_once(("local",))
+    await here.close()
+
+
+@pytest.mark.parametrize(("step", "enrolled"), [("items added", 0), ("items settled", 1)])
+async def test_an_enrolment_that_is_called_off_after_its_worker_died_holds_nobody_who_was_not_enrolled(
+    folder: Path, clock: Clock, step: str, enrolled: int
+):
+    here, there = Bench(folder, clock), Bench(folder, clock)
+    leads = await here.leads(105)
+    here.dies_at(step)
+    with killed():
+        await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+    row = await there.newest()
+
+    assert await there.store.call_off(row.id, row.caller, "cancelled", "taken back")
+
+    keys = {enrolment_key("local", "S1", each): each for each in leads}
+    assert {keys[key] for key in await there.store.held_by([*keys])} == set(leads[:enrolled])
+    await here.close()
+    await there.close()
+
+
+async def test_a_job_that_is_called_off_before_it_has_items_does_nothing(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    here = Bench(folder, clock)
+    leads = await here.leads(105)
+    add = here.store.add_items
+
+    async def late(action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
+        row = await here.newest()
+        assert await here.store.call_off(row.id, row.caller, "cancelled", "taken back")
+        await add(action_id, payloads)
+
+    monkeypatch.setattr(here.store, "add_items", late)
+    result = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+
+    assert (result["status"], result["reason"], here.crm.enrolling) == ("cancelled", "taken back", [])
+    assert (await here.row(result["action_id"])).touched == ()
+    assert await here.store.held_by([enrolment_key("local", "S1", each) for each in leads]) == {}
     await here.close()
 
 

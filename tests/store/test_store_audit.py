@@ -77,7 +77,9 @@ async def test_each_step_of_an_action_is_an_entry(state: State, clock: Clock) ->
 async def test_what_was_refused_or_called_off_is_an_entry_too(store: Store, clock: Clock) -> None:
     await store.note(asked(verdict="deny", rule="policy.tools"), "blocked", "the policy denies it")
     queued = await store.propose(asked(), DAY, "pending_approval")
-    await store.call_off(queued.id, "ops", "declined", "no")
+    await store.call_off(queued.id, "ops", "declined", "no", by="jo")
+    stopped = await store.propose(asked(), DAY)
+    await store.call_off(stopped.id, "ops", "expired", "void")
     failed = await begun(store, caller="x")
     await store.settle(failed.id, Ended("failed", reason="no credit", error="payment_required"))
     await store.record({"event": "denied", "tool": "delete_record", "rule": None})
@@ -87,7 +89,9 @@ async def test_what_was_refused_or_called_off_is_an_entry_too(store: Store, cloc
     assert said == [
         {"event": "ended", "status": "blocked", "reason": "the policy denies it", "by": None},
         {"event": "pending_approval", "status": None, "reason": None, "by": None},
-        {"event": "ended", "status": "declined", "reason": "no", "by": "ops"},
+        {"event": "ended", "status": "declined", "reason": "no", "by": "jo"},
+        {"event": "proposed", "status": None, "reason": None, "by": None},
+        {"event": "ended", "status": "expired", "reason": "void", "by": None},
         {"event": "started", "status": None, "reason": None, "by": None},
         {"event": "ended", "status": "failed", "reason": "no credit", "by": None},
         {"event": "denied", "status": None, "reason": None, "by": None},
@@ -95,8 +99,23 @@ async def test_what_was_refused_or_called_off_is_an_entry_too(store: Store, cloc
     bodies = await logged(store)
     assert bodies[0]["rule"] == "policy.tools"
     assert bodies[0]["arguments"] == asked().arguments
-    assert bodies[4]["error"] == "payment_required"
-    assert "rule" not in bodies[5]
+    assert bodies[6]["error"] == "payment_required"
+    assert "rule" not in bodies[7]
+
+
+async def test_every_reason_is_reworded_and_that_of_a_block_is_redacted(state: State, clock: Clock) -> None:
+    def redact(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        return dict.fromkeys(arguments, "hidden")
+
+    store = state.store(clock=clock, redact=redact, reword=str.upper)
+    noted = await store.note(asked(), "blocked", "a rule")
+    await store.block({"sms": "+1"}, "she is ill", "ops")
+    await store.record({"event": "denied", "reason": "no"})
+
+    assert noted.reason == "a rule"
+    assert await store.blocked({"sms": "+1"}) == {"sms": "she is ill"}
+    assert [body["reason"] for body in await logged(store)] == ["A RULE", "HIDDEN", "NO"]
+    await store.aclose()
 
 
 async def test_blocks_and_the_kill_switch_are_entries(store: Store) -> None:

@@ -176,6 +176,19 @@ async def test_a_resend_names_the_one_it_repeats_and_takes_its_place(store: Stor
     assert await repeats(store, sms(), resend_of=second.id) is None
 
 
+async def test_what_was_put_off_longer_than_its_resend_counts_stops_a_repeat_again(store: Store, clock: Clock) -> None:
+    first = await begun(store, sending(sms(), due=clock.moment + DAY))
+    second = await begun(store, sending(sms(), resend_of=first.id))
+    await store.settle(second.id, DONE)
+    assert await repeats(store, sms()) == second.id
+    clock.advance(hours=25)
+
+    assert await store.claim(first.id, None, sending(sms()))
+    await store.settle(first.id, DONE)
+
+    assert await repeats(store, sms()) == first.id
+
+
 async def test_a_resend_that_fails_gives_the_place_back(store: Store) -> None:
     first = await begun(store, sending(sms()))
     second = await begun(store, sending(sms(), resend_of=first.id))
@@ -247,9 +260,9 @@ async def test_the_same_write_is_one_until_the_same_fields_were_changed_again(st
 
     async def wrote(key: str, verb: str, record: str, **after: Any) -> str:
         clock.advance(seconds=1)
-        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)))
+        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=f"update_{verb}")
         undo = {"verb": verb, "id": record, "before": {}, "after": after}
-        return (await store.settle(action.id, Ended("done", undo=undo))).id
+        return (await store.settle(action.id, Ended("done", undo=undo, touched=((verb, record),)))).id
 
     first = await wrote("write:1", "lead", "7", title="CEO", company="A")
     await wrote("write:2", "lead", "8", title="CTO")
@@ -265,6 +278,43 @@ async def test_the_same_write_is_one_until_the_same_fields_were_changed_again(st
     assert (await store.held_by([mark.key]))[mark.key].id == second
     clock.advance(seconds=60)
     assert await store.held_by([mark.key]) == {}
+
+
+def note(verb: str, **after: Any) -> dict[str, Any]:
+    return {"verb": verb, "id": "7", "before": {}, "after": after}
+
+
+LEAD, DEAL, OTHER, NOTE = ("lead", "7"), ("deal", "7"), ("lead", "8"), ("note", "1")
+TITLE = ("update_lead", note("lead", title="CEO"), (LEAD,))
+DELETED = ("delete_record", {"verb": "deleted"}, (LEAD,))
+
+
+@pytest.mark.parametrize(
+    ("first", "between", "repeat"),
+    [
+        (("update_lead", note("lead", tags=["a"]), (LEAD,)), ("tag_lead", note("tags", tags=["b"]), (LEAD,)), False),
+        (("update_deal", note("deal", status="won"), (DEAL,)), ("move_stage", note("deal_stage"), (DEAL, LEAD)), False),
+        (("update_lead", None, (LEAD,)), TITLE, False),
+        (TITLE, ("update_lead", None, (LEAD,)), False),
+        (TITLE, ("update_lead", note("lead", title="CEO"), (OTHER,)), True),
+        (("create_lead", None, (LEAD,)), DELETED, False),
+        (("create_lead", None, (LEAD,)), TITLE, True),
+        (("create_deal", None, (DEAL, LEAD)), DELETED, True),
+        (("log_note", None, (NOTE, LEAD)), TITLE, True),
+        (("call_operation", None, ()), TITLE, True),
+    ],
+)
+async def test_a_write_is_no_repeat_where_what_it_did_was_changed_by_whatever_tool(
+    store: Store, first: tuple[str, Any, Any], between: tuple[str, Any, Any], repeat: bool
+) -> None:
+    for key, (tool, undo, touched) in (("write:1", first), ("write:2", between)):
+        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=tool)
+        assert list(await store.held_by([key])) == [key]
+        await store.settle(action.id, Ended("done", undo=undo, touched=touched))
+
+    got = await refused(store, Terms(marks=(Mark(key="write:1", seconds=60),)))
+
+    assert isinstance(got, Repeated) is repeat
 
 
 # Limits

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, get_args
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, event
 
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.store import Action, Ended, Status, Store, Terms
 
 from .conftest import PLAIN, Clock, Start, State, all_pages, asked, begun
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TTL = timedelta(minutes=10)
 LEADS = (None, "l1", "l2")
 CALLERS = ("ops", "someone")
@@ -215,6 +220,29 @@ async def test_a_reader_misses_nothing_while_processes_write(store: Store, state
     assert sorted(seen) == sorted(itertools.chain(*written))
     for ids in written:
         assert [each for each in seen if each in set(ids)] == ids
+
+
+async def test_changes_are_read_in_the_order_of_an_index(folder: Path) -> None:
+    state = State(folder)
+    store = state.store()
+    await begun(store)
+    asked_for: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        asked_for.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        await store.changes(since=EPOCH, kinds=("lead",), after=None, limit=5, connection="work")
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    await store.aclose()
+
+    [query] = [each for each in asked_for if "ORDER BY actions.finished_no" in each]
+    with contextlib.closing(sqlite3.connect(state.place)) as file:
+        plan = [row[3] for row in file.execute(f"EXPLAIN QUERY PLAN {query}", ["1"] * query.count("?"))]
+    assert len(plan) == 1, plan
+    assert "finished_no>" in plan[0]
 
 
 async def test_actions_and_changes_of_one_connection_or_of_a_lead_in_each(store: Store) -> None:

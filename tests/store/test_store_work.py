@@ -286,6 +286,54 @@ async def test_a_job_that_is_called_off_stops_after_the_item_it_is_at(store: Sto
     assert [item.no for item in await store.items(running.id, "unknown")] == [1]
 
 
+async def test_a_job_that_is_called_off_gives_the_marks_back_of_what_waits(store: Store, clock: Clock) -> None:
+    keys = [sms(each).key for each in "abcd"]
+    running = await begun(store, Terms(job=True, marks=tuple(map(sms, "abcd"))))
+    await store.add_items(running.id, [{"lead": key, "marks": [key]} for key in keys])
+    first = await store.take_items(running.id, 3, fence=1)
+    assert [item.payload for item in first] == [{"lead": key} for key in keys[:3]]
+    assert await store.settle_items(running.id, [(0, "done", None), (1, "waiting", {"marks": [keys[1]]})], fence=1)
+
+    assert await store.call_off(running.id, "ops", "cancelled", "enough")
+    assert set(await store.held_by(keys)) == {keys[0], keys[2]}, "one was done, and one is under way"
+    # Its worker puts back what it has in its hands: nobody does it any more.
+    assert await store.settle_items(running.id, [(2, "waiting", {"marks": [keys[2]]})], fence=1)
+
+    assert set(await store.held_by(keys)) == {keys[0]}
+    assert [item.status for item in await store.items(running.id)] == ["done", "cancelled", "cancelled", "cancelled"]
+
+
+async def test_a_job_that_is_called_off_before_it_has_items_gets_none(store: Store) -> None:
+    running = await begun(store, Terms(job=True, marks=(sms(),)))
+
+    assert await store.call_off(running.id, "ops", "cancelled", "enough")
+    await store.add_items(running.id, [{"lead": "1", "marks": [sms().key]}])
+
+    assert await store.items(running.id) == ()
+    assert await store.held_by([sms().key]) == {}
+
+
+async def test_a_job_that_was_called_off_says_once_what_it_did_before(store: Store) -> None:
+    running = await begun(store, Terms(job=True, marks=(sms("a"), sms("b"))))
+    await store.add_items(running.id, [{"lead": "1"}])
+    _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=5)
+    last = Ended("cancelled", result={"created": 1}, touched=(("lead", "1"),), released=(sms("b").key,))
+    assert await store.call_off(running.id, "ops", "cancelled", "enough")
+    with pytest.raises(Conflict):
+        await store.settle(running.id, last)  # without a fence, nobody knows who says so
+    with pytest.raises(Conflict):
+        await store.settle(running.id, last, fence=2)
+
+    said = await store.settle(running.id, last, fence=1)
+
+    assert (said.status, said.reason, said.result) == ("cancelled", "enough", {"created": 1})
+    rows, _, _ = await store.changes(since=None, kinds=(), after=position, limit=5)
+    assert [row.id for row in rows] == [running.id]
+    assert list(await store.held_by([sms("a").key, sms("b").key])) == [sms("a").key]
+    with pytest.raises(Conflict, match="has ended already"):
+        await store.settle(running.id, last, fence=1)
+
+
 async def test_items_give_their_marks_back_where_nothing_happened(store: Store) -> None:
     running = await job(store, 2, "a", "b")
     await store.take_items(running.id, 2, fence=1)

@@ -165,7 +165,11 @@ class _Work:
         row = self._row
         items = await self._state(lambda: self._store.items(row.id))
         if not items:
-            payloads = self._bulk.items(row)
+            # With each come the keys of its marks: whoever calls the job off releases those of what was not begun.
+            payloads = [
+                {**each, "marks": self._bulk.marks(row, Item(no=no, payload=dict(each), status="waiting"))}
+                for no, each in enumerate(self._bulk.items(row))
+            ]
             await self._state(lambda: self._store.add_items(row.id, payloads))
             self._outbox.at("items added")
             self._total = len(payloads)
@@ -206,7 +210,12 @@ class _Work:
 
     async def _settle(self, items: Sequence[Item], told: Sequence[Told]) -> bool:
         ends: list[tuple[int, ItemStatus, Mapping[str, Any]]] = [
-            (item.no, each.status, each.result) for item, each in zip(items, told, strict=True)
+            (
+                item.no,
+                each.status,
+                {"marks": self._bulk.marks(self._row, item)} if each.status == "waiting" else each.result,
+            )
+            for item, each in zip(items, told, strict=True)
         ]
         released = [
             key
@@ -244,9 +253,11 @@ class _Work:
         result = await self._outbox.settled(row, end, fence=self._outbox.fence(row))
         if result["status"] != "cancelled":
             return result
-        left = [key for each in items if each.status == "cancelled" for key in self._bulk.marks(row, each)]
-        await self._fenced(lambda fence: self._store.settle_items(row.id, [], fence=fence, released=left))
-        return {**result, **done.fields}
+        # It stays called off; what it did before is found by whoever asks what has changed.
+        left = tuple(key for each in items if each.status == "cancelled" for key in self._bulk.marks(row, each))
+        touched = end.touched if any(each.status == "done" for each in items) else ()
+        last = end._replace(status="cancelled", reason=None, undo=None, touched=touched, released=left)
+        return {**await self._outbox.settled(row, last, fence=self._outbox.fence(row)), **done.fields}
 
     async def _fenced(self, ask: Callable[[int], Awaitable[T]]) -> T:
         """Ask the state under the fence; once more where it is refused and this process was given another one since."""

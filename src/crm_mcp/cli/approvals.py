@@ -57,7 +57,7 @@ async def _decided(application: Application, action_id: str, person: str, *, app
             "reason": "it does not wait for approval" + (f": {row.reason}" if row.reason else ""),
         }
     if not approve:
-        ended = await application.store.call_off(row.id, None, "declined", f"declined by {person}")
+        ended = await application.store.call_off(row.id, None, "declined", f"declined by {person}", by=person)
         return {"status": ended.status} if ended else {"status": "not decided", "reason": "somebody else was first"}
     desk = application.desks.get(row.connection)
     if desk is None:

@@ -98,7 +98,7 @@ class Store:
     worker thread; what changes an action writes its entry of the audit log in the same transaction.
 
     `key` gives the secret that seals the log, which is kept outside the database; `redact` gives an action's arguments
-    as the log has them.
+    as the log has them, `reword` a reason.
     """
 
     def __init__(
@@ -109,6 +109,7 @@ class Store:
         clock: Callable[[], datetime] = now,
         key: Callable[[], bytes] = lambda: b"",
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]] = unredacted,
+        reword: Callable[[str], str] = str,
     ) -> None:
         self._folder = folder
         self._url = url
@@ -117,6 +118,7 @@ class Store:
         """This process, as a holder of leases."""
         self._key = key
         self._redact = redact
+        self._reword = reword
         self._opening = threading.Lock()
         self._rooms: _Rooms | None = None
         self._limiter: CapacityLimiter | None = None
@@ -168,15 +170,23 @@ class Store:
         return await self._act(lambda actions: actions.settle(action_id, ended, fence))
 
     async def call_off(
-        self, action_id: str, caller: str | None, status: Status, reason: str, *, jobs: bool = True
+        self,
+        action_id: str,
+        caller: str | None,
+        status: Status,
+        reason: str,
+        *,
+        jobs: bool = True,
+        by: str | None = None,
     ) -> Action | None:
         """End what has not left yet (`HELD`), or, with `jobs`, stop a running job after the item it is at.
 
-        None where it can't be.
+        None where it can't be, or where it is not that `caller`'s. `by` is who took it back, for the log; None: nobody,
+        a rule or the time ended it.
 
         `status` is `cancelled`, `declined`, `expired`, `blocked` or `failed`. Waiting items of a job become cancelled.
         """
-        return await self._act(lambda actions: actions.call_off(action_id, caller, status, reason, jobs))
+        return await self._act(lambda actions: actions.call_off(action_id, caller, status, reason, jobs, by))
 
     async def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int, late: bool = False) -> bool:
         """Give a scheduled action another time, because a rule forbids it now: it is good for 24 hours after that.
@@ -287,7 +297,10 @@ class Store:
     # The items of a job
 
     async def add_items(self, action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
-        """Give an action its items, in their order, before it is claimed. Items that it has already are kept."""
+        """Give an action its items, in their order, before it is claimed. Items that it has already are kept.
+
+        `marks` in a payload are the keys of its marks: released where the job is called off before its turn.
+        """
         await self._item(lambda items: items.add(action_id, payloads))
 
     async def take_items(self, action_id: str, most: int, *, fence: int) -> tuple[Item, ...]:
@@ -409,7 +422,7 @@ class Store:
                 from crm_mcp.store.items import Items
 
                 database = Database(self._url or self._folder / FILE_NAME, CONNECTIONS)
-                audit = Audit(database, self.clock, self._key, self._redact)
+                audit = Audit(database, self.clock, self._key, self._redact, self._reword)
                 self._rooms = _Rooms(
                     Actions(database, self.clock, audit, self.owner),
                     Contacts(database, self.clock, audit),

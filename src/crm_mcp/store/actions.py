@@ -29,6 +29,7 @@ from crm_mcp.store import (
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.contacts import keep_written, now_blocked, switched_off
 from crm_mcp.store.database import Database
+from crm_mcp.store.items import call_off
 from crm_mcp.store.reading import Reading, action_of, reads_as
 from crm_mcp.store.tables import UtcMillis, actions, counters, items
 
@@ -114,13 +115,15 @@ class Actions(Reading):
             return action
 
     def settle(self, action_id: str, ended: Ended, fence: int | None) -> Action:
-        """End an open action, or say what became of an unknown one."""
+        """End an open action, or say what became of an unknown one, or what a job did before it was called off."""
         _must_end(ended.status)
         with self._writing() as (connection, moment):
             row = _present(connection, action_id, locked=True)
-            _must_take(row, ended.status, fence, moment)
+            last_word = ended.status == row["status"] == "cancelled" and row["owner"] and fence == row["fence"]
+            if not last_word:
+                _must_take(row, ended.status, fence, moment)
             action = action_of(_changed(connection, action_id, _ending(connection, ended, moment)), moment)
-            if ended.status in {"done", "unknown"}:
+            if last_word or ended.status in {"done", "unknown"}:
                 marks.last_on(connection, action_id, moment)
                 marks.release(connection, action_id, ended.released)
             else:
@@ -128,7 +131,9 @@ class Actions(Reading):
             self._tell(connection, moment, "ended", action, _outcome(action))
             return action
 
-    def call_off(self, action_id: str, caller: str | None, status: Status, reason: str, jobs: bool) -> Action | None:
+    def call_off(
+        self, action_id: str, caller: str | None, status: Status, reason: str, jobs: bool, by: str | None = None
+    ) -> Action | None:
         """End what has not left yet, or stop a running job."""
         if status in {*OPEN, "undone", "done", "unknown"}:
             raise ValueError(f"{status} is no way to call off an action")
@@ -143,12 +148,11 @@ class Actions(Reading):
             ending = _ending(connection, Ended(status, reason=reason), moment)
             if row["status"] == "running":  # what it did stays done, and its worker may still say so
                 ending = {name: value for name, value in ending.items() if name not in {"owner", "lease_until"}}
-            else:
+            if row["status"] != "running" or not _has_items(connection, action_id):
                 marks.release(connection, action_id)
             action = action_of(_changed(connection, action_id, ending), moment)
-            waiting = and_(items.c.action == action_id, items.c.status == "waiting")
-            connection.execute(update(items).where(waiting).values(status="cancelled"))
-            self._tell(connection, moment, "ended", action, _outcome(action) | {"by": caller})
+            call_off(connection, action_id)
+            self._tell(connection, moment, "ended", action, _outcome(action) | {"by": by})
             return action
 
     def put_off(self, action_id: str, due: datetime, reason: str, fence: int, late: bool) -> bool:
@@ -416,6 +420,11 @@ def _present(connection: Connection, action_id: str, *, locked: bool = False) ->
     if row is None:
         raise NotFound(f'there is no action "{action_id[:40]}"', "list_actions shows those there are")
     return row
+
+
+def _has_items(connection: Connection, action_id: str) -> bool:
+    wanted = select(items.c.no).where(items.c.action == action_id).limit(1)
+    return connection.execute(wanted).scalar_one_or_none() is not None
 
 
 def _changes_one(connection: Connection, change: Update) -> bool:

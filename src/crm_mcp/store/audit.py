@@ -34,7 +34,8 @@ _NO_KEY = "anything: the log is sealed without a key"
 
 
 class Audit:
-    """The log. `key` gives the secret of the seals, `redact` the form in which arguments are written down."""
+    """The log. `key` gives the secret of the seals, `redact` the form in which arguments are written down, and `reword`
+    that of reasons."""
 
     def __init__(
         self,
@@ -42,9 +43,11 @@ class Audit:
         clock: Callable[[], datetime],
         key: Callable[[], bytes],
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        reword: Callable[[str], str] = str,
     ) -> None:
         self.database = database
         self.redact = redact
+        self._reword = reword
         self._clock = clock
         self._given = key
 
@@ -58,6 +61,8 @@ class Audit:
 
     def append(self, connection: Connection, at: datetime, event: Mapping[str, Any]) -> None:
         """Add an entry in a transaction that has the right to write. What is None is left out."""
+        if isinstance(reason := event.get("reason"), str):
+            event = {**event, "reason": self._reword(reason)}
         last = connection.execute(_LAST).one_or_none()
         before, no = ("", 1) if last is None else (last.mac, last.no + 1)
         body = _canonical({name: value for name, value in event.items() if value is not None})

@@ -52,7 +52,9 @@ class Contacts:
                     connection.execute(same.values(values | {"lifted_at": None, "lifted_by": None}))
                 elif reason is not None:
                     connection.execute(same.values(reason=reason))
-            told = {"event": "do_not_contact", "addresses": dict(addresses), "reason": reason, "by": by}
+            # Whoever asks for it writes the reason: it is no word of ours, and is kept as an argument is.
+            given = self._audit.redact({"reason": reason})["reason"]
+            told = {"event": "do_not_contact", "addresses": dict(addresses), "reason": given, "by": by}
             self._audit.append(connection, moment, told)
 
     def unblock(self, addresses: Mapping[Channel, str], by: str) -> None:
@@ -114,7 +116,10 @@ class Contacts:
 
 
 def now_blocked(connection: Connection, reached: Sequence[tuple[str | None, str | None]]) -> str | None:
-    """Return the first of these channels on which its address is blocked; None: none is."""
+    """Return the first of these channels on which its address is blocked; None: none is.
+
+    An enrolment is none of them: its mark does not tell which channels the sequence uses, so whoever enrols looks.
+    """
     asked = {each for each in reached if each[1] is not None}
     keys = sorted({address for _, address in asked if address is not None})
     for start in range(0, len(keys), AT_ONCE):

@@ -8,10 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, insert, select, update
 
-from crm_mcp.store import Item, ItemStatus, marks
+from crm_mcp.store import OPEN, Item, ItemStatus, marks
 from crm_mcp.store.database import Database
 from crm_mcp.store.marks import LOST_AFTER
 from crm_mcp.store.tables import actions, items
+
+MARKS = "marks"
+"""The keys of an item's marks: under this name they come with its payload, and stand in its result while it waits."""
 
 _c = items.c
 _JOB = (actions.c.status, actions.c.fence, actions.c.lease_until)
@@ -25,11 +28,20 @@ class Items:
         self._clock = clock
 
     def add(self, action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
-        """Number the items from 0; what is there under a number stays."""
+        """Number the items from 0; what is there under a number stays. What has ended, or was called off, gets none."""
         with self.database.writing() as connection:
+            job = _job(connection, action_id)
+            if job is None or job["status"] not in OPEN:
+                return
             present = set(connection.execute(select(_c.no).where(_c.action == action_id)).scalars())
             rows = [
-                {"action": action_id, "no": no, "payload": dict(payload), "status": "waiting", "result": None}
+                {
+                    "action": action_id,
+                    "no": no,
+                    "payload": {name: value for name, value in payload.items() if name != MARKS},
+                    "status": "waiting",
+                    "result": {MARKS: payload[MARKS]} if payload.get(MARKS) else None,
+                }
                 for no, payload in enumerate(payloads)
                 if no not in present
             ]
@@ -65,6 +77,8 @@ class Items:
                 connection.execute(update(items).where(claimed).values(status=status, result=result))
             if released:
                 marks.release(connection, action_id, released)
+            if job["status"] not in OPEN:  # what was put back meanwhile is not done by anybody any more
+                call_off(connection, action_id)
             return True
 
     def all(self, action_id: str, status: ItemStatus | None) -> tuple[Item, ...]:
@@ -81,6 +95,14 @@ class Items:
 
     def _left(self, job: RowMapping) -> bool:
         return job["lease_until"] is None or job["lease_until"] < self._clock() - LOST_AFTER
+
+
+def call_off(connection: Connection, action_id: str) -> None:
+    """Cancel the items of a job that nothing has happened to, and release their marks."""
+    wanted = and_(_c.action == action_id, _c.status == "waiting")
+    kept = connection.execute(select(_c.result).where(wanted)).scalars()
+    marks.release(connection, action_id, [key for each in kept if each for key in each.get(MARKS, ())])
+    connection.execute(update(items).where(wanted).values(status="cancelled", result=None))
 
 
 def _job(connection: Connection, action_id: str) -> RowMapping | None:

@@ -15,20 +15,24 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     RowMapping,
+    Text,
     and_,
     func,
     insert,
     literal,
     or_,
     select,
+    type_coerce,
     update,
 )
 
 from crm_mcp.store import Bound, Mark
-from crm_mcp.store.tables import actions, marks, millis
+from crm_mcp.store.tables import actions, marks, millis, written
 
 WRITE = "write:"
 """How the keys of writes begin that are one when they are repeated; the others' reach somebody."""
+MAKES = ("create_", "log_", "import_", "call_")
+"""How the tools begin that make something new, where they keep no way back."""
 LOST_AFTER = timedelta(minutes=2)
 """How long after its lease an action that nobody ended reads as being done."""
 AT_ONCE = 500
@@ -44,7 +48,7 @@ def holders(connection: Connection, keys: Sequence[str], moment: datetime, *besi
     for start in range(0, len(keys), AT_ONCE):
         wanted = _m.key.in_(keys[start : start + AT_ONCE])
         query = (
-            select(_m.key, _a.id, _a.status, _a.connection, _a.undo, _a.finished_no)
+            select(_m.key, _a.id, _a.tool, _a.status, _a.connection, _a.undo, _a.touched, _a.finished_no)
             .join(actions, _a.id == _m.action)
             .where(wanted, _m.state == "live", _a.id.not_in(besides), _holds(moment))
             .order_by(_m.no.desc())
@@ -69,21 +73,28 @@ def _holds(moment: datetime) -> ColumnElement[bool]:
 
 
 def _stale(connection: Connection, row: RowMapping) -> bool:
-    """Return whether a write was overwritten since: to do it again is no repeat."""
-    mine: Mapping[str, Any] | None = row["undo"]
-    if not row["key"].startswith(WRITE) or row["status"] != "done" or not mine or "after" not in mine:
+    """Return whether what a write did has been changed since: to do it again is no repeat."""
+    if not row["key"].startswith(WRITE) or row["status"] != "done" or not row["touched"]:
         return False
-    later = select(_a.undo).where(
+    changed = written(row["touched"][0])  # the others are what it belongs to, as the lead of a note
+    later = select(_a.tool, _a.undo).where(
         _a.connection == row["connection"],
-        _a.status == "done",
         _a.finished_no > row["finished_no"],
-        _a.undo.is_not(None),
+        _a.status == "done",
+        type_coerce(_a.touched, Text).contains(changed, autoescape=True),
     )
-    same = (mine.get("verb"), mine.get("id"))
-    return any(
-        (other.get("verb"), other.get("id")) == same and not set(mine["after"]).isdisjoint(other.get("after") or ())
-        for other in connection.execute(later).scalars()
-    )
+    return any(_overwrites(row, other) for other in connection.execute(later).mappings())
+
+
+def _overwrites(row: RowMapping, later: RowMapping) -> bool:
+    """Return whether what was done later to the same record is in the way of what was done first."""
+    mine: Mapping[str, Any] = row["undo"] or {}
+    other: Mapping[str, Any] = later["undo"] or {}
+    if "after" not in mine and row["tool"].startswith(MAKES):
+        return later["tool"] == "delete_record"  # done again while it is there, it would be there twice
+    if "after" in mine and "after" in other and mine.get("verb") == other.get("verb"):
+        return not set(mine["after"]).isdisjoint(other["after"])
+    return True
 
 
 def counted(connection: Connection, bounds: Iterable[Bound], own: Sequence[Mark] = (), by: str = "") -> str | None:
@@ -129,6 +140,10 @@ def keep(connection: Connection, action_id: str, of: str, given: Sequence[Mark],
     if at is not None and present:
         mine = and_(_m.action == action_id, _m.state == "live")
         connection.execute(update(marks).where(mine).values(at=at, until=_end(at)))
+        # What a resend has taken while this one waited is its own again: the claim has found nobody who holds it.
+        passed = and_(_m.action == action_id, _m.state == "passed")
+        lost = set(connection.execute(select(_m.key).where(passed)).scalars())
+        renew(connection, action_id, of, [mark for mark in given if mark.key in lost], at)
     rows: dict[str, dict[str, Any]] = {
         mark.key: {
             **mark.model_dump(),
@@ -154,7 +169,8 @@ def named_twice(connection: Connection, action_id: str, given: str, key: str) ->
 def renew(connection: Connection, action_id: str, of: str, given: Sequence[Mark], at: datetime) -> None:
     """Give an action these marks from now on, also those that it has had before."""
     for mark in given:
-        values = mark.model_dump() | {"at": at, "until": at + timedelta(seconds=mark.seconds), "state": "live"}
+        until = at + timedelta(seconds=mark.seconds)
+        values = mark.model_dump() | {"at": at, "until": until, "state": "live", "passed_to": None}
         mine = and_(_m.action == action_id, _m.key == mark.key)
         if connection.execute(update(marks).where(mine).values(values)).rowcount == 0:
             connection.execute(insert(marks).values(values | {"action": action_id, "connection": of}))
