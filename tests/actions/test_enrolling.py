@@ -8,11 +8,13 @@ from typing import Any
 import anyio
 import pytest
 
+from crm_mcp.actions import enrolling
 from crm_mcp.actions.enrolling import enrolment_key
 from crm_mcp.backends.base import EndsSequences
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OutcomeUnknown, Unreachable
+from crm_mcp.model import Message, Page, Slice
 
 from .benches import SEQUENCE, Bench, Crm, Untold, Watcher
 from .roads import Clock
@@ -196,4 +198,47 @@ async def test_an_enrolment_counts_for_the_limits_after_it_has_ended(folder: Pat
 
     assert again["status"] == "blocked"
     assert "limit: no more than 1 enrolments a day" in again["reason"]
+    await here.close()
+
+
+async def test_who_says_no_while_others_are_enrolled_is_left_out_and_on_another_channel_is_not(
+    folder: Path, clock: Clock
+):
+    here = Bench(folder, clock, policy=ALLOWED)
+    leads = await here.leads(4)
+
+    async def meanwhile() -> None:
+        await here.store.block({"email": "person1@many.example", "call": "person2@many.example"}, "asked", "bob")
+        await here.store.block({"email": f"lead:local:{leads[3]}"}, None, "bob")
+        await here.store.block({"sms": f"lead:local:{leads[2]}"}, None, "bob")
+
+    here.crm.first = meanwhile
+    result = await enrol(here, leads)
+
+    reasons = {each["item"]: each["reason"] for each in result["failed"]}
+    assert (result["status"], result["succeeded"]) == ("done", [leads[0], leads[2]])
+    assert set(reasons) == {leads[1], leads[3]}
+    assert reasons[leads[1]] == "not done: do-not-contact: Person 1 must not be reached by email (asked)"
+    assert here.crm.enrolling == [leads[0], leads[2]]
+    assert not await here.store.held_by([enrolment_key("local", "S1", leads[1])])
+    await here.close()
+
+
+async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_job(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    here = Bench(folder, clock)
+    leads = await here.leads(2)
+    monkeypatch.setattr(enrolling, "MOST_INLINE", 1)
+
+    async def meanwhile(lead: str, page: Slice) -> Page[Message]:
+        if lead == leads[1] and here.crm.enrolling:
+            await here.store.block({"email": "person1@many.example"}, "asked", "bob")
+        return await Local.list_messages(here.crm, lead, page)
+
+    monkeypatch.setattr(here.crm, "list_messages", meanwhile)
+    result = await enrol(here, leads)
+
+    reason = "do-not-contact: Person 1 must not be reached by email (asked)"
+    assert (result["succeeded"], result["failed"]) == (leads[:1], [{"item": leads[1], "reason": reason}])
     await here.close()

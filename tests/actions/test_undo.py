@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from crm_mcp.actions import contact
 from crm_mcp.actions.approval import Done, Preview
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, preview_undo, undo
-from crm_mcp.errors import Conflict, NotFound, Unsupported
-from crm_mcp.model import LeadUpdate
+from crm_mcp.errors import (
+    Busy,
+    Conflict,
+    CrmError,
+    InvalidArgument,
+    NotFound,
+    OutcomeUnknown,
+    Unreachable,
+    Unsupported,
+    VendorError,
+)
+from crm_mcp.model import DealFields, LeadUpdate
 from crm_mcp.store import Action, NewAction, Terms
 
-from .roads import Person, Road
+from .benches import SEQUENCE, Bench, Watcher
+from .roads import Clock, Person, Road
 
 ANN = "ann via tests"
 
@@ -122,7 +137,7 @@ async def test_what_is_being_sent_is_not_called_off(road: Road):
     sending = await road.store.begin(new, "policy", Terms())
     assert isinstance(sending, Action)
 
-    with pytest.raises(Conflict, match="is sending, not done"):
+    with pytest.raises(Conflict, match="is running, not done"):
         await take_back(road, sending.id)
 
 
@@ -151,3 +166,132 @@ async def test_an_action_that_changed_nothing_keeps_nothing(road: Road):
     lead = await road.crm.get_lead(road.lead.id)
 
     assert note_of("lead", lead, lead, ("name", "company")) is None
+
+
+@pytest.mark.parametrize("before", [None, "Europe/Berlin", "nowhere"])
+async def test_an_undo_that_changes_the_time_zone_is_told_before_the_lead_is_texted(road: Road, before: str | None):
+    async def run() -> Done:
+        old = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": before, "size": 3}))
+        new = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": "Asia/Tokyo"}))
+        return Done("moved", lead=road.lead.id, undo=note_of("lead", old, new, ("custom_fields",)))
+
+    action_id = (await road.desk.act(road.write(run), Person()))["action_id"]
+    assert await contact.fresh(road.desk, await road.desk.lead(road.lead.id), ["sms"]) == ()
+
+    assert await take_back(road, action_id) == "undone"
+
+    [told] = await contact.fresh(road.desk, await road.desk.lead(road.lead.id), ["sms"])
+    assert "the time zone was set by ann via tests with undo_action" in told
+
+
+async def test_what_comes_back_in_part_is_told_so_where_the_crm_cannot_be_asked_for_it(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+):
+    kept = {"verb": "deleted", "id": "L9", "kind": "lead", "label": "Joe", "fields": {"id": "L9", "email": "j@x.test"}}
+
+    async def run() -> Done:
+        return Done("deleted", undo=kept)
+
+    async def fail(*_: Any) -> None:
+        raise VendorError("it refused the stage", wrote=True)
+
+    async def busy(*_: Any) -> None:
+        raise Busy("too many calls", retry_after=9)
+
+    action_id = (await road.desk.act(road.write(run), Person()))["action_id"]
+    monkeypatch.setattr(road.crm, "create_lead", fail)
+    monkeypatch.setattr(road.crm, "leads_at", busy)
+
+    assert await take_back(road, action_id) == "failed"
+
+    assert (await road.rows())[0].reason == "it refused the stage; a part was written"
+
+
+# Enrolments
+
+
+async def test_who_was_enrolled_anew_by_another_stays_in_when_the_first_enrolment_is_undone(folder: Path, clock: Clock):
+    here, bob = Bench(folder, clock), Watcher(caller="bob via tests")
+    leads = await here.leads(3)
+    first = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+    await here.call("unenroll_from_sequence", bob, sequence=SEQUENCE, leads=leads[:2])
+    clock.advance(days=1)
+    second = await here.call("enroll_in_sequence", bob, sequence=SEQUENCE, leads=leads[:1])
+
+    undone = await here.call("undo_action", action_id=first["action_id"])
+
+    assert undone["status"] == "undone"
+    assert undone["result"] == {
+        "succeeded": leads[2:],
+        "failed": [
+            {"item": leads[0], "reason": f"enrolled anew, by action {second['action_id']}"},
+            {"item": leads[1], "reason": "no longer enrolled by this action"},
+        ],
+    }
+    assert [await here.crm.enrolled("S1", each) for each in leads] == [True, False, False]
+    assert (await here.row(second["action_id"])).status == "done"
+    await here.close()
+
+
+async def test_an_enrolment_that_is_anothers_by_now_is_not_undone(folder: Path, clock: Clock):
+    here, bob = Bench(folder, clock), Watcher(caller="bob via tests")
+    leads = await here.leads(1)
+    first = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+    await here.call("unenroll_from_sequence", bob, sequence=SEQUENCE, leads=leads)
+    second = await here.call("enroll_in_sequence", bob, sequence=SEQUENCE, leads=leads)
+
+    with pytest.raises(Conflict, match=rf"{leads[0]} is enrolled anew, by action {second['action_id']}; nothing was"):
+        await here.call("undo_action", action_id=first["action_id"])
+
+    assert await here.crm.enrolled("S1", leads[0])
+    assert (await here.row(first["action_id"])).status == "done"
+    await here.close()
+
+
+# Deals
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidArgument("no such value"), "failed"),
+        (Unreachable("it is gone", wrote=False), "failed"),
+        (OutcomeUnknown("no answer"), "done"),  # with its stage it has its status: it is looked at
+    ],
+)
+async def test_an_undo_of_a_deal_that_stops_halfway_says_so(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: CrmError, status: str
+):
+    here = Bench(folder, clock)
+    made = await here.call("create_deal", name="Lamps", value=5)
+    won = await here.call("update_deal", deal=made["deal"]["id"], status="won")
+
+    async def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(here.crm, "update_deal", fail)
+    undone = await here.call("undo_action", action_id=won["action_id"])
+
+    deal = await here.crm.get_deal(made["deal"]["id"])
+    assert (undone["status"], deal.stage) == (status, made["deal"]["stage"])
+    if status == "failed":
+        assert undone["reason"] == f"{error}; a part was written"
+    await here.close()
+
+
+async def test_an_undo_of_a_deal_that_fails_at_once_has_written_nothing(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    here = Bench(folder, clock)
+    made = await here.call("create_deal", name="Lamps", value=5)
+    changed = await here.call("update_deal", deal=made["deal"]["id"], value=7)
+
+    async def fail(record: str, fields: DealFields, clear: list[str]) -> None:
+        del record, fields, clear
+        raise InvalidArgument("no such value")
+
+    monkeypatch.setattr(here.crm, "update_deal", fail)
+    undone = await here.call("undo_action", action_id=changed["action_id"])
+
+    assert (undone["status"], undone["reason"]) == ("failed", "no such value; nothing was written")
+    await here.close()

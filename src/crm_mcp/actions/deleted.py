@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, cast
 from pydantic import BaseModel, ValidationError
 
 from crm_mcp.actions import contact
+from crm_mcp.actions.addresses import addresses_in
 from crm_mcp.actions.approval import Done, Preview, bare, digest, named, said, whole
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.history import created_lead, read_record
@@ -118,7 +119,7 @@ async def preview(desk: Desk, row: Action) -> Preview:
     kind, fields = _kind(kept), _fields(kept)
     name = named(kind, kept["id"], bare(kept["label"]))
     along = counted(row.facts.get("with it") or {})
-    writes = contact.addresses_in(fields, desk.settings.country)
+    writes = addresses_in(fields, desk.settings.country)
     if "image" in kept:
         what = f"Undo delete_record: {name} comes back as it was" + (f", with {along}" if along else "")
         return Preview(what, lead=row.lead, also=(CREATED_BY[kind],), writes=writes)
@@ -255,9 +256,11 @@ async def _created(desk: Desk, values: Mapping[str, Any]) -> Lead:
         if not error.wrote:
             raise
         crm = desk.crm(FindsLeads)
-        found = await crm.leads_at("email", draft.email) if draft.email else ()
-        if not found and draft.phone:
-            found = await crm.leads_at("sms", draft.phone)
+        found = ()
+        with contextlib.suppress(CrmError):  # what is told then is that a part was written
+            found = await crm.leads_at("email", draft.email) if draft.email else ()
+            if not found and draft.phone:
+                found = await crm.leads_at("sms", draft.phone)
         if len(found) != 1:
             raise
         return found[0]

@@ -172,11 +172,18 @@ async def _look_at_unread(
         except InvalidArgument as error:
             people.unable.append(Rejected(item=key, reason=str(error)))
             continue
-        if said := await contact.listed(desk, lead, channels or CHANNELS):
-            [(channel, reason), *_] = said.items()
-            people.unable.append(Rejected(item=key, reason=contact.no_contact(lead, channel, reason)))
+        if said_no := await on_our_list(desk, lead, channels):
+            people.unable.append(Rejected(item=key, reason=said_no))
         else:
             people.unread.setdefault(given_key(desk, sequence, [key]), key)
+
+
+async def on_our_list(desk: Desk, lead: Lead, channels: Sequence[Channel]) -> str | None:
+    """Return that our own list forbids a sequence of these channels, else None; where they are not told, any counts."""
+    if said := await contact.listed(desk, lead, channels or CHANNELS):
+        [(channel, reason), *_] = said.items()
+        return contact.no_contact(lead, channel, reason)
+    return None
 
 
 def _by_its_name(desk: Desk, key: str) -> Lead:
@@ -315,6 +322,15 @@ def as_shown(lead: Lead) -> list[str | None]:
     return [lead.id, lead.label, *(lead.address(channel) for channel in CHANNELS)]
 
 
+def _known(shown: Sequence[str | None]) -> Lead:
+    """Return what of a lead was shown, as far as our list knows it."""
+    lead, label, *addresses = shown
+    at = dict(zip(CHANNELS, addresses, strict=True))
+    return Lead(
+        id=str(lead), name=label, email=at["email"], phone=at["sms"], custom_fields={"linkedin": at["linkedin"]}
+    )
+
+
 def channels_of(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:
     """Return the channels that a sequence uses; none where its steps are not told."""
     return list(dict.fromkeys(each["channel"] for each in steps))
@@ -326,14 +342,16 @@ def channels_of(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:
 async def enrol(desk: Desk, client: Client, seen: Preview) -> Done:
     """Enrol those whom the preview has found to be able."""
     crm, facts = desk.crm(RunsSequences), seen.facts
-    sequence = facts["sequence"]["id"]
+    sequence, channels = facts["sequence"]["id"], channels_of(facts["sequence"]["steps"])
+    known = {each[0]: _known(each) for each in facts["leads"]}
 
     async def one(lead: str) -> tuple[str, str | None]:
-        if off := await rules.kill_switch(desk):  # read before each: many take a while
-            return lead, f"not done: {off}"
+        # Both are read before each: many take a while, and somebody may say no in the meantime.
+        if said_no := await rules.kill_switch(desk) or await on_our_list(desk, known[lead], channels):
+            return lead, f"not done: {said_no}"
         return lead, await crm.enroll(sequence, lead)
 
-    leads = [each[0] for each in facts["leads"]]
+    leads = [*known]
     try:
         done = await one_by_one(leads, one, client)
     except CrmError as error:

@@ -16,6 +16,7 @@ from crm_mcp.actions.enrolling import (
     enrolment_mark,
     given_key,
     is_over,
+    on_our_list,
 )
 from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
 from crm_mcp.actions.rules import ENROLMENT
@@ -131,6 +132,9 @@ async def _take(
     holder = (await desk.store.held_by([key])).get(key)
     if holder and holder.id != row.id and await is_over(desk, sequence, lead.id, holder):
         await desk.store.let_go(holder.id, [key])
+    # Once more, because the CRM was asked for much since: the claim can't tell which channels the sequence uses.
+    if said_no := await on_our_list(desk, lead, channels_of(row.facts["sequence"]["steps"])):
+        return said_no
     terms = Terms(outward=True, marks=(enrolment_mark(key, found.address),), bounds=found.bounds)
     first = given_key(desk, sequence, item.payload["lead"])
     got = await desk.store.take_turn(row.id, first, terms, fence=desk.outbox.fence(row))

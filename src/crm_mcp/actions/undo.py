@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from crm_mcp.actions import contact, deleted, enrolling, history
 from crm_mcp.actions.approval import Done, Preview, bare, named, said, whole
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.outbox import NOTHING_WRITTEN
+from crm_mcp.actions.results import SERVED
 from crm_mcp.backends.base import (
     DeletesRecords,
     EndsSequences,
@@ -95,7 +97,8 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         # Nobody is reached and nothing is written: no rule has a reason to ask.
         return Preview(f"Cancel action {row.id}: {row.summary}", lead=row.lead, unasked=True)
     if row.status != "done":
-        raise Conflict(f"action {row.id} is {row.status}, not done", "only what was done can be undone")
+        now = SERVED.get(row.status, row.status)
+        raise Conflict(f"action {row.id} is {now}, not done", "only what was done can be undone")
     if row.tool == ENROLLING:
         return await _preview_unenrol(desk, row)
     if not row.undo or row.undo["verb"] not in (deleted.VERB, *WAYS):
@@ -157,6 +160,8 @@ async def look_undone(desk: Desk, action_id: str, undoing: Action) -> Done | Non
         return None
     if row.tool == ENROLLING:
         sequence, leads = _enrolled_by(row)
+        others = await _not_by(desk, row) if row.status == "done" else {}
+        leads = [each for each in leads if each not in others]
         inside = [await desk.crm(RunsSequences).enrolled(sequence, each) for each in leads]
         done = _put_back(row) if leads and not any(each is not False for each in inside) else None
     elif row.undo is None:
@@ -216,7 +221,7 @@ def _can_be_called_off(row: Action) -> bool:
 
 async def _call_off(desk: Desk, row: Action, caller: str) -> Done:
     reason = "taken back by its own caller"
-    ended = await desk.store.call_off(row.id, caller, "cancelled", reason)
+    ended = await desk.store.call_off(row.id, caller, "cancelled", reason, by=caller)
     if ended is None:
         raise Conflict(f"action {row.id} can't be cancelled any more: it has begun or ended", "see list_actions")
     fields: dict[str, Any] = {}
@@ -242,10 +247,15 @@ async def _preview_unenrol(desk: Desk, row: Action) -> Preview:
     sequence, leads = _enrolled_by(row)
     if not leads:
         raise Unsupported("it enrolled nobody", "there is nothing to undo")
+    others = await _not_by(desk, row)
+    leads = _without(leads, others)
     named_so = ", ".join(leads[:20]) + (" ..." if len(leads) > 20 else "")
     return Preview(
         f"Undo {row.tool}: take {len(leads)} leads out of the sequence {bare(sequence)} ({named_so})",
-        "messages that were sent already can't be called back",
+        "\n".join(
+            ["messages that were sent already can't be called back"]
+            + [f"not {bare(lead)}: {why}" for lead, why in others.items()]
+        ),
         facts={"sequence": sequence, "leads": leads},
         lead=row.lead,
         size=len(leads),
@@ -254,12 +264,14 @@ async def _preview_unenrol(desk: Desk, row: Action) -> Preview:
 
 
 async def _unenrol(desk: Desk, row: Action) -> Done:
-    """Take out whoever was enrolled. It is undone where nobody is left in the sequence."""
+    """Take out whoever was enrolled, and is so by this action still. It is undone where none of them is left."""
     crm = desk.crm(EndsSequences)
     sequence, leads = _enrolled_by(row)
+    others = await _not_by(desk, row)
+    leads = _without(leads, others)
     out: list[str] = []
     gone: list[str] = []
-    failed: list[Rejected] = []
+    failed = [Rejected(item=lead, reason=why) for lead, why in others.items()]
     for place, lead in enumerate(leads):
         try:
             why = await crm.unenroll(sequence, lead)
@@ -283,10 +295,41 @@ async def _unenrol(desk: Desk, row: Action) -> Done:
         await _mark(desk, row)
         return Done(f"undone: {said_so}", fields, row.lead, touched, undone=row.id, size=max(len(out), 1))
     # Some are in it still, as far as is known: the rest can be tried again, at once.
-    await enrolling.let_go(desk, sequence, [*out, *gone])
+    try:
+        await enrolling.let_go(desk, sequence, [*out, *gone])
+    except CrmError as error:
+        error.wrote = bool(out)
+        raise
     again = (deleted.undo_mark(desk, row).key,)
     said_so += f"; action {row.id} is not undone as a whole"
     return Done(said_so, fields, row.lead, touched, size=max(len(out), 1), released=again)
+
+
+async def _not_by(desk: Desk, row: Action) -> dict[str, str]:
+    """Return whom an action had enrolled and has not any more, each with the reason: what is another's stays."""
+    sequence, leads = _enrolled_by(row)
+    keys = {lead: enrolling.enrolment_key(desk.connection, sequence, lead) for lead in leads}
+    held = await desk.store.held_by([*keys.values()])
+    others: dict[str, str] = {}
+    for lead, key in keys.items():
+        holder = held.get(key)
+        if holder is None:
+            others[lead] = "no longer enrolled by this action"
+        elif holder.id != row.id:
+            others[lead] = f"enrolled anew, by action {holder.id}"
+    return others
+
+
+def _without(leads: list[str], others: Mapping[str, str]) -> list[str]:
+    """Return the leads that are left.
+
+    Raises:
+        Conflict: none is.
+    """
+    if left := [each for each in leads if each not in others]:
+        return left
+    why = "; ".join(f"{bare(lead)} is {reason}" for lead, reason in [*others.items()][:10])
+    raise Conflict(why, "nothing was undone; unenroll_from_sequence takes out whoever is in a sequence")
 
 
 def _enrolled_by(row: Action) -> tuple[str, list[str]]:
@@ -401,8 +444,14 @@ async def _write_deal(desk: Desk, record: str, values: Values, caller: str) -> N
     fields = {name: value for name, value in values.items() if name != "stage"}
     clear = [name for name, value in fields.items() if value is None]
     given = {name: value for name, value in fields.items() if value is not None}
-    if fields:
+    if not fields:
+        return
+    try:
         await desk.crm(WritesDeals).update_deal(record, DealFields(**given), clear)
+    except CrmError as error:
+        if values.get("stage") and (error.wrote is False or error.code in NOTHING_WRITTEN):
+            error.wrote = True  # the stage is back already
+        raise
 
 
 async def _write_task(desk: Desk, record: str, values: Values, _: str) -> None:
