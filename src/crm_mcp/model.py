@@ -69,7 +69,7 @@ def _one_line(text: str) -> str:
 Moment = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
 Line = Annotated[str, StringConstraints(max_length=200, min_length=1), AfterValidator(_one_line)]
 """A name: one line of at most 200 characters; what is not seen is refused, line breaks become spaces."""
-Text = Annotated[str, StringConstraints(max_length=20_000, min_length=1), AfterValidator(_all_seen)]
+Text = Annotated[str, StringConstraints(max_length=20_000, min_length=1), AfterValidator(lambda t: _one_line(t) and t)]
 """A note: up to 20,000 characters, without what is not seen but line breaks and tabs."""
 CustomValue = (
     Annotated[str, StringConstraints(max_length=20_000), AfterValidator(_all_seen)]

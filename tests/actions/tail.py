@@ -113,6 +113,7 @@ path = "/planned"
 effect = "outward"
 recipient = { lead = "lead", channel = "sms" }
 text = "message.body"
+at = "send_at"
 more = true
 parameters = [
     { name = "lead", in = "body", type = "any" },

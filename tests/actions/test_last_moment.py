@@ -11,7 +11,7 @@ from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
 from crm_mcp.store import Action, Ended, Repeated, Stopped, Store, Terms
 
-from .roads import NUMBER, Person, Road
+from .roads import NUMBER, Left, Person, Road, leave
 
 
 class Late(Store):
@@ -85,7 +85,11 @@ async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: 
 @pytest.mark.parametrize("outward", ["allow", "confirm"])
 async def test_a_no_is_heard_whatever_the_policy_says_by_then(tmp_path: Path, outward: str):
     road = await Road(tmp_path).open()
-    question = (await road.desk.act(road.sms(), Person()))["action_id"]
+    asked = Person("yes")
+    asked.before_the_answer = leave
+    with pytest.raises(Left):
+        await road.desk.act(road.sms(), asked)
+    question = (await road.rows())[0].id
     later = Road(tmp_path, PolicySettings.model_validate({"outward": outward}))
     later.lead = road.lead
     ann = Person("no")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 
 from crm_mcp.actions.enrolling import enrolment_key
 from crm_mcp.actions.outreach import message_key
+from crm_mcp.backends.catalog import load
 from crm_mcp.config import PolicySettings
-from crm_mcp.errors import Forbidden
+from crm_mcp.errors import Forbidden, InvalidArgument
 from crm_mcp.sandbox.people import PEOPLE
 from crm_mcp.store import Action, Ended, Mark, NewAction, Terms
 
@@ -48,6 +50,75 @@ async def test_the_rules_of_a_send_are_those_of_an_operation(
 
         assert (result["status"], tail.left) == ("blocked", [])
         assert result["reason"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("at", "policy", "reason"),
+    [
+        ("2026-12-25T18:00Z", {"blackout_dates": ["2026-12-25"]}, "blackout date: it will be 2026-12-25 for "),
+        ("2026-12-24T06:00:00+02:00", {}, f"quiet hours: it will be 23:00 for {JANE.phone}"),
+        ("2026-03-20T19:00:00Z", {"daily_limits": {"sms": 1}}, "limit: no more than 1 SMS a day"),
+    ],
+)
+async def test_what_is_planned_is_judged_by_the_time_that_it_goes_out_and_by_the_limits_of_now(
+    tmp_path: Path, at: str, policy: dict[str, Any], reason: str
+) -> None:
+    async with ruled(tmp_path, **policy) as tail:
+        await tail.call(Person(), "plan_text", lead="p2", message={"body": "Hi"})
+
+        result = await tail.call(Person("yes"), "plan_text", **PLAN, send_at=at)
+
+        assert (result["status"], len(tail.left)) == ("blocked", 1)
+        assert result["reason"].startswith(reason)
+
+
+@pytest.mark.parametrize("at", ["2026-12-24T18:00:00Z", "2020-01-01T00:00:00Z"])
+async def test_what_is_planned_for_an_allowed_time_goes_and_a_time_that_is_over_is_now(tmp_path: Path, at: str) -> None:
+    async with ruled(tmp_path, blackout_dates=["2026-12-25"]) as tail:
+        assert (await tail.call(Person(), "plan_text", **PLAN, send_at=at))["status"] == "done"
+
+
+async def test_at_night_a_message_can_be_planned_for_the_day(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        tail.clock.moment = tail.clock.moment.replace(hour=4)
+
+        day = await tail.call(Person(), "plan_text", **PLAN, send_at="2026-03-20T18:00:00Z")
+        over = await tail.call(Person(), "plan_text", lead="p2", message={"body": "Hi"}, send_at="2026-03-19T18:00:00Z")
+
+        assert (day["status"], over["status"]) == ("done", "blocked")
+
+
+async def test_what_is_planned_for_a_forbidden_time_does_not_wait_for_it_to_become_another(tmp_path: Path) -> None:
+    async with ruled(tmp_path) as tail:
+        deed = tail.deed("plan_text", {**PLAN, "send_at": "2026-12-24T04:00:00Z"})
+
+        shown = await deed.preview(True)
+
+        assert shown.blocked
+        assert (shown.rule, shown.until) == ("quiet_hours", None)
+
+
+@pytest.mark.parametrize(
+    "at", ["tomorrow", "", 5, "2026-12-24", "2026-12-24T18:00", "2026-W52-4T18:00Z", "9999-12-31T18:00Z", ["a", "b"]]
+)
+async def test_a_time_that_is_none_is_refused(tmp_path: Path, at: Any) -> None:
+    async with ruled(tmp_path) as tail:
+        with pytest.raises(InvalidArgument, match="send_at is no time"):
+            await tail.call(Person("yes"), "plan_text", **PLAN, send_at=at)
+
+        assert tail.left == []
+
+
+def test_every_operation_that_writes_to_people_later_says_where_the_time_stands() -> None:
+    later = re.compile("(_at|_on|date|time|delay|when|later)$|schedule")
+    found: dict[str, str | None] = {}
+    for vendor in ("dialsheet", "getsales", "salespulse", "salessheet"):
+        for each in load(vendor).operation:
+            effects = each.effect.values() if isinstance(each.effect, dict) else [each.effect]
+            if "outward" in effects and any(later.search(one.name) for one in each.parameters):
+                found[each.name] = each.at
+
+    assert found == {"create_outreach_task": "schedule_at"}
 
 
 async def test_the_kill_switch_stops_what_names_nobody_as_well(tmp_path: Path) -> None:

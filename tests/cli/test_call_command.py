@@ -87,6 +87,13 @@ def test_an_unknown_tool_is_said_with_the_nearest(tmp_path: Path):
     assert result.stderr.endswith('nearest: "get_lead"\n')
 
 
+def test_why_a_tool_is_not_served_is_what_the_server_says(tmp_path: Path):
+    result = run(tmp_path, "call", "start_call", "lead=L1")
+
+    assert result.returncode == 1
+    assert result.stdout.startswith("unsupported: local can't do start_call; ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

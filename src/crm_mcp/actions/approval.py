@@ -75,6 +75,8 @@ class Preview:
     """It only takes away what was to happen: nobody is asked, whatever the policy says."""
     repeats: Action | None = None
     """The earlier action that did all of this."""
+    looked_at: datetime | None = None
+    """When the looking began."""
 
     @property
     def text(self) -> str:

@@ -215,12 +215,13 @@ class Desk:
         """
 
         async def preview(whole: bool) -> Preview:
+            began = self.clock()
             with in_time():
                 if ask and (whole or always_ask):
                     made = await ask()
                 else:
                     made = await self._generic(tool, arguments, whole=whole)
-            return bounded(made)
+            return bounded(replace(made, looked_at=began))
 
         async def found(row: Action) -> Done | None:
             from crm_mcp.actions.history import is_of_another
@@ -253,6 +254,8 @@ class Desk:
             raise Forbidden(f"the policy denies {deed.tool}", "a person can change [policy] in the settings file")
         if dry:
             return shown(await self.store.note(new, "dry_run", preview.blocked))
+        if client.answering:
+            return await self._heard(client.answering, new, preview, deed, client, judged)
         if preview.repeats:
             return await self._outcome(preview.repeats, deed, client)
         if preview.blocked and not (preview.defer and preview.until):
@@ -260,8 +263,7 @@ class Desk:
             if earlier := await self._held(preview.marks, preview):
                 return await self._outcome(earlier, deed, client)
             return shown(await self.store.note(new, "blocked", preview.blocked))
-        # An answer is heard even where nobody would be asked any more: a no stays a no.
-        if judged.verdict != "allow" or preview.confirm or client.answering:
+        if judged.verdict != "allow" or preview.confirm:
             return await self._confirmed(new, preview, deed, client, queue=judged.verdict == "approve")
         return await self.outbox.start(new, "policy", terms(new, preview), deed, preview)
 
@@ -270,13 +272,13 @@ class Desk:
         answer_within(ANSWERS_WITHIN)
         try:
             row = await self._meant(action_id, summary, client)
+            if row.status != "proposed":
+                return again(row)
+            deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
         except CrmError as error:
             named = {"action_id": action_id}
             await self.store.record(denied(client.caller, NEVER_ASKED, named, str(error), client.request))
             raise
-        if row.status != "proposed":
-            return again(row)
-        deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
         if self.settings.dry_run:
             return _dry(row)
         return await self.outbox.redeem(row, "token", deed, row.caller)
@@ -315,6 +317,8 @@ class Desk:
         async def preview(whole: bool) -> Preview:
             made = await deed.preview(whole)
             judged = self._judged(deed, made)
+            if most == "allow" and made.confirm:
+                return replace(made, blocked="it is to be confirmed by now; make the call again", until=None)
             if STRICTNESS.index(judged.verdict) <= STRICTNESS.index(most):
                 return made
             why = f"the policy has changed since ({judged.rule}: {judged.verdict}); make the call again"
@@ -398,11 +402,6 @@ class Desk:
         self, new: NewAction, preview: Preview, deed: Deed, client: Client, *, queue: bool
     ) -> dict[str, Any]:
         """Get a yes to exactly this, from whoever may give it, and run it then."""
-        if client.answering and not queue:
-            row = await self._answered(client.answering, new)
-            if row.status != "proposed":
-                return again(row)
-            return await self._asked(row, new, preview, deed, client)
         if earlier := await self._held(terms(new, preview).marks, preview):
             return await self._outcome(earlier, deed, client)
         if queue:
@@ -416,14 +415,27 @@ class Desk:
             return await self._queued(new, preview)
         return shown(await self._propose(new, preview))
 
+    async def _heard(
+        self, action_id: str, new: NewAction, preview: Preview, deed: Deed, client: Client, judged: Judged
+    ) -> dict[str, Any]:
+        """Take the answer that came with this call. A no stays a no, and a yes serves once, whatever forbids it now or
+        allows it by itself. What it is about has been looked at just now."""
+        row = await self._answered(action_id, new)
+        if row.status != "proposed":
+            return again(row)
+        if await client.ask(Question(row.id, row.preview or row.summary)) != "yes":
+            return await self.outbox.end(row, "declined", DECLINED)
+        if judged.verdict == "approve":
+            await self.outbox.end(row, "cancelled", f"it waits for an approval now ({judged.rule})")
+            return await self._queued(new, preview)
+        return await self.outbox.redeem(row, "elicitation", deed, row.caller, preview)
+
     async def _asked(self, row: Action, new: NewAction, preview: Preview, deed: Deed, client: Client) -> dict[str, Any]:
         self.outbox.at("proposed")
         answer = await client.ask(Question(row.id, row.preview or row.summary))
         answer_within(ANSWERS_WITHIN)
         if answer == "yes":
-            # An answer that came with this call: what it asks for has been looked at just now.
-            fresh = preview if client.answering else None
-            return await self.outbox.redeem(row, "elicitation", deed, row.caller, fresh)
+            return await self.outbox.redeem(row, "elicitation", deed, row.caller)
         if answer == "silence" and client.fallback != "deny":
             await self.outbox.end(row, "expired", "nobody answered in time; it waits for an approval now")
             return await self._queued(new, preview)
@@ -447,8 +459,12 @@ class Desk:
 
     async def _answered(self, action_id: str, new: NewAction) -> Action:
         row = await self.store.get(action_id)
-        if row is None or row.caller != new.caller or row.digest != new.digest:
-            raise Forbidden("this answer belongs to another call", "make the call again without it")
+        mine = row is not None and row.caller == new.caller and row.digest == new.digest
+        # What is given back as a token, or waits for a person, is no question that a client could answer.
+        if row is None or not mine or (row.status == "proposed" and row.asked != "elicitation"):
+            error = Forbidden("this answer belongs to another call", "make the call again without it")
+            await self.store.record(denied(new.caller, new.tool, new.arguments, str(error), new.request))
+            raise error
         return row
 
 
@@ -472,7 +488,7 @@ class Recorded:
 
 def _dry(row: Action) -> dict[str, Any]:
     """Return what a yes would do, where nothing is done: the action waits on."""
-    return shown(row) | {"status": "dry_run"}
+    return shown(row) | {"status": "dry_run", "reason": "nothing is done in a dry run; it waits on"}
 
 
 def meant(named_things: Iterable[N], name: str) -> N | None:

@@ -35,7 +35,7 @@ import anyio.abc
 import anyio.lowlevel
 
 from crm_mcp.actions.approval import Done, Preview, differences, plain
-from crm_mcp.actions.patience import while_somebody_waits
+from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, shown
 from crm_mcp.errors import Conflict, CrmError, Internal
@@ -60,6 +60,8 @@ LONGEST = timedelta(days=7)
 """How long a deferred message may be put off, again and again, before it expires."""
 AGAIN = timedelta(minutes=1)
 """When a deferred message is tried again that could not be looked at, or met a limit in the last moment."""
+LOOKING = LEASE + timedelta(seconds=READS_WITHIN)
+"""How long after the looking before it a request may leave."""
 SLEPT = "the program was stopped before the request left; nothing was written; make the call again"
 LOST = "the program ended before the outcome was recorded"
 NOTHING_WRITTEN = frozenset(
@@ -169,12 +171,12 @@ class Outbox:
         if fresh.repeats:  # another call did it, or another answer to the same question
             await self.end(row, "cancelled", f"the same is {fresh.repeats.status} as {fresh.repeats.id}")
             return await self.outcome(fresh.repeats)
+        if fresh.blocked and (answer := await self._blocked(row, fresh)):
+            return answer
         if changed := differences(row.facts, fresh.facts):
             return await self.end(
                 row, "expired", f"void, because it has changed since it was shown: {changed}; make the call again"
             )
-        if fresh.blocked and (answer := await self._blocked(row, fresh)):
-            return answer
         self.at("claiming")
         got = await self.store.claim(row.id, approved_by, terms(row, fresh), caller=caller)
         if isinstance(got, Stopped) and row.status == "scheduled":
@@ -265,7 +267,8 @@ class Outbox:
 
     async def _send(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
         self.at("claimed")
-        if row.started_at and self.store.clock() - row.started_at > LEASE:
+        now = self.store.clock()
+        if now - (row.started_at or now) > LEASE or now - (seen.looked_at or now) > LOOKING:
             # The process slept in between: what was looked at then says nothing of now.
             return await self.settled(row, Ended("failed", reason=SLEPT, error="timeout"))
         try:

@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from crm_mcp.actions import rules
+from crm_mcp.actions.addresses import address_of
 from crm_mcp.actions.approval import bare, plain, quoted
-from crm_mcp.actions.contact import NEW_ADDRESS, address_of, fresh, replied
+from crm_mcp.actions.contact import NEW_ADDRESS, fresh, replied
 from crm_mcp.actions.desk import Desk
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
@@ -31,9 +32,11 @@ SENDING: Mapping[Channel, str] = {
 ENROLLING = "enroll_in_sequence"
 MOST_PEOPLE = 100
 IN_THE_SUMMARY = 5
+YEAR = timedelta(days=366)
 Place = tuple[str, ...]
 
 _ADDRESS = re.compile(r"(?:[^<>@]*<)?\s*([^\s<>@,;]+@[^\s<>@,;]+\.[^\s<>@,;]+)\s*>?|((?:\+|00)[\d\s().-]{7,20})")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _SENDERS = frozenset({"from", "sender", "mailbox", "reply"})
 """What a field is called that says who sends: nobody is reached by it."""
 _WORD: Mapping[Channel, str] = {
@@ -62,12 +65,16 @@ class Reached:
     remarks: tuple[str, ...] = ()
     confirm: bool = False
     """A person is asked even where policy allows it."""
+    zones: tuple[str, ...] = ()
+    """The time zones that they may be in, where the time there matters."""
+    at: datetime | None = None
+    """When the CRM reaches them, where the call says so."""
 
     @property
     def facts(self) -> dict[str, Any]:
         """Every value of theirs that a person is shown."""
         rows = [[each.id, each.label, *_addresses(each, self.channels)] for each in self.leads]
-        return {"leads": rows} if rows else {}
+        return ({"leads": rows} if rows else {}) | ({"time zones": [*self.zones]} if self.zones else {})
 
     @property
     def shown(self) -> str:
@@ -120,7 +127,8 @@ async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     else:
         strangers = _not_on_file(desk, leads, channels, addresses)
     strangers += _not_on_file(desk, leads, channels, _others(operation, arguments))
-    return await _looked_at(desk, Reached(leads, channels, ENROLLING in akin), strangers)
+    people = Reached(leads, channels, ENROLLING in akin, at=_planned(operation, arguments))
+    return await _looked_at(desk, people, strangers)
 
 
 async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]) -> Reached:
@@ -200,9 +208,11 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
     ]
     allowed: list[rules.Finding] = []
     remarks: list[str] = []
+    zones: list[str] = []
     for lead in people.leads:
         for finding in await _findings(desk, lead, people):
             (wrong if finding.reason else allowed).append(finding)
+            zones += finding.zones
             remarks += [f'"{bare(lead.label)}": {each}' if len(people.leads) > 1 else each for each in finding.remarks]
     new = [remark for lead in people.leads for remark in await fresh(desk, lead, people.channels)]
     if people.enrols:
@@ -223,6 +233,7 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
         bounds=tuple(dict.fromkeys(bounds)),  # counted with the marks of all when it is claimed
         remarks=tuple(dict.fromkeys([*new, *remarks])),
         confirm=bool(new),
+        zones=tuple(dict.fromkeys(zones)),
     )
 
 
@@ -234,7 +245,7 @@ async def _findings(desk: Desk, lead: Lead, people: Reached) -> list[rules.Findi
     ways: list[rules.Reach] = [each for each in people.channels if lead.address(each)]
     if people.enrols:
         ways = [rules.ENROLMENT]
-    found = [await rules.look(desk, lead, each) for each in ways]
+    found = [await rules.look(desk, lead, each, at=people.at) for each in ways]
     if len(people.leads) > 1:
         found = [
             replace(each, reason=f"{bare(lead.label)}: {each.reason}")
@@ -243,6 +254,22 @@ async def _findings(desk: Desk, lead: Lead, people: Reached) -> list[rules.Findi
             for each in found
         ]
     return found
+
+
+def _planned(operation: Operation, arguments: Mapping[str, Any]) -> datetime | None:
+    """Return when what an operation plans goes out; None: it does not say."""
+    given = values_at(arguments, operation.at)
+    if not given:
+        return None
+    try:
+        # Only what every reader takes for the same moment, and what leaves room to look for the next one.
+        [text] = given
+        planned = datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else None
+        if planned and planned + YEAR:
+            return planned
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InvalidArgument(f"{operation.at} is no time", "give RFC 3339 with a time zone, as 2026-03-20T10:00:00Z")
 
 
 def _together(bounds: list[Bound]) -> tuple[Bound, ...]:

@@ -9,7 +9,14 @@ from crm_mcp.store import HELD, Action, Status
 
 SERVED: dict[Status, str] = {"proposed": "confirmation_required", "sending": "running"}
 """What a stored status is called in results, where that differs."""
-WAITS = "it waits for a person, who sees it with `crm-mcp approvals` and says yes with `crm-mcp approvals approve {id}`"
+WHY: dict[Status, str] = {
+    "pending_approval": "it waits for a person, who sees it with `crm-mcp approvals` and says yes with "
+    "`crm-mcp approvals approve {id}`",
+    "expired": "its time has passed, and nothing happened; make the call again",
+}
+"""Why an action is where it is, where no other reason is known."""
+RESENDS = ("send_email", "send_sms", "send_linkedin_message")
+"""The tools that repeat a message on purpose."""
 
 
 def shown(row: Action) -> dict[str, Any]:
@@ -26,7 +33,7 @@ def shown(row: Action) -> dict[str, Any]:
         result["progress"] = row.progress
     if row.error:
         result["error"] = row.error
-    reason = row.reason or (WAITS.format(id=row.id) if row.status == "pending_approval" else None)
+    reason = row.reason or WHY.get(row.status, "").format(id=row.id)
     return {**result, **({"reason": reason} if reason else {}), **(row.result or {})}
 
 
@@ -39,6 +46,6 @@ def again(row: Action) -> dict[str, Any]:
     how = f"the same was asked for before and is {status}, as action {row.id}"
     if row.reason:
         how += f": {row.reason}"
-    if row.effect == "outward":
-        how += "; to send it again on purpose, say so with resend_of, where the tool has it"
+    if row.tool in RESENDS:
+        how += "; to send it again on purpose, say so with resend_of"
     return {**earlier, "status": "duplicate", "reason": how}

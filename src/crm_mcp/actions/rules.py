@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from crm_mcp.actions import zones
+from crm_mcp.actions.addresses import E164, address_of, one_email
 from crm_mcp.actions.approval import bare
-from crm_mcp.actions.contact import E164, address_of, one_email
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.zones import Zones
 from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
@@ -52,19 +52,31 @@ class Finding:
     """The limits to count again when the action is claimed."""
     address: str | None = None
     """Where they are reached, as it is compared."""
+    zones: tuple[str, ...] = ()
+    """The time zones that they may be in, where the time there matters."""
+
+    @property
+    def facts(self) -> dict[str, list[str]]:
+        """What of it a confirmation is bound to: whoever moves somebody to another time zone voids it."""
+        return {"time zone": [*self.zones]} if self.zones else {}
 
 
-async def look(desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = ()) -> Finding:
+async def look(
+    desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = (), at: datetime | None = None
+) -> Finding:
     """Return whether a lead may be reached on a channel now.
 
-    `steps` are the channels that a sequence uses; where the CRM does not tell them, it may use any.
+    `steps` are the channels that a sequence uses; where the CRM does not tell them, it may use any. `at` is when the
+    CRM reaches them, where that is later than now: the quiet hours and blackout dates are those of then.
     """
     if why := await kill_switch(desk):
         return Finding(why, "kill_switch")
-    return await of_person(desk, lead, channel, steps=steps)
+    return await of_person(desk, lead, channel, steps=steps, at=at)
 
 
-async def of_person(desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = ()) -> Finding:
+async def of_person(
+    desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = (), at: datetime | None = None
+) -> Finding:
     """Return what all the rules but the kill switch say of one person, as `look` does."""
     used: Sequence[Channel] = [channel] if channel != ENROLMENT else steps
     address = reached_at(desk, lead, channel)
@@ -82,7 +94,7 @@ async def of_person(desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[C
     for each in used or [each for each in CHANNELS if lead.address(each)]:
         if why := _no_consent(desk, lead, each):
             return Finding(why, "consent", address=address)
-    return await _when(desk, lead, channel, address)
+    return await _when(desk, lead, channel, address, at)
 
 
 async def kill_switch(desk: Desk) -> str | None:
@@ -145,9 +157,12 @@ def _is_yes(value: Any) -> bool:
 # When
 
 
-async def _when(desk: Desk, lead: Lead, channel: Reach, address: str) -> Finding:
-    """Return whether now is a time at which this address may be reached, and whether the limits leave room for it."""
-    policy, at = desk.settings.policy, desk.clock()
+async def _when(desk: Desk, lead: Lead, channel: Reach, address: str, planned: datetime | None) -> Finding:
+    """Return whether now, or a later time that is planned, is one at which this address may be reached, and whether the
+    limits leave room for it now."""
+    policy, now = desk.settings.policy, desk.clock()
+    at = max(now, planned or now)
+    it_is = "it will be" if at > now else "it is"
     window = policy.quiet_window if channel in AT_NIGHT else None
     here = _here(desk)
     # A number's zones are looked up where something depends on them: the tables take a while to load.
@@ -160,27 +175,31 @@ async def _when(desk: Desk, lead: Lead, channel: Reach, address: str) -> Finding
             address=address,
         )
     places = there or here
-    remarks = (_time_there(places, at),) if window else ()
-    bounds = _bounds(desk, channel, address, zones.day_start(at, here), at)
+    known = there.names if there else ()
+    remarks = (f"{it_is} {_time_there(places, at)}",) if window else ()
+    bounds = _bounds(desk, channel, address, zones.day_start(now, here), now)
 
     def forbidden(what: str, rule: str, start: datetime) -> Finding:
         until = zones.next_allowed(window, policy.blackout_dates, places, start)
         following = f"the next allowed time is {rfc3339(until)}" if until else "no time in the next 14 days is allowed"
-        return Finding(f"{what}; {following}", rule, until, remarks, bounds, address)
+        # A time that is planned does not become another one by waiting.
+        ends = None if start == at > now else until
+        return Finding(f"{what}; {following}", rule, ends, remarks, bounds, address, known)
 
     to = bare(lead.address(channel if channel != ENROLMENT else "email") or lead.label)
     if policy.blackout_dates and (day := zones.blackout_day(policy.blackout_dates, places, at)):
-        return forbidden(f"blackout date: it is {day} for {to} ({_known(places)})", "blackout", at)
+        return forbidden(f"blackout date: {it_is} {day} for {to} ({_known(places)})", "blackout", at)
     if window and (night := zones.quiet_place(window, places, at)):
         name, clock = night
-        return forbidden(f"quiet hours: it is {clock:%H:%M} for {to} ({_known(places, name)})", "quiet_hours", at)
+        return forbidden(f"quiet hours: {it_is} {clock:%H:%M} for {to} ({_known(places, name)})", "quiet_hours", at)
     if bounds and await desk.store.counted(bounds):
-        # The first that is reached is named; waiting must do for all of them.
+        # Waiting must do for all that are reached: the one that takes longest is named.
         reached = [each for each in bounds if await desk.store.counted([each])] or [bounds[0]]
-        ends = [await _room_at(desk, each, here, at) for each in reached]
-        rule = "daily_limit" if reached[0].address is None else "contact_limit"
-        return forbidden(reached[0].said, rule, max(ends))
-    return Finding(None, "", None, remarks, bounds, address)
+        ends = [(await _room_at(desk, each, here, now), -place) for place, each in enumerate(reached)]
+        end, place = max(ends)
+        rule = "daily_limit" if reached[-place].address is None else "contact_limit"
+        return forbidden(reached[-place].said, rule, end)
+    return Finding(None, "", None, remarks, bounds, address, known)
 
 
 def _here(desk: Desk) -> Zones:
@@ -200,8 +219,8 @@ def _time_there(places: Zones, at: datetime) -> str:
     clocks = sorted((zones.local(at, name).replace(tzinfo=None), name) for name in places.names)
     (first, name), (last, other) = clocks[0], clocks[-1]
     if len(clocks) == 1:
-        return f"it is {first:%H:%M} there ({_known(places)})"
-    return f"it is {first:%H:%M} in {name} and {last:%H:%M} in {other} ({places.source})"
+        return f"{first:%H:%M} there ({_known(places)})"
+    return f"{first:%H:%M} in {name} and {last:%H:%M} in {other} ({places.source})"
 
 
 def _bounds(desk: Desk, channel: Reach, address: str, today: datetime, at: datetime) -> tuple[Bound, ...]:

@@ -11,6 +11,7 @@
     tool = "enroll_in_sequence"              # where a tool serves it; `call_operation` then refuses it
     recipient = { lead = "lead_uuid", channel = "linkedin" }
     text = "message"
+    at = "schedule_at"                       # when it goes out, where that is later than now
     off = "webhooks"                         # refused unless the policy allows it by name
     parameters = [
         { name = "flow", in = "path", type = "string", required = true, about = "id of the flow" },
@@ -95,6 +96,8 @@ class Operation(Record):
     recipient: Recipient | None = None
     text: str | None = None
     """Where it names the text that goes out: a dotted name of its arguments."""
+    at: str | None = None
+    """Where it names the time when it goes out, likewise."""
     off: Off | None = None
     """Why it is refused unless the policy allows it by name."""
     bulk: bool = False

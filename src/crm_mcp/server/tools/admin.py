@@ -152,7 +152,7 @@ async def list_actions(
                 **{
                     name: value
                     for name, value in shown(row).items()
-                    if name in ("action_id", "status", "summary", "reason", "due_at", "progress")
+                    if name in ("action_id", "status", "summary", "reason", "expires_at", "due_at", "progress")
                 },
                 "tool": row.tool,
                 "at": rfc3339(row.created_at),
