@@ -161,3 +161,32 @@ async def test_a_process_that_slept_between_looking_and_claiming_sends_nothing(o
 
     assert (result["status"], await office.messages(lead)) == ("failed", 0)
     assert "nothing was written" in result["reason"]
+
+
+async def test_who_said_yes_is_kept_where_a_rule_stops_it_then(offices: Callable[..., Office]) -> None:
+    office = offices({"outward": "approve"})
+    lead = await office.lead()
+    await office.call("send_sms", lead=lead, message="On my way")
+    row = await office.newest()
+    await office.store.set_outbound(on=False, by="ann")
+
+    result = await office.desk.approve(row, "bob")
+
+    ended = await office.newest()
+    [*_, entry] = [each.body for each in await office.store.entries(None, 0, 10)]
+    assert (result["status"], ended.approved_by) == ("blocked", "approval: bob")
+    assert (entry["status"], entry["approved_by"]) == ("blocked", "approval: bob")
+
+
+async def test_an_answer_that_comes_too_late_is_told_so_and_is_in_the_log(offices: Callable[..., Office]) -> None:
+    office = offices({})
+    lead = await office.lead()
+    waits = await office.call("send_sms", lead=lead, message="On my way")
+    office.clock.advance(minutes=11)
+
+    told = [await office.desk.redeem(waits["action_id"], waits["summary"], Person()) for _ in range(2)]
+
+    log = [each.body for each in await office.store.entries(None, 0, 10)]
+    assert [each["status"] for each in told] == ["expired", "expired"]
+    assert "make the call again" in told[0]["reason"]
+    assert [(each["event"], each.get("status")) for each in log] == [("proposed", None), ("ended", "expired")]

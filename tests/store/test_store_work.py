@@ -129,6 +129,11 @@ async def test_what_could_not_go_is_good_for_as_long_as_it_was_before(store: Sto
     row = await store.get(waiting.id)
     assert row is not None
     assert (row.due_at, row.expires_at) == (clock.moment + 60 * SECOND, clock.moment + DAY)
+    before = await store.entries(None, 0, 100)
+    clock.advance(seconds=60)
+    found = await taken(store)
+    assert await store.put_off(waiting.id, clock.moment + 60 * SECOND, "it is away", fence=found.fence, late=True)
+    assert await store.entries(None, 0, 100) == before  # it says nothing new
 
 
 async def test_the_history_of_an_unknown_action_is_looked_at_when_it_is_time(store: Store, clock: Clock) -> None:

@@ -154,6 +154,24 @@ class Client(Protocol):
         ...
 
 
+class Recorded:
+    """The client of an action that is worked on without it: after an approval, a restart, or when it is due."""
+
+    def __init__(self, row: Action) -> None:
+        self.caller = row.caller
+        self.fallback: Fallback = "deny"
+        self.request: str | None = None
+        self.answering: str | None = None
+        self.can_be_asked = False
+
+    async def ask(self, question: Question) -> Answer:  # noqa: ARG002 - nobody is there
+        """Nobody is there to be asked."""
+        return "silence"
+
+    async def progress(self, done: int, total: int) -> None:
+        """Nobody is there to be told."""
+
+
 def digest(tool: str, connection: str, arguments: Mapping[str, Any]) -> str:
     """Return the fingerprint that a confirmation is bound to."""
     canonical = json.dumps([tool, connection, arguments], sort_keys=True, ensure_ascii=False, separators=(",", ":"))

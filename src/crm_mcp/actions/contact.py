@@ -138,9 +138,11 @@ async def replied(desk: Desk, lead: Lead) -> bool:
     if not answers:
         return False
     rows, _ = await desk.store.list_actions(
-        caller=None, status="done", lead={desk.connection: lead.id}, after=None, limit=100, connection=desk.connection
+        caller=None, status=None, lead={desk.connection: lead.id}, after=None, limit=100, connection=desk.connection
     )
-    enrolled = next((row.finished_at for row in rows if row.tool == ENROLLING), None)
+    # A job that was called off had enrolled those whom it touched.
+    did = (row for row in rows if row.status == "done" or (row.status == "cancelled" and row.touched))
+    enrolled = next((row.finished_at for row in did if row.tool == ENROLLING), None)
     return enrolled is None or any(each.sent_at is None or each.sent_at > enrolled for each in answers)
 
 

@@ -16,11 +16,11 @@ from crm_mcp.actions.approval import (
     APPROVAL_GOOD_FOR,
     GOOD_FOR,
     SUMMARY_TEXT,
-    Answer,
     Client,
     Done,
     Preview,
     Question,
+    Recorded,
     bounded,
     digest,
     lined,
@@ -32,9 +32,9 @@ from crm_mcp.actions.audit import denied, repeated
 from crm_mcp.actions.outbox import Deed, Outbox, terms, write_mark
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.policy import NEVER_ASKED, STRICTNESS, Effect, Judged, Policy
-from crm_mcp.actions.results import again, shown
+from crm_mcp.actions.results import LATE, again, shown
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
-from crm_mcp.config import Connection, Fallback, Settings
+from crm_mcp.config import Connection, Settings
 from crm_mcp.errors import (
     Ambiguous,
     CrmError,
@@ -273,7 +273,7 @@ class Desk:
         try:
             row = await self._meant(action_id, summary, client)
             if row.status != "proposed":
-                return again(row)
+                return await self._over(row)
             deed = self._judged_anew(row, self._deeds(self, row.tool, row.arguments, client))
         except CrmError as error:
             named = {"action_id": action_id}
@@ -422,7 +422,8 @@ class Desk:
         allows it by itself. What it is about has been looked at just now."""
         row = await self._answered(action_id, new)
         if row.status != "proposed":
-            return again(row)
+            return await self._over(row)
+        self.outbox.at("proposed")
         if await client.ask(Question(row.id, row.preview or row.summary)) != "yes":
             return await self.outbox.end(row, "declined", DECLINED)
         if judged.verdict == "approve":
@@ -442,6 +443,10 @@ class Desk:
         if answer == "silence":
             return await self.outbox.end(row, "expired", "nobody answered in time")
         return await self.outbox.end(row, "declined", DECLINED)
+
+    async def _over(self, row: Action) -> dict[str, Any]:
+        """Say how an action has ended for which an answer comes; that it came too late is in the log."""
+        return await self.outbox.end(row, "expired", LATE) if row.status == "expired" else again(row)
 
     async def _queued(self, new: NewAction, preview: Preview) -> dict[str, Any]:
         """Put an action into the queue for a person, or find it there."""
@@ -466,24 +471,6 @@ class Desk:
             await self.store.record(denied(new.caller, new.tool, new.arguments, str(error), new.request))
             raise error
         return row
-
-
-class Recorded:
-    """The client of an action that is worked on without it: after an approval, a restart, or when it is due."""
-
-    def __init__(self, row: Action) -> None:
-        self.caller = row.caller
-        self.fallback: Fallback = "deny"
-        self.request: str | None = None
-        self.answering: str | None = None
-        self.can_be_asked = False
-
-    async def ask(self, question: Question) -> Answer:  # noqa: ARG002 - nobody is there
-        """Nobody is there to be asked."""
-        return "silence"
-
-    async def progress(self, done: int, total: int) -> None:
-        """Nobody is there to be told."""
 
 
 def _dry(row: Action) -> dict[str, Any]:

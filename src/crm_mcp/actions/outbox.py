@@ -162,6 +162,7 @@ class Outbox:
 
         `fresh` is its preview where it has been made after the answer, a moment ago.
         """
+        row = row.model_copy(update={"approved_by": approved_by or row.approved_by})
         try:
             fresh = fresh or await deed.preview(bool(row.facts))
         except CrmError as error:
@@ -174,9 +175,8 @@ class Outbox:
         if fresh.blocked and (answer := await self._blocked(row, fresh)):
             return answer
         if changed := differences(row.facts, fresh.facts):
-            return await self.end(
-                row, "expired", f"void, because it has changed since it was shown: {changed}; make the call again"
-            )
+            why = f"void, because it has changed since it was shown: {changed}; make the call again"
+            return await self.end(row, "expired", why)
         self.at("claiming")
         got = await self.store.claim(row.id, approved_by, terms(row, fresh), caller=caller)
         if isinstance(got, Stopped) and row.status == "scheduled":
@@ -348,7 +348,7 @@ class Outbox:
 
     async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
-        ended = await self.store.call_off(row.id, row.caller, status, reason, jobs=False)
+        ended = await self.store.call_off(row.id, row.caller, status, reason, jobs=False, approved_by=row.approved_by)
         return shown(ended) if ended else again(await self.store.get(row.id) or row)
 
     # Finding out

@@ -9,10 +9,11 @@ from crm_mcp.store import HELD, Action, Status
 
 SERVED: dict[Status, str] = {"proposed": "confirmation_required", "sending": "running"}
 """What a stored status is called in results, where that differs."""
+LATE = "its time has passed, and nothing happened; make the call again"
 WHY: dict[Status, str] = {
     "pending_approval": "it waits for a person, who sees it with `crm-mcp approvals` and says yes with "
     "`crm-mcp approvals approve {id}`",
-    "expired": "its time has passed, and nothing happened; make the call again",
+    "expired": LATE,
 }
 """Why an action is where it is, where no other reason is known."""
 RESENDS = ("send_email", "send_sms", "send_linkedin_message")

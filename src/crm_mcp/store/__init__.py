@@ -178,15 +178,18 @@ class Store:
         *,
         jobs: bool = True,
         by: str | None = None,
+        approved_by: str | None = None,
     ) -> Action | None:
         """End what has not left yet (`HELD`), or, with `jobs`, stop a running job after the item it is at.
 
         None where it can't be, or where it is not that `caller`'s. `by` is who took it back, for the log; None: nobody,
-        a rule or the time ended it.
+        a rule or the time ended it. `approved_by` is who had said yes to it.
 
         `status` is `cancelled`, `declined`, `expired`, `blocked` or `failed`. Waiting items of a job become cancelled.
         """
-        return await self._act(lambda actions: actions.call_off(action_id, caller, status, reason, jobs, by))
+        return await self._act(
+            lambda actions: actions.call_off(action_id, caller, status, reason, jobs, by, approved_by)
+        )
 
     async def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int, late: bool = False) -> bool:
         """Give a scheduled action another time, because a rule forbids it now: it is good for 24 hours after that.

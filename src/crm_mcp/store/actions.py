@@ -132,7 +132,14 @@ class Actions(Reading):
             return action
 
     def call_off(
-        self, action_id: str, caller: str | None, status: Status, reason: str, jobs: bool, by: str | None = None
+        self,
+        action_id: str,
+        caller: str | None,
+        status: Status,
+        reason: str,
+        jobs: bool,
+        by: str | None = None,
+        approved_by: str | None = None,
     ) -> Action | None:
         """End what has not left yet, or stop a running job."""
         if status in {*OPEN, "undone", "done", "unknown"}:
@@ -146,13 +153,14 @@ class Actions(Reading):
             if before not in HELD and not stale and not (jobs and row["status"] == "running"):
                 return None
             ending = _ending(connection, Ended(status, reason=reason), moment)
+            ending |= {"approved_by": approved_by} if approved_by else {}
             if row["status"] == "running":  # what it did stays done, and its worker may still say so
                 ending = {name: value for name, value in ending.items() if name not in {"owner", "lease_until"}}
             if row["status"] != "running" or not _has_items(connection, action_id):
                 marks.release(connection, action_id)
             action = action_of(_changed(connection, action_id, ending), moment)
             call_off(connection, action_id)
-            self._tell(connection, moment, "ended", action, _outcome(action) | {"by": by})
+            self._tell(connection, moment, "ended", action, _outcome(action) | {"by": by, "approved_by": approved_by})
             return action
 
     def put_off(self, action_id: str, due: datetime, reason: str, fence: int, late: bool) -> bool:
@@ -161,10 +169,12 @@ class Actions(Reading):
             mine = and_(_c.id == action_id, _c.fence == fence, reads_as("scheduled", moment))
             values = {"due_at": due, "reason": reason, "owner": None, "lease_until": None}
             values |= {} if late else {"expires_at": due + LATEST}
+            before = _row(connection, action_id)
             if not _changes_one(connection, update(actions).where(mine).values(values)):
                 return False
-            action = action_of(_present(connection, action_id), moment)
-            self._tell(connection, moment, "put_off", action, {"reason": reason, "due_at": due})
+            if not late or before is None or reason != before["reason"]:  # it may be tried every minute of a day
+                action = action_of(_present(connection, action_id), moment)
+                self._tell(connection, moment, "put_off", action, {"reason": reason, "due_at": due})
             return True
 
     def look_again(self, action_id: str, at: datetime | None, fence: int) -> bool:
