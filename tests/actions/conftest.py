@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
 from crm_mcp.backends.local import Local
 
+from .offices import Office
 from .roads import Clock, Road
 
 
@@ -48,3 +50,17 @@ def folder(sampled: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
+    """Open offices on one folder, each under a policy of its own."""
+    opened: list[Office] = []
+
+    def office(policy: dict[str, Any], **settings: Any) -> Office:
+        opened.append(Office(tmp_path, clock, policy, **settings))
+        return opened[-1]
+
+    yield office
+    for each in opened:
+        await each.application.aclose()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from crm_mcp.model import LeadDraft
 from crm_mcp.server.tools import bulk
 from crm_mcp.store import Address
 
-from .roads import NUMBER, Clock
-from .test_stricter_since import Office
+from .offices import Office
+from .roads import NUMBER
 
 pytestmark = pytest.mark.anyio
 
@@ -26,16 +25,13 @@ ODD: tuple[Any, ...] = ("", None, True, 1.5, [], {}, {"at": None})
 
 
 @pytest.fixture
-async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
-    opened: list[Office] = []
+def free(offices: Callable[..., Office]) -> Callable[..., Office]:
+    """Open offices in which messages need no answer, under these rules besides."""
 
-    def office(**policy: Any) -> Office:
-        opened.append(Office(tmp_path, clock, {"outward": "allow", **policy}))
-        return opened[-1]
+    def opened(**policy: Any) -> Office:
+        return offices({"outward": "allow", **policy})
 
-    yield office
-    for each in opened:
-        await each.application.aclose()
+    return opened
 
 
 async def jane(office: Office, **custom: Any) -> str:
@@ -88,9 +84,9 @@ def test_other_changes_do_not(arguments: dict[str, Any]) -> None:
     ],
 )
 async def test_a_time_zone_that_a_tool_took_away_is_told_before_a_text(
-    offices: Callable[..., Office], tool: str, change: dict[str, Any]
+    free: Callable[..., Office], tool: str, change: dict[str, Any]
 ) -> None:
-    office = offices()
+    office = free()
     lead = await jane(office, time_zone="Asia/Tokyo")
 
     changed = await office.call(tool, **({"lead": lead} if tool == "update_lead" else {}), **change)
@@ -101,8 +97,8 @@ async def test_a_time_zone_that_a_tool_took_away_is_told_before_a_text(
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, ""])
-async def test_an_import_that_takes_a_time_zone_away_is_confirmed(offices: Callable[..., Office], value: Any) -> None:
-    office = offices()
+async def test_an_import_that_takes_a_time_zone_away_is_confirmed(free: Callable[..., Office], value: Any) -> None:
+    office = free()
     await jane(office, time_zone="Asia/Tokyo")
     row = {"email": EMAIL, "custom_fields": {"time_zone": value}}
 
@@ -124,16 +120,16 @@ async def test_an_import_that_takes_a_time_zone_away_is_confirmed(offices: Calla
         f"email,tags\r{EMAIL},optin\r",
     ],
 )
-async def test_no_csv_writes_the_field_that_holds_consent(offices: Callable[..., Office], text: str) -> None:
-    office = offices(require_consent={"sms": "tags"})
+async def test_no_csv_writes_the_field_that_holds_consent(free: Callable[..., Office], text: str) -> None:
+    office = free(require_consent={"sms": "tags"})
     await jane(office)
 
     with pytest.raises(Forbidden, match='"tags" holds the consent'):
         await office.call("import_leads", csv=text, if_exists="update")
 
 
-async def test_what_a_row_holds_is_no_field(offices: Callable[..., Office]) -> None:
-    office = offices(require_consent={"sms": "tags"})
+async def test_what_a_row_holds_is_no_field(free: Callable[..., Office]) -> None:
+    office = free(require_consent={"sms": "tags"})
 
     done = await office.call("import_leads", csv="name,company\nJane,Tags\ntags,Doe\n")
 
@@ -144,9 +140,9 @@ async def test_what_a_row_holds_is_no_field(offices: Callable[..., Office]) -> N
 
 
 async def test_an_import_writes_the_addresses_of_its_leads_and_no_others(
-    offices: Callable[..., Office], monkeypatch: pytest.MonkeyPatch
+    free: Callable[..., Office], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office = offices()
+    office = free()
     seen: list[Address] = []
     on_the_loop: list[bool] = []
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,24 +10,11 @@ import pytest
 from crm_mcp.errors import Forbidden
 from crm_mcp.store import Action
 
-from .roads import Clock, Left, Person, leave
-from .test_stricter_since import AT_NIGHT, FREE, Office
+from .offices import AT_NIGHT, FREE, Office
+from .roads import Left, Person, leave
 
 pytestmark = pytest.mark.anyio
 LATE = {"quiet_hours": "21:00-08:00"}
-
-
-@pytest.fixture
-async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
-    opened: list[Office] = []
-
-    def office(policy: dict[str, Any], **settings: Any) -> Office:
-        opened.append(Office(tmp_path, clock, policy, **settings))
-        return opened[-1]
-
-    yield office
-    for each in opened:
-        await each.application.aclose()
 
 
 async def put(office: Office, client: Person, lead: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,62 +14,13 @@ import pytest
 
 from crm_mcp.actions import outbox
 from crm_mcp.backends.local.database import FILE
-from crm_mcp.config import PolicySettings, Settings
 from crm_mcp.errors import InvalidArgument, NotFound, Unreachable, VendorError
-from crm_mcp.model import LeadDraft, Slice
-from crm_mcp.server.app import Application
-from crm_mcp.store import Action
 
 from .benches import SEQUENCE
-from .roads import NUMBER, Clock, Person
+from .offices import AT_NIGHT, FREE, Office
+from .roads import NUMBER, Person
 
 pytestmark = pytest.mark.anyio
-
-FREE: dict[str, Any] = {"outward": "allow"}
-AT_NIGHT: dict[str, Any] = {"outward": "allow", "quiet_hours": "00:00-23:59"}
-
-
-class Office:
-    """A served application on the embedded CRM, whose tools are called in this process."""
-
-    def __init__(self, folder: Path, clock: Clock, policy: dict[str, Any], **settings: Any) -> None:
-        self.application = Application(Settings(data_dir=folder, policy=PolicySettings(**policy), **settings))
-        self.store = self.application.store
-        self.store.clock = clock
-        self.clock = clock
-        [self.desk] = self.application.desks.values()
-
-    async def call(self, name: str, *answers: Any, **arguments: Any) -> dict[str, Any]:
-        tool, client = self.application.tools[name], Person(*answers)
-        return await self.desk.act(tool.deed(self.desk, tool.check(arguments), client), client)
-
-    async def lead(self, number: str = NUMBER) -> str:
-        draft = LeadDraft(name="Jane Doe", phone=number, email=f"jane{number}@doe.example")
-        return (await self.desk.backend.create_lead(draft)).id  # type: ignore[attr-defined]
-
-    async def messages(self, lead: str) -> int:
-        return len((await self.desk.backend.list_messages(lead, Slice(limit=100))).items)  # type: ignore[attr-defined]
-
-    async def newest(self) -> Action:
-        rows, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=1)
-        return rows[0]
-
-    async def work(self) -> None:
-        while await self.application.outbox.work_once((self.desk.connection,)):
-            pass
-
-
-@pytest.fixture
-async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
-    opened: list[Office] = []
-
-    def office(policy: dict[str, Any], **settings: Any) -> Office:
-        opened.append(Office(tmp_path, clock, policy, **settings))
-        return opened[-1]
-
-    yield office
-    for each in opened:
-        await each.application.aclose()
 
 
 async def test_a_limit_that_a_send_has_filled_does_not_hide_it_from_who_asks_again(
