@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from crm_mcp.actions import csv_source
 from crm_mcp.actions.csv_source import open_csv, read_csv
 from crm_mcp.actions.importing import BadRow, GoodRow, map_columns, rows
+from crm_mcp.address import email_address
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import email_address
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 LATIN = st.text("ab'é ßÿ,;|\t\"\r\n", max_size=12)

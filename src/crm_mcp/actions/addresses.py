@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from crm_mcp.actions.zones import field_key
+from crm_mcp.address import address_key, email_address, phone_number
 from crm_mcp.config import time_zone
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Channel, address_key, email_address, phone_number
+from crm_mcp.model import Channel
 from crm_mcp.store import Address
 
 _LONGEST_ZONE = 64

@@ -21,18 +21,10 @@ from typing import TYPE_CHECKING, Any, cast
 from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, moves_clock
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.zones import field_key
+from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
 from crm_mcp.errors import CrmError, Forbidden, Unsupported
-from crm_mcp.model import (
-    CHANNELS,
-    Channel,
-    Lead,
-    LeadUpdate,
-    Message,
-    Slice,
-    address_key,
-    rfc3339,
-)
+from crm_mcp.model import CHANNELS, Channel, Lead, LeadUpdate, Message, Slice, rfc3339
 from crm_mcp.store import Address
 
 if TYPE_CHECKING:  # the desk asks here whether a lead is blocked

@@ -33,6 +33,7 @@ from crm_mcp.actions.outbox import Deed, Outbox, terms, write_mark
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.policy import NEVER_ASKED, STRICTNESS, Effect, Judged, Policy
 from crm_mcp.actions.results import LATE, again, shown
+from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import Backend, FindsLeads, KeepsTasks, ListsOptions, ReadsDeals
 from crm_mcp.config import Connection, Settings
 from crm_mcp.errors import (
@@ -44,19 +45,7 @@ from crm_mcp.errors import (
     Unsupported,
     choices,
 )
-from crm_mcp.model import (
-    Channel,
-    Deal,
-    DealFilter,
-    Lead,
-    Option,
-    Sequence,
-    Slice,
-    StageOwner,
-    email_address,
-    fold,
-    phone_number,
-)
+from crm_mcp.model import Channel, Deal, DealFilter, Lead, Option, Sequence, Slice, StageOwner, fold
 from crm_mcp.store import Action, Mark, NewAction, Status, Store
 
 if TYPE_CHECKING:

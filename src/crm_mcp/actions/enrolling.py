@@ -13,9 +13,10 @@ from crm_mcp.actions.approval import Client, Done, Preview, bare, quoted
 from crm_mcp.actions.desk import Desk, meant
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.rules import ENROLMENT
+from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import EndsSequences, RunsSequences
 from crm_mcp.errors import Ambiguous, Conflict, CrmError, InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import CHANNELS, Channel, Lead, Rejected, email_address, phone_number
+from crm_mcp.model import CHANNELS, Channel, Lead, Rejected
 from crm_mcp.model import Sequence as Steps
 from crm_mcp.store import Action, Bound, Mark
 

@@ -16,8 +16,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from crm_mcp.actions.csv_source import CsvTable, Record
+from crm_mcp.address import email_address, phone_number
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import ImportRow, LeadDraft, Line, Text, email_address, fold, phone_number
+from crm_mcp.model import ImportRow, LeadDraft, Line, Text, fold
 
 CUSTOM = "custom_fields."
 IDENTIFYING = frozenset({"name", "first_name", "last_name", "email", "phone", "company"})

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from crm_mcp.address import address_key, email_address, phone_number
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Conflict, InvalidArgument
-from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields, address_key, email_address, fold, phone_number
+from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields, fold
 
 IDENTIFYING = ("name", "first_name", "last_name", "email", "phone", "company")
 """A lead needs one of these at least."""

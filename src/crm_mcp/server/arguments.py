@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
+from crm_mcp.address import email_address
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import CustomValue, Line, Text, email_address
+from crm_mcp.model import CustomValue, Line, Text
 
 
 def _date_or_moment(value: Any) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, insert, or_, select, update
 
-from crm_mcp.model import Channel, address_key, rfc3339
+from crm_mcp.address import address_key
+from crm_mcp.model import Channel, rfc3339
 from crm_mcp.store import Action, Address, Written
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database

@@ -9,17 +9,9 @@ from pathlib import Path
 import phonenumbers
 import pytest
 
+from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.local import Local
-from crm_mcp.model import (
-    DealFilter,
-    Lead,
-    LeadDraft,
-    LeadFilter,
-    Slice,
-    email_address,
-    now,
-    phone_number,
-)
+from crm_mcp.model import DealFilter, Lead, LeadDraft, LeadFilter, Slice, now
 
 
 @pytest.fixture

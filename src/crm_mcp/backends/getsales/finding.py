@@ -8,22 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
+from crm_mcp.address import email_address
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, Names, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
 from crm_mcp.backends.people import addresses_in
 from crm_mcp.backends.remote import moment, record_in, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import (
-    Channel,
-    Lead,
-    LeadFields,
-    LeadFilter,
-    Page,
-    Slice,
-    email_address,
-    now,
-)
+from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, now
 
 F = TypeVar("F", bound=LeadFields)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from crm_mcp.address import address_key
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.getsales.finding import Before, full_name, joined
 from crm_mcp.backends.getsales.records import EMAILS, handle, has_address, has_profile, parts
@@ -27,7 +28,7 @@ from crm_mcp.errors import (
     Unsupported,
     VendorError,
 )
-from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadUpdate, address_key, fold
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadUpdate, fold
 
 FEW = 25
 """Rows that are so few that each number is searched for."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from crm_mcp.address import address_key
 from crm_mcp.backends.people import refused_channels
 from crm_mcp.backends.remote import moment, others, text
 from crm_mcp.errors import VendorError
@@ -21,7 +22,6 @@ from crm_mcp.model import (
     Note,
     NoteDraft,
     NoteKind,
-    address_key,
     fold,
     rfc3339,
 )

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import ClassVar
 
+from crm_mcp.address import email_address
 from crm_mcp.backends.base import Backend
 from crm_mcp.backends.local.activity import LocalActivity
 from crm_mcp.backends.local.database import File
@@ -18,7 +19,7 @@ from crm_mcp.backends.local.restoring import LocalImages
 from crm_mcp.backends.local.sequences import LocalSequences
 from crm_mcp.backends.local.smtp import Post
 from crm_mcp.backends.local.tasks import LocalTasks
-from crm_mcp.model import Account, email_address
+from crm_mcp.model import Account
 
 __all__ = ["Local"]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from typing import Any, ClassVar
 
+from crm_mcp.address import address_key
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
@@ -24,7 +25,7 @@ from crm_mcp.backends.local.leads import (
 )
 from crm_mcp.backends.local.words import lead_words
 from crm_mcp.errors import CrmError
-from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, address_key
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
 
 
 class LocalImports(ImportsLeads):

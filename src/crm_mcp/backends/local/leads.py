@@ -9,26 +9,14 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, ClassVar
 
+from crm_mcp.address import address_key, email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
 from crm_mcp.backends.local.words import index_lead
 from crm_mcp.errors import Conflict, InvalidArgument, choices
-from crm_mcp.model import (
-    Channel,
-    CustomValue,
-    Lead,
-    LeadDraft,
-    LeadFields,
-    LeadFilter,
-    LeadUpdate,
-    Page,
-    Slice,
-    address_key,
-    email_address,
-    phone_number,
-)
+from crm_mcp.model import Channel, CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice
 
 PLAIN = ("name", "first_name", "last_name", "email", "phone", "company", "title")
 """The fields that are columns of text."""

@@ -9,6 +9,7 @@ from datetime import datetime
 import anyio
 import anyio.to_thread
 
+from crm_mcp.address import address_key, email_address
 from crm_mcp.backends.base import KeepsBlocklist, RecallsMessages, SendsEmail, SendsSms
 from crm_mcp.backends.histories import Wanted, whole_second
 from crm_mcp.backends.local import rows
@@ -17,7 +18,7 @@ from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.sequences import advance
 from crm_mcp.backends.local.smtp import FALLBACK_SENDER, Post, letter, post
 from crm_mcp.errors import Conflict, CrmError, InvalidArgument
-from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, address_key, email_address
+from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message
 
 NO_SMTP = "recorded, not delivered: no SMTP server is set (CRM_MCP_SMTP_URL)"
 NO_GATEWAY = "recorded, not delivered: the embedded CRM has no SMS gateway"

@@ -12,8 +12,9 @@ from email.utils import format_datetime, make_msgid
 from ipaddress import ip_address
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from crm_mcp.address import email_address
 from crm_mcp.errors import CrmError, InvalidArgument, SettingsError, TimedOut, Unreachable, VendorError
-from crm_mcp.model import email_address, now
+from crm_mcp.model import now
 
 SECONDS = 15.0
 FALLBACK_SENDER = "crm@localhost"

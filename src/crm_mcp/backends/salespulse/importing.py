@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import anyio
 
+from crm_mcp.address import address_key
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.http import at
 from crm_mcp.backends.people import AddressBook, keys_of
@@ -19,7 +20,7 @@ from crm_mcp.backends.salespulse.bulk import Told, faults_in, refused, told_by
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
 from crm_mcp.backends.salespulse.shapes import NAME, identified
 from crm_mcp.errors import Conflict, CrmError, InvalidArgument, NotFound, OutcomeUnknown, Unsupported
-from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow, address_key
+from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow
 
 BATCH = 1000
 PARTS = 9

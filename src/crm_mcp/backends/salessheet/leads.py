@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
+from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, WritesLeads
 from crm_mcp.backends.people import (
     IDENTIFYING,
@@ -29,20 +30,7 @@ from crm_mcp.backends.salessheet.api import CONTACTS, NAME, SalesSheetApi
 from crm_mcp.backends.salessheet.decoding import Json
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
-from crm_mcp.model import (
-    Channel,
-    CustomValue,
-    Lead,
-    LeadDraft,
-    LeadFields,
-    LeadFilter,
-    LeadUpdate,
-    Page,
-    Slice,
-    email_address,
-    fold,
-    phone_number,
-)
+from crm_mcp.model import Channel, CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold
 
 PLAIN = ("first_name", "last_name", "email", "phone", "company", "title", "status", "owner")
 """The fields that are one key each."""

@@ -19,9 +19,10 @@ from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.importing import IDENTIFYING, BadRow, fingerprint, map_columns, rows
 from crm_mcp.actions.jobs import Bulk, Told
 from crm_mcp.actions.policy import Effect
+from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import CrmError, InvalidArgument
-from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, Rejected, email_address, phone_number
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, Rejected
 from crm_mcp.server.refusal import refused
 from crm_mcp.server.tool import tool
 from crm_mcp.store import Action, Address, Bound, Item

@@ -14,6 +14,7 @@ from crm_mcp.actions.contact import change_lead, keep_blocks, refuse_consent_fie
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
+from crm_mcp.address import phone_number
 from crm_mcp.backends.base import (
     FindsLeads,
     KeepsTasks,
@@ -26,7 +27,7 @@ from crm_mcp.backends.base import (
     WritesLeads,
 )
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
-from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, fold, phone_number
+from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, fold
 from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
 from crm_mcp.server.listing import listed
 from crm_mcp.server.show import shorten_rows
