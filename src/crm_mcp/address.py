@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
 from crm_mcp.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    from phonenumbers import PhoneNumber
+
+_PLUS = ("+", "\uff0b")
+_AS = "give one such as +14155550123"
 _PLAIN_ADDRESS = re.compile(
     r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})"
 )
@@ -54,23 +60,66 @@ def address_key(address: str) -> str:
 def phone_number(text: str, country: str | None) -> str:
     """Return a phone number in E.164, as `+14155550123`; national numbers are read with `country`, as `US`.
 
+    With `+` (or the country's own prefix for calls abroad) a possible number is taken: new ranges come faster than the
+    library's tables, see `is_doubtful`. A national one must be valid, because digits that lack their `+` would become
+    another country's number. One digit repeated, and short and emergency numbers, are nobody's.
+
     Raises:
-        InvalidArgument: it is no possible number, or a national one and no country is set.
+        InvalidArgument: it is none of these, or a national one and no country is set.
     """
     import phonenumbers
+    from phonenumbers import CountryCodeSource, ValidationResult
 
-    shown = text.strip()[:40]
+    given = text.strip()
+    shown = given[:40]
     try:
-        number = phonenumbers.parse(text.strip(), country)
+        number = phonenumbers.parse(given, country, keep_raw_input=True)
     except phonenumbers.NumberParseException as error:
-        if error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE and not text.strip().startswith(
-            "+"
-        ):
+        no_country = error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE
+        if no_country and not given.startswith(_PLUS):
             raise InvalidArgument(
                 f'"{shown}" is a national number and no country is set',
                 "give it with + and the country code, as +14155550123, or set CRM_MCP_COUNTRY",
             ) from None
-        raise InvalidArgument(f'"{shown}" is no phone number', "give one such as +14155550123") from None
-    if not phonenumbers.is_possible_number(number) or number.extension:
-        raise InvalidArgument(f'"{shown}" is no possible phone number', "give one such as +14155550123")
+        raise InvalidArgument(f'"{shown}" is no phone number', _AS) from None
+    abroad = number.country_code_source in (
+        CountryCodeSource.FROM_NUMBER_WITH_PLUS_SIGN,
+        CountryCodeSource.FROM_NUMBER_WITH_IDD,
+    )
+    possible = phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
+    if number.extension or (abroad and not possible):
+        raise InvalidArgument(f'"{shown}" is no possible phone number', _AS)
+    if _is_nobodys(number):
+        raise InvalidArgument(f'"{shown}" is no phone number of a person', _AS)
+    if not abroad and not (possible and phonenumbers.is_valid_number(number)):
+        raise InvalidArgument(f'"{shown}" is no valid phone number of {country}', _with_plus(given))
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def is_doubtful(number: str) -> bool:
+    """Whether a number in E.164 is possible but in no range of its country that is known: it may not exist."""
+    import phonenumbers
+
+    try:
+        return not phonenumbers.is_valid_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return True
+
+
+def _is_nobodys(number: PhoneNumber) -> bool:
+    """Whether it is one digit repeated, as people write where a number is asked for, or a short or emergency number."""
+    from phonenumbers import is_valid_short_number, national_significant_number
+
+    return len(set(national_significant_number(number))) == 1 or is_valid_short_number(number)
+
+
+def _with_plus(given: str) -> str:
+    """Say how a number is written that is no valid national one; where its digits are one with `+`, which."""
+    import phonenumbers
+
+    digits = "+" + "".join(str(int(c)) for c in given if c.isdecimal())
+    try:
+        known = phonenumbers.is_valid_number(phonenumbers.parse(digits))
+    except phonenumbers.NumberParseException:
+        known = False
+    return f"if it is {digits}, write it so" if known else "give it with + and the country code, as +14155550123"

@@ -422,6 +422,10 @@ class ImportRow(Record):
 
     draft: LeadDraft
     key: str | None = None
+    blocked: tuple[Channel, ...] = ()
+    """The channels on which the row says that they must not be contacted."""
+    remarks: tuple[str, ...] = ()
+    """What of the row could not be taken, and why."""
 
 
 class ImportOutcome(Record):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.backends.base import Backend, FindsLeads, UpsertsLeads, WritesLeads
+from crm_mcp.backends.base import Backend, FindsLeads, WritesLeads
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported
 from crm_mcp.model import Lead, LeadDraft, LeadFilter, LeadUpdate, Slice, now
 
@@ -36,10 +36,6 @@ NEW: dict[str, Any] = {
 
 class Crm(FindsLeads, WritesLeads, Backend):
     """What these tests need."""
-
-
-class Upserting(UpsertsLeads, FindsLeads, WritesLeads, Backend):
-    """What the tests of upserts need."""
 
 
 def without(lead: Lead, *fields: str) -> dict[str, Any]:
@@ -97,30 +93,31 @@ async def test_a_lead_is_found_by_its_exact_address_and_number_and_by_nothing_si
         assert await crm.leads_at("sms", similar) == ()
 
 
-@pytest.mark.parametrize("same", [{"email": "JANE@acme.example"}, {"phone": "+1 212-555-0171"}])
+@pytest.mark.parametrize(
+    "same", [{"email": "JANE@acme.example"}, {"phone": "+1 212-555-0171", "email": None, "name": "Jane Whitfield"}]
+)
 async def test_a_second_lead_at_one_address_is_a_conflict_that_names_the_first(
     crm: Crm, unwritten: Unwritten, same: dict[str, str]
 ):
     made = await crm.create_lead(JANE)
 
     with unwritten(), pytest.raises(Conflict, match=re.escape(f"{made.id} (Jane Whitfield)")):
-        await crm.create_lead(someone(2, **same))
+        await crm.create_lead(someone(2, first_name=None, last_name=None, **{"name": "Zed", **same}))
 
 
-async def test_a_lead_with_addresses_of_two_others_is_a_conflict_that_names_both(crm: Crm, unwritten: Unwritten):
+async def test_a_lead_with_addresses_of_two_others_is_a_conflict_about_the_e_mail(crm: Crm, unwritten: Unwritten):
     jane, bob = await crm.create_lead(JANE), await crm.create_lead(someone(1))
 
     with unwritten(), pytest.raises(Conflict) as refused:
         await crm.create_lead(someone(2, email=jane.email, phone=bob.phone))
 
     assert jane.id in str(refused.value)
-    assert bob.id in str(refused.value)
 
 
 @pytest.mark.parametrize("same", [{"email": "jane@acme.example"}, {"phone": "+12125550171"}])
 async def test_a_lead_can_not_take_the_address_of_another(crm: Crm, unwritten: Unwritten, same: dict[str, str]):
     await crm.create_lead(JANE)
-    other = await crm.create_lead(someone(1))
+    other = await crm.create_lead(LeadDraft(name="Jane", phone="+12125550172", company="Bluebird"))
 
     with unwritten(), pytest.raises(Conflict):
         await crm.update_lead(other.id, LeadUpdate.model_validate({"title": "Robert", **same}))
@@ -239,13 +236,3 @@ async def test_a_lead_can_not_be_cleared_away(crm: Crm, unwritten: Unwritten):
         await crm.update_lead(made.id, LeadUpdate(clear=("email",)))
 
     assert await crm.get_lead(made.id) == made
-
-
-async def test_an_upsert_creates_and_then_updates_the_same_lead(crm: Upserting):
-    first, new = await crm.upsert_lead(JANE)
-    again, newer = await crm.upsert_lead(LeadDraft(email="jane@acme.example", title="CTO"))
-
-    assert (new, newer) == (True, False)
-    assert again.id == first.id
-    assert (again.name, again.phone, again.title) == (first.name, first.phone, "CTO")
-    assert len((await crm.search_leads(LeadFilter(), Slice())).items) == 1

@@ -122,7 +122,6 @@ MATRIX = {
         "SendsLinkedIn",
         "SumsPipeline",
         "TagsLeads",
-        "UpsertsLeads",
         "WritesLeads",
     ),
 }

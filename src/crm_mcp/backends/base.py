@@ -135,14 +135,6 @@ class WritesLeads(Capability):
         """Change one; returns it as it is now."""
 
 
-class UpsertsLeads(Capability):
-    """Creates a lead or updates the one that is there, in one step that nothing can come between."""
-
-    @abstractmethod
-    async def upsert_lead(self, draft: LeadDraft) -> tuple[Lead, bool]:
-        """Create or update; returns the lead as it is now, and whether it is new."""
-
-
 class TagsLeads(Capability):
     """Adds tags to leads and takes them off."""
 
@@ -161,10 +153,20 @@ class ImportsLeads(Capability):
 
     @abstractmethod
     async def import_leads(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
-        """Import rows, one outcome a row, in order. A row that is known by key, address or number follows `if_exists`.
+        """Import rows, one outcome a row, in order.
 
-        All rows of a call are written together or none is.
+        A row whose `key` was imported before, or that is somebody's who is there, follows `if_exists`: the e-mail
+        address decides who that is, a number alone only where neither e-mail nor name says otherwise. Of somebody who
+        has the address and another name altogether `update` fills only what is empty. What was not created carries the
+        reason, with who it is. `blocked` channels of a row are put on the CRM's own list, where it keeps one.
+
+        Raises:
+            CrmError: the CRM failed before anything was written.
         """
+
+    @abstractmethod
+    async def plan_import(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
+        """Say what `import_leads` would answer now; nothing is written. A lead that would be created has no id."""
 
 
 class ReadsActivity(Capability):

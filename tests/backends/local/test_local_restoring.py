@@ -145,8 +145,8 @@ async def test_what_is_there_is_not_brought_back_a_second_time(crm: Local, tmp_p
 @pytest.mark.parametrize(
     ("again", "said"),
     [
-        (LeadDraft(name="Jane", email="jane@ACME.example"), "address or number belongs to L2"),
-        (LeadDraft(name="Jane", phone="+12125550101"), "address or number belongs to L2"),
+        (LeadDraft(name="Jane", email="jane@ACME.example"), "e-mail address belongs to L2 (Jane)"),
+        (LeadDraft(name="Jane", phone="+12125550101"), "number belongs to L2 (Jane)"),
         (LeadDraft(name="Jane"), "imported again meanwhile, as L2"),
     ],
 )

@@ -55,7 +55,7 @@ async def test_a_bulk_request_has_the_contacts_under_the_inferred_key(opened: Op
 
 async def test_known_leads_follow_what_is_asked_for_and_are_never_doubled(pulse: Pulse):
     jane = pulse.put(**JANE)
-    rows = [row(name="By mail", email="JANE@acme.example"), row(name="By phone", phone="+12125550101")]
+    rows = [row(name="Jane M", email="JANE@acme.example"), row(name="Jane", phone="+12125550101")]
 
     skipped = await pulse.crm.import_leads(rows, "skip")
     failed = await pulse.crm.import_leads(rows, "error")
@@ -64,12 +64,13 @@ async def test_known_leads_follow_what_is_asked_for_and_are_never_doubled(pulse:
 
     assert [(each.outcome, each.id) for each in skipped] == [("skipped", jane)] * 2
     assert [(each.outcome, each.id) for each in failed] == [("failed", jane)] * 2
-    assert failed[0].reason == f"{jane} has this address or number already"
+    assert failed[0].reason == f"{jane} (Jane Smith) has this e-mail address already"
+    assert failed[1].reason == skipped[1].reason == f"{jane} (Jane Smith) has this number already"
     assert before == 0
     assert [(each.outcome, each.id) for each in updated] == [("updated", jane)] * 2
     assert [each.body for each in pulse.there.calls("PATCH")] == [
-        {"first_name": "By", "last_name": "mail", "email": "JANE@acme.example"},
-        {"first_name": "By", "last_name": "phone", "phone": "+12125550101"},
+        {"first_name": "Jane", "last_name": "M", "email": "JANE@acme.example"},
+        {"first_name": "Jane", "phone": "+12125550101"},
     ]
     assert len(pulse.there.contacts) == 1
 
@@ -123,7 +124,7 @@ async def test_a_smaller_page_than_asked_for_is_not_the_end(opened: Opened, page
 @pytest.mark.parametrize("if_exists", ["skip", "update", "error"])
 @pytest.mark.parametrize("answer", ["counts", "items"])
 async def test_rows_of_one_batch_with_one_address_are_one_lead(opened: Opened, if_exists: IfExists, answer: str):
-    rows = [row(name="A", email="a@acme.example"), row(name="B", email="A@acme.example"), row(name="C")]
+    rows = [row(name="Ann A", email="a@acme.example"), row(name="Ann B", email="A@acme.example"), row(name="C")]
     async with opened(bulk_answer=answer) as pulse:
         outcomes = await pulse.crm.import_leads(rows, if_exists)
 
@@ -131,7 +132,7 @@ async def test_rows_of_one_batch_with_one_address_are_one_lead(opened: Opened, i
 
     second = {"skip": "skipped", "update": "updated", "error": "failed"}[if_exists]
     assert [each.outcome for each in outcomes] == ["created", second, "created"]
-    assert names == ["C", "B" if if_exists == "update" else "A"]
+    assert names == ["C", "Ann B" if if_exists == "update" else "Ann A"]
 
 
 @pytest.mark.parametrize("answer", ["counts", "items", "contacts", "bare", "silent", "refuse", "refuse_blind"])
@@ -252,22 +253,25 @@ async def test_an_update_that_fails_leaves_the_outcomes_of_the_others(pulse: Pul
 async def test_what_fails_for_every_row_is_not_tried_for_each(pulse: Pulse):
     for number in range(5):
         pulse.put(email=f"l{number}@acme.example")
-    pulse.there.fail("status", method="PATCH", status=402, times=9)
+    pulse.there.fail("status", method="PATCH", status=402)
 
+    with pytest.raises(PaymentRequired):
+        await pulse.crm.import_leads(many(5), "update")
+    pulse.there.fail("status", method="PATCH", path=".*000003", status=402, times=9)
     outcomes = await pulse.crm.import_leads(many(5), "update")
 
-    assert [each.outcome for each in outcomes] == ["failed"] * 5
-    assert [(each.reason or "").startswith("not tried") for each in outcomes] == [False, *[True] * 4]
-    assert len(pulse.there.calls("PATCH")) == 1
+    assert [each.outcome for each in outcomes] == ["updated", "updated", *["failed"] * 3]
+    assert [(each.reason or "").startswith("not tried") for each in outcomes[2:]] == [False, True, True]
+    assert len(pulse.there.calls("PATCH")) == 4
 
 
 async def test_rows_that_can_not_be_held_fail_alone(pulse: Pulse):
-    pulse.put(email="a@acme.example")
-    pulse.put(phone="+12125550101")
+    for company in ("A", "B"):
+        pulse.put(phone="+12125550101", company=company)
     rows = [
         row(name="T", tags=("vip",)),
         row(title="CTO"),
-        row(name="Both", email="a@acme.example", phone="+12125550101"),
+        row(name="Both", phone="+12125550101"),
         row(name="Good"),
     ]
 
@@ -276,7 +280,9 @@ async def test_rows_that_can_not_be_held_fail_alone(pulse: Pulse):
     assert [each.outcome for each in outcomes] == ["failed", "failed", "failed", "created"]
     assert "no tags" in (outcomes[0].reason or "")
     assert "at least one of" in (outcomes[1].reason or "")
-    assert outcomes[2].reason == "its address and number belong to several leads: ctn_000001, ctn_000002"
+    assert outcomes[2].reason == (
+        "several leads have this number: ctn_000002 (B), ctn_000001 (A); change one of them by its id"
+    )
 
 
 async def test_an_import_that_can_not_begin_raises_and_writes_nothing(opened: Opened):

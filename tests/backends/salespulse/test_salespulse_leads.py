@@ -176,12 +176,14 @@ async def test_a_lead_is_created_after_a_search_for_its_address_and_number(pulse
     assert (made.name, made.company, made.custom_fields) == ("Jane Smith", "Acme", {"state": "FL"})
 
 
-@pytest.mark.parametrize("same", [{"email": "JANE@acme.example"}, {"phone": "+12125550101"}])
+@pytest.mark.parametrize(
+    "same", [{"name": "Else", "email": "JANE@acme.example"}, {"name": "Jane", "phone": "+12125550101"}]
+)
 async def test_a_second_lead_at_an_address_is_a_conflict_and_nothing_is_written(pulse: Pulse, same: dict[str, str]):
     lead = pulse.put(**JANE)
 
     with pytest.raises(Conflict, match=rf"{lead} \(Jane Smith\)") as caught:
-        await pulse.crm.create_lead(LeadDraft.model_validate({"name": "Else", **same}))
+        await pulse.crm.create_lead(LeadDraft.model_validate(same))
 
     assert caught.value.wrote is False
     assert pulse.there.calls("POST") == []
@@ -421,15 +423,15 @@ async def test_an_id_that_is_not_there_is_not_found(pulse: Pulse, wrong: str):
 
 @pytest.mark.parametrize("kept", ["+12125550123", "+1 212-555-0123", "(212) 555-0123", "2125550123"])
 async def test_a_number_is_found_however_it_is_kept(pulse: Pulse, kept: str):
-    lead, other, twin = (pulse.put(first_name=each) for each in ("Jane", "Other", "Twin"))
+    lead, other, twin = (pulse.put(first_name=each) for each in ("Jane", "Other", "Jane M"))
     for each, number in ((lead, kept), (other, "+13125550123"), (twin, "212.555.0123")):
         pulse.there.contacts[each]["phone"] = number  # as an import of the vendor's own may have left it
 
     found = await pulse.crm.leads_at("sms", "+12125550123")
 
     assert {(each.id, each.phone) for each in found} == {(lead, "+12125550123"), (twin, "+12125550123")}
-    with pytest.raises(Conflict, match=r"\(Jane\).*\(Twin\)|\(Twin\).*\(Jane\)"):
-        await pulse.crm.create_lead(LeadDraft(name="J", phone="212 555 0123"))
+    with pytest.raises(Conflict, match=rf"{lead} \(Jane\)"):
+        await pulse.crm.create_lead(LeadDraft(name="Jane", phone="212 555 0123"))
 
 
 async def test_ten_large_pages_of_deals_are_told_apart_in_no_time(pulse: Pulse):

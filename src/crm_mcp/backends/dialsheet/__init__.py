@@ -7,7 +7,7 @@ from typing import ClassVar
 from crm_mcp.backends.base import DeletesRecords
 from crm_mcp.backends.dialsheet.activity import DialsheetActivity
 from crm_mcp.backends.dialsheet.deals import DialsheetDeals
-from crm_mcp.backends.dialsheet.leads import DialsheetLeads
+from crm_mcp.backends.dialsheet.importing import DialsheetImports
 from crm_mcp.backends.dialsheet.outreach import DialsheetOutreach
 from crm_mcp.backends.dialsheet.records import Keys
 from crm_mcp.backends.dialsheet.sheet import DEALS, LEAD, NOTES, TASK, TASKS
@@ -19,7 +19,7 @@ from crm_mcp.model import Account, RecordKind
 __all__ = ["Dialsheet", "Keys"]
 
 
-class Dialsheet(DialsheetLeads, DialsheetActivity, DialsheetTasks, DialsheetDeals, DialsheetOutreach, DeletesRecords):
+class Dialsheet(DialsheetImports, DialsheetActivity, DialsheetTasks, DialsheetDeals, DialsheetOutreach, DeletesRecords):
     """A dialler with a CRM: leads, their history, tasks, deals, e-mail, SMS and sequences."""
 
     deletes: ClassVar[frozenset[RecordKind]] = frozenset({"lead", "task"})

@@ -1,31 +1,24 @@
-"""Leads: found, created, changed, imported."""
+"""Leads: found, created, changed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from collections.abc import Sequence as Seq
 from typing import Any, ClassVar
 
-from crm_mcp.backends.base import FindsLeads, ImportsLeads, WritesLeads
+from crm_mcp.backends.base import FindsLeads, WritesLeads
 from crm_mcp.backends.dialsheet.sheet import LEAD, LEADS, PAGE, Sheet, told, whole_answer
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.people import addresses_in, holders, keys_of, refuse_lifting, refuse_taken, unknown_person
+from crm_mcp.backends.identity import find_same, refuse_same
+from crm_mcp.backends.opt_out_fields import refuse_lifting
+from crm_mcp.backends.people import addresses_in, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
 from crm_mcp.errors import (
-    CrmError,
-    Forbidden,
     InvalidArgument,
     OutcomeUnknown,
-    PaymentRequired,
-    Unauthorized,
-    Unreachable,
     Unsupported,
 )
 from crm_mcp.model import (
     Channel,
-    IfExists,
-    ImportOutcome,
-    ImportRow,
     Lead,
     LeadDraft,
     LeadFields,
@@ -43,16 +36,13 @@ IDENTIFYING = ("name", "email", "phone", "company")
 _MOST_PAGES = 5
 """Pages of a search that are looked through for an exact address."""
 _MOST_AT_ADDRESS = 10
-_HOPELESS = (Unauthorized, Forbidden, PaymentRequired, Unreachable)
-"""What the next row of an import would meet as well."""
 
 
-class DialsheetLeads(FindsLeads, WritesLeads, ImportsLeads, Sheet):
+class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
     """Leads. A lead has one name, a company as a string, and a status; tags can't be put on it (documented absence)."""
 
     lead_filters: ClassVar[frozenset[str]] = frozenset({"query", "status"})
     lead_sorts: ClassVar[tuple[str, ...]] = ("-created_at",)
-    import_size: ClassVar[int] = 5
 
     async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
         """Find leads by words and status, in Dialsheet's own order: it documents none and can't be asked for one."""
@@ -99,68 +89,18 @@ class DialsheetLeads(FindsLeads, WritesLeads, ImportsLeads, Sheet):
         `VendorError` that says so.
         """
         body = self._new(draft)
-        refuse_taken(await self._holders(body))
+        await refuse_same(self, draft.model_copy(update=addresses_of(body)))
         return await self._post(body)
 
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
         """Change one; sends what changes alone. Fields are emptied with null, which is inferred."""
-        before = await self.get_lead(lead) if change.clear or change.custom_fields else None
-        body = self._changes(change, before)
-        path = at(LEAD, lead)
-        refuse_taken(await self._holders(body), besides=lead)
-        return await self._put(path, lead, body) if body else before or await self.get_lead(lead)
-
-    async def import_leads(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
-        """Import rows one by one, since there is no bulk endpoint: each is looked up by its address and number (two to
-        four calls, more than a search could save), then created or changed.
-
-        A row without either is known where a lead of exactly this name and company has neither: so a second import of
-        a file makes no second lead. Row keys have no place in Dialsheet.
-        """
-        outcomes: list[ImportOutcome] = []
-        known: dict[str, Lead] = {}
-        given_up: CrmError | None = None
-        for row in rows:
-            if given_up is not None:
-                outcomes.append(ImportOutcome(outcome="failed", reason=str(given_up)))
-                continue
-            try:
-                outcomes.append(await self._import(row.draft, if_exists, known))
-            except CrmError as error:
-                given_up = error if isinstance(error, _HOPELESS) else None
-                outcomes.append(ImportOutcome(outcome="failed", reason=_why(error)))
-        return tuple(outcomes)
-
-    async def _import(self, draft: LeadDraft, if_exists: IfExists, known: dict[str, Lead]) -> ImportOutcome:
-        body = self._new(draft)
-        addresses = keys_of((body.get("email"), body.get("phone")))
-        there = {lead.id: lead for each in addresses if (lead := known.get(each))}
-        if not there:
-            found = await self._holders(body) if addresses else await self._named(body)
-            there = {each.id: each for each in found}
-        if len(there) > 1:
-            refuse_taken(there.values())
-        existing = next(iter(there.values()), None)
-        if existing is None:
-            made = await self._post(body)
-            known.update(dict.fromkeys(addresses, made))
-            return ImportOutcome(outcome="created", id=made.id)
-        if if_exists == "update":
-            changes = self._changes(LeadUpdate(**draft.model_dump(exclude_none=True)), existing)
-            existing = await self._put(at(LEAD, existing.id), existing.id, changes)
-        known.update(dict.fromkeys(addresses, existing))
-        if if_exists == "error":
-            return ImportOutcome(outcome="failed", id=existing.id, reason=f"{existing.id} is this lead already")
-        return ImportOutcome(outcome="updated" if if_exists == "update" else "skipped", id=existing.id)
-
-    async def _holders(self, body: Mapping[str, Any]) -> list[Lead]:
-        return await holders(self, body.get("email"), body.get("phone"))
-
-    async def _named(self, body: Mapping[str, Any]) -> list[Lead]:
-        """Return a lead without address and number that has exactly this name and company."""
-        wanted = (body.get("name"), body.get("company"))
-        found = await self._searched(str(wanted[0] or wanted[1]))
-        return [each for each in found if (each.name, each.company) == wanted and not (each.email or each.phone)][:1]
+        if change.clear or change.custom_fields or change.email or change.phone:
+            before = await self.get_lead(lead)
+            body = self._changes(change, before)
+            await refuse_same(self, change.model_copy(update=addresses_of(body)), before)
+        else:
+            before, body = None, self._changes(change, None)
+        return await self._put(lead, body) if body else before or await self.get_lead(lead)
 
     def _new(self, draft: LeadDraft) -> dict[str, Any]:
         """Return what a new lead is sent as. Raises InvalidArgument where nothing says who it is."""
@@ -225,15 +165,15 @@ class DialsheetLeads(FindsLeads, WritesLeads, ImportsLeads, Sheet):
         if lead is None:
             # It was taken, and no id was told: the lead is the one that has the address now.
             with after_write():
-                found = await self._holders(body)
-            if len(found) != 1:
+                made = await find_same(self, LeadFields(name=body.get("name"), **addresses_of(body)))
+            if made is None:
                 raise OutcomeUnknown("Dialsheet took the lead and did not say which record it made")
-            lead = found[0].id
+            lead = made.id
         return await self._as_written(lead, body, record)
 
-    async def _put(self, path: str, lead: str, body: dict[str, Any]) -> Lead:
+    async def _put(self, lead: str, body: dict[str, Any]) -> Lead:
         """Change a lead by fields that are checked."""
-        answer = await self._api.write("PUT", path, body, missing=f'there is no lead "{lead[:80]}"')
+        answer = await self._api.write("PUT", at(LEAD, lead), body, missing=f'there is no lead "{lead[:80]}"')
         return await self._as_written(lead, body, told(answer, "lead"))
 
     async def _as_written(self, lead: str, body: Mapping[str, Any], record: dict[str, Any]) -> Lead:
@@ -245,6 +185,11 @@ class DialsheetLeads(FindsLeads, WritesLeads, ImportsLeads, Sheet):
             inferred = [name for name, value in body.items() if name not in documented or value is None]
             self._refuse_unkept(body, record, inferred)
             return self._records.lead(record)
+
+
+def addresses_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the address and the number of what is sent, in their normal forms."""
+    return {"email": body.get("email"), "phone": body.get("phone")}
 
 
 def _one_name(fields: LeadFields, *, new: bool) -> str | None:
@@ -267,10 +212,3 @@ def _one_name(fields: LeadFields, *, new: bool) -> str | None:
             "dialsheet keeps one name of a person", "give name, or first_name and last_name together", wrote=False
         )
     return " ".join(parts) or None
-
-
-def _why(error: CrmError) -> str:
-    """Return why a row was not imported, and whether something of it was written all the same."""
-    if isinstance(error, OutcomeUnknown):
-        return f"{error}; it may have been written: search for it before you import it again"
-    return f"{error}; a part was written" if error.wrote else str(error)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast, get_args
 
-from crm_mcp.backends.people import refused_channels
+from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import (

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
-from crm_mcp.address import email_address
+from crm_mcp.address import address_key, email_address
 from crm_mcp.backends.base import FindsLeads
-from crm_mcp.backends.getsales.records import PHONES, Names, has_address, has_profile, lead_of, parts
+from crm_mcp.backends.getsales.records import PHONES, Names, handle, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
+from crm_mcp.backends.identity import People, Person, person_in, person_of
 from crm_mcp.backends.people import addresses_in
-from crm_mcp.backends.remote import moment, record_in, ways_to_write, whole
+from crm_mcp.backends.remote import moment, record_in, text, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, now
 
@@ -162,23 +163,42 @@ class Finding(FindsLeads, Wire):
         newest = max((made for lead in leads if (made := moment(lead.get("created_at")))), default=None)
         return Before(frozenset(str(lead["uuid"]) for lead in leads), newest)
 
-    async def _same(self, fields: LeadFields, *, by_name: bool) -> list[Lead]:
-        """Return the leads that have one of the addresses, or, where that is asked for, the name and company."""
-        found: dict[str, Lead] = {}
+    def person(self, fields: Lead | LeadFields) -> Person:
+        """Return what somebody is known by: their profile too, and their personal address and number."""
+        known = person_of(fields) if isinstance(fields, Lead) else person_in(fields)
+        custom = fields.custom_fields or {}
+        profile, email = text(custom.get("linkedin")), text(custom.get("personal_email"))
+        phone = self.number(custom.get("personal_phone_number"))
+        return replace(
+            known,
+            profile=handle(profile).casefold() if profile else "",
+            emails=(*known.emails, *((address_key(email),) if email else ())),
+            phones=(*known.phones, *((phone,) if phone else ())),
+        )
+
+    async def _alike(self, fields: LeadFields, before: Lead | None = None, *, by_name: bool) -> list[Lead]:
+        """Return the leads that are this person by an address, a profile or a number, or, where none is and that is
+        asked for, by name and company. `before` is the lead that `fields` change."""
+        there: dict[str, Lead] = {}
         profile = (fields.custom_fields or {}).get("linkedin")
         addresses: tuple[tuple[Channel, object], ...] = (
             ("email", fields.email),
-            ("sms", fields.phone),
             ("linkedin", profile),
+            ("sms", fields.phone),
         )
         for channel, address in addresses:
             if isinstance(address, str) and address:
-                found |= {each.id: each for each in await self.leads_at(channel, address)}
+                there |= {each.id: each for each in await self.leads_at(channel, address)}
+        person = self.person(fields)
+        if before is not None:
+            there.pop(before.id, None)
+            person = self.person(before).changed(person)
+        same = People(map(self.person, there.values())).alike(person).people
         name = full_name(fields)
-        if by_name and not found and name and fields.company:
+        if by_name and not same and name and fields.company:
             row = await self._looked_up(name=name, company_name=fields.company)
-            found |= {each.id: each for each in await self._leads([row] if row else [])}
-        return list(found.values())
+            return [*await self._leads([row] if row else [])]
+        return [there[each.id] for each in same]
 
     def _normal(self, fields: F) -> F:
         """Return fields with their addresses in the normal form.

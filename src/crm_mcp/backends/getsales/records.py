@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from crm_mcp.address import address_key
-from crm_mcp.backends.people import refused_channels
+from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import moment, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import (

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, NamedTuple
 
-from crm_mcp.backends.base import MovesLeads, TagsLeads, UpsertsLeads, WritesLeads
+from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.getsales.finding import Finding, full_name, joined
 from crm_mcp.backends.getsales.records import (
     EMAILS,
@@ -20,7 +20,8 @@ from crm_mcp.backends.getsales.records import (
 )
 from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, since
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.people import IDENTIFYING, refuse_lifting, refuse_taken, unknown_person
+from crm_mcp.backends.opt_out_fields import refuse_lifting
+from crm_mcp.backends.people import IDENTIFYING, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
 from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold
@@ -45,7 +46,7 @@ class Custom(NamedTuple):
     values: dict[str, str | None]
 
 
-class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
+class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
     """Stages and tags sit on leads, by id; a lead belongs to one list."""
 
     async def create_lead(self, draft: LeadDraft) -> Lead:
@@ -56,8 +57,8 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         there is told by the newest ones, which are read before.
         """
         draft = self._normal(draft)
-        body = await self._upsert_body(draft, update=False)
-        if found := await self._same(draft, by_name=draft.email is None):
+        body = await self._upsert_body(draft)
+        if found := await self._alike(draft, by_name=draft.email is None):
             raise _taken(found)
         before = await self._before()
         try:
@@ -70,31 +71,6 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
             raise _taken(await self._leads([made]))
         with after_write():
             return await self._shown(made, draft)
-
-    async def upsert_lead(self, draft: LeadDraft) -> tuple[Lead, bool]:
-        """Create or update. The vendor does not know people by number: who is known by it alone is updated by id.
-
-        Raises:
-            Conflict: the addresses belong to several leads; nothing is written.
-        """
-        draft = self._normal(draft)
-        body = await self._upsert_body(draft, update=True)
-        found = await self._same(draft, by_name=True)
-        if len(found) > 1:
-            raise _taken(found)
-        by_number = bool(found and draft.phone)
-        if by_number and not await self._same(draft.model_copy(update={"phone": None}), by_name=True):
-            fields = draft.model_dump(exclude_none=True, exclude={"list"})
-            return await self.update_lead(found[0].id, LeadUpdate.model_validate(fields)), False
-        for each in found:
-            refuse_lifting(each, draft.custom_fields or {})
-            if draft.email not in (None, each.email) and "email" in (each.do_not_contact or ()):
-                raise unsubscribed(each)
-        answer = await self._api.write("POST", UPSERT, body)
-        made = _made(answer)
-        with after_write():
-            lead = await self._shown(made, draft)
-        return lead, lead.id not in {each.id for each in found}
 
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
         """Change one.
@@ -114,7 +90,8 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
         if parts(row)[0].get("email_status") == "unsubscribed" and _readdressed(parts(row)[0], body):
             raise unsubscribed(before)
         self._known_by(before, change, cleared.fields)
-        refuse_taken(await self._same(_moved(change, before), by_name=False), besides=lead)
+        if taken := await self._alike(_moved(change, before), before, by_name=False):
+            raise _taken(taken)
         tags = () if "tags" in cleared.fields else change.tags
         names = None if tags is None else _tag_names(tags)
         if body:
@@ -152,11 +129,11 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
 
     # What the verbs share
 
-    async def _upsert_body(self, draft: LeadDraft, *, update: bool) -> dict[str, Any]:
+    async def _upsert_body(self, draft: LeadDraft) -> dict[str, Any]:
         if not any(getattr(draft, each) for each in IDENTIFYING):
             raise unknown_person()
         lead, values = await self.written(draft)
-        body = {"lead": lead, "list_uuid": await self.list_id(draft.list), "update_if_exists": update}
+        body = {"lead": lead, "list_uuid": await self.list_id(draft.list), "update_if_exists": False}
         return {**body, "move_to_list": False, **({"custom_fields": values} if values else {})}
 
     async def written(self, draft: LeadDraft) -> tuple[dict[str, Any], dict[str, str | None]]:
@@ -306,7 +283,7 @@ class Leads(WritesLeads, UpsertsLeads, TagsLeads, MovesLeads, Finding):
             Conflict: it has this person.
             InvalidArgument: nothing identifies the lead.
         """
-        if found := await self._same(draft, by_name=True):
+        if found := await self._alike(draft, by_name=True):
             raise _taken(found) from error
         if nameless := unidentified(draft, error):
             raise nameless from error

@@ -6,10 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import ImportsLeads
+from crm_mcp.backends.identity import OTHER_NAME, People, Person, person_in
+from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.leads import (
@@ -21,15 +24,25 @@ from crm_mcp.backends.local.leads import (
     first_stage,
     insert_values,
     next_number,
+    person_at,
     tag_names,
 )
+from crm_mcp.backends.local.search import lead_by_number
 from crm_mcp.backends.local.words import lead_words
 from crm_mcp.errors import CrmError
-from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
+from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow
+
+
+class _Planned(Exception):
+    """Takes what a call would do out of its transaction, which ends with it and leaves nothing."""
+
+    def __init__(self, outcomes: tuple[ImportOutcome, ...]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
 
 
 class LocalImports(ImportsLeads):
-    """Imports by key, address and number."""
+    """Imports by key, and by who is the same person."""
 
     import_size: ClassVar[int] = 1_000
     repeatable: ClassVar[bool] = True
@@ -40,9 +53,22 @@ class LocalImports(ImportsLeads):
         """Import rows whose addresses are in their normal form."""
         return await self._file.write(lambda db: _Import(db, rows, if_exists).run())
 
+    async def plan_import(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
+        """Import rows, and take it back."""
+
+        def plan(db: sqlite3.Connection) -> None:
+            raise _Planned(_Import(db, rows, if_exists).run())
+
+        there: tuple[ImportOutcome, ...] = ()
+        try:
+            await self._file.write(plan)
+        except _Planned as planned:
+            there = planned.outcomes
+        return tuple(each.model_copy(update={"id": None}) if each.outcome == "created" else each for each in there)
+
 
 class _Import:
-    """One batch: what is known already, what is new, and what became of each row."""
+    """One batch: who is there already, what is new, and what became of each row."""
 
     def __init__(self, db: sqlite3.Connection, given: Seq[ImportRow], if_exists: IfExists) -> None:
         self.db = db
@@ -52,21 +78,29 @@ class _Import:
         self.at = rows.present()
         self.stage = first_stage(db)
         self.next = next_number(db)
-        self.by_key = self._numbers("origin", (row.key for row in given))
-        self.by_email = self._numbers("email_key", (_key(row.draft.email) for row in given))
-        self.by_phone = self._numbers("phone", (row.draft.phone for row in given))
+        keys = self._having("origin, n", "origin", (row.key for row in given))
+        self.by_key: dict[str, int] = {row["origin"]: row["n"] for row in keys}
+        columns = "n, name, email_key, phone, company"
+        self.people = People(
+            {
+                row["n"]: person_at(row)
+                for column, values in (
+                    ("email_key", (address_key(row.draft.email) for row in given if row.draft.email)),
+                    ("phone", (row.draft.phone for row in given)),
+                )
+                for row in self._having(columns, column, values)
+            }.values()
+        )
         self.leads: list[tuple[Any, ...]] = []
         self.words: list[tuple[int, str]] = []
         self.labelled: list[tuple[int, int]] = []
+        self.blocked: list[tuple[str, Channel, str, int]] = []
 
-    def _numbers(self, column: str, values: Iterable[str | None]) -> dict[str, int]:
+    def _having(self, columns: str, column: str, values: Iterable[str | None]) -> list[sqlite3.Row]:
         asked = json.dumps([each for each in values if each])
-        # The lowest row number wins where several leads share an address.
-        found = self.db.execute(
-            f"SELECT {column}, n FROM leads WHERE {column} IN (SELECT value FROM json_each(?)) ORDER BY n DESC",
-            (asked,),
-        )
-        return dict(found.fetchall())
+        return self.db.execute(
+            f"SELECT {columns} FROM leads WHERE {column} IN (SELECT value FROM json_each(?)) ORDER BY n DESC", (asked,)
+        ).fetchall()
 
     def run(self) -> tuple[ImportOutcome, ...]:
         """Write all rows and return their outcomes."""
@@ -75,25 +109,25 @@ class _Import:
         return outcomes
 
     def _row(self, row: ImportRow) -> ImportOutcome:
-        draft = row.draft
-        key = _key(draft.email)
-        imported = self.by_key.get(row.key) if row.key else None
-        at_email = self.by_email.get(key) if key else None
-        at_phone = self.by_phone.get(draft.phone) if draft.phone else None
-        n = imported or at_email or at_phone
+        person = person_in(row.draft)
+        n = self.by_key.get(row.key) if row.key else None
+        if n is not None and self.if_exists != "update":
+            return self._block(n, row, ImportOutcome(outcome="skipped", id=rows.lead_id(n), reason="imported before"))
+        found = self.people.alike(person)
+        decided = found.decided(self.if_exists) if n is None else None
         try:
+            if isinstance(decided, ImportOutcome):
+                return self._block(rows.number("lead", decided.id) if decided.id else None, row, decided)
+            if decided is not None:
+                n = rows.number("lead", decided.id)
             if n is None:
-                return self._create(row, draft, key)
-            if self.if_exists == "update":
-                return self._update(n, row)
+                return self._create(row, person)
+            return self._update(n, row, decided or replace(person, id=f"L{n}"), fill=found.other_name)
         except CrmError as error:
             return ImportOutcome(outcome="failed", id=rows.lead_id(n), reason=str(error))
-        if self.if_exists == "error" and imported is None:
-            what = "address" if at_email else "number"
-            return ImportOutcome(outcome="failed", id=f"L{n}", reason=f"L{n} has this {what} already")
-        return ImportOutcome(outcome="skipped", id=f"L{n}", reason="imported before" if imported else None)
 
-    def _create(self, row: ImportRow, draft: LeadDraft, key: str | None) -> ImportOutcome:
+    def _create(self, row: ImportRow, person: Person) -> ImportOutcome:
+        draft = row.draft
         fields = {name: getattr(draft, name) or None for name in PLAIN}
         complete(fields)
         custom = custom_json(draft.custom_fields)
@@ -108,36 +142,51 @@ class _Import:
         if draft.list:
             self.labelled.append((labels.label(db, "list", draft.list, self.known), n))
         self.next += 1
-        self._remember(n, row, key)
-        return ImportOutcome(outcome="created", id=f"L{n}")
+        self._remember(replace(person, id=f"L{n}"), row)
+        return self._block(n, row, ImportOutcome(outcome="created", id=f"L{n}"))
 
-    def _update(self, n: int, row: ImportRow) -> ImportOutcome:
+    def _update(self, n: int, row: ImportRow, person: Person, *, fill: bool) -> ImportOutcome:
         self._flush()
-        draft = row.draft
-        before = self.db.execute("SELECT email_key, phone FROM leads WHERE n = ?", (n,)).fetchone()
+        draft, reason = row.draft, None
+        if fill:
+            draft = only_empty(draft, lead_by_number(self.db, n))
+            reason = f"{person.label}: {OTHER_NAME}; "
+            if not draft.shown():
+                reason += "nothing of it is empty"
+                return self._block(n, row, ImportOutcome(outcome="skipped", id=f"L{n}", reason=reason))
+            reason += f"filled: {', '.join(draft.shown())}"
         apply(self.db, n, draft, (), self.known)
-        if draft.email and before["email_key"] != _key(draft.email):
-            self.by_email.pop(before["email_key"], None)
-        if draft.phone and before["phone"] != draft.phone:
-            self.by_phone.pop(before["phone"], None)
         origin = row.key if row.key and row.key not in self.by_key else None
         self.db.execute(
             "UPDATE leads SET updated_at = max(?, updated_at), origin = COALESCE(origin, ?) WHERE n = ?",
             (self.at, origin, n),
         )
-        self._remember(n, row, _key(draft.email))
-        return ImportOutcome(outcome="updated", id=f"L{n}")
+        now = self.db.execute("SELECT n, name, email_key, phone, company FROM leads WHERE n = ?", (n,)).fetchone()
+        self._remember(person_at(now), row)
+        return self._block(n, row, ImportOutcome(outcome="updated", id=f"L{n}", reason=reason))
 
-    def _remember(self, n: int, row: ImportRow, key: str | None) -> None:
+    def _remember(self, person: Person, row: ImportRow) -> None:
         if row.key:
-            self.by_key.setdefault(row.key, n)
-        if key:
-            self.by_email.setdefault(key, n)
-        if row.draft.phone:
-            self.by_phone.setdefault(row.draft.phone, n)
+            self.by_key.setdefault(row.key, rows.number("lead", person.id))
+        self.people.add(person)
+
+    def _block(self, n: int | None, row: ImportRow, outcome: ImportOutcome) -> ImportOutcome:
+        """Put on the list what a row says of who must not be contacted, whatever became of it otherwise."""
+        for channel in row.blocked:
+            address = address_key(row.draft.email or "") if channel == "email" else row.draft.phone or ""
+            on = address if channel != "linkedin" else ""
+            for each in filter(None, (on, rows.lead_id(n))):
+                self.blocked.append((each, channel, "import", self.at))
+        return outcome
 
     def _flush(self) -> None:
         """Write what is new; before an update too, which may be one of a row of this batch."""
+        self.db.executemany(
+            "INSERT INTO blocked (address, channel, reason, blocked_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (address, channel) DO NOTHING",
+            self.blocked,
+        )
+        self.blocked.clear()
         if not self.leads:
             return
         self.db.executemany(INSERT, self.leads)
@@ -146,7 +195,3 @@ class _Import:
         self.leads.clear()
         self.words.clear()
         self.labelled.clear()
-
-
-def _key(email: str | None) -> str | None:
-    return address_key(email) if email else None

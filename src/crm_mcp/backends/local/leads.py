@@ -7,15 +7,17 @@ import math
 import sqlite3
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from crm_mcp.address import address_key, email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, MovesLeads, TagsLeads, WritesLeads
+from crm_mcp.backends.identity import Person, person_in, person_of, refuse_found
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
 from crm_mcp.backends.local.words import index_lead
-from crm_mcp.errors import Conflict, InvalidArgument, choices
+from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import Channel, CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice
 
 PLAIN = ("name", "first_name", "last_name", "email", "phone", "company", "title")
@@ -31,6 +33,7 @@ _ONE_CUSTOM = "custom_fields."
 _MOST_AT_ADDRESS = 10
 _LONGEST_TAG = 200
 
+_PEOPLE = "SELECT n, name, email_key, phone, company FROM leads WHERE"
 INSERT = """INSERT INTO leads (n, name, first_name, last_name, email, phone, company, title, email_key, sort_name,
     status, owner, stage, custom_fields, origin, created_at, updated_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -167,7 +170,8 @@ def _create(db: sqlite3.Connection, draft: LeadDraft, country: str | None) -> Le
     fields = {name: getattr(draft, name) or None for name in PLAIN}
     fields["email"], fields["phone"] = _addresses(draft, country)
     complete(fields)
-    _refuse_taken(db, fields["email"], fields["phone"], besides=0)
+    person = person_at({"n": 0, "email_key": address_key(fields["email"]) if fields["email"] else None, **fields})
+    refuse_found(sharing(db, person, besides=0), person)
     known: labels.Known = {}
     status = labels.label(db, "status", draft.status, known) if draft.status else None
     owner = labels.label(db, "owner", draft.owner, known) if draft.owner else None
@@ -180,20 +184,27 @@ def _create(db: sqlite3.Connection, draft: LeadDraft, country: str | None) -> Le
     return lead_by_number(db, n)
 
 
-def taken(db: sqlite3.Connection, email: str | None, phone: str | None, besides: int) -> list[sqlite3.Row]:
-    """Return the other leads that have this address or number."""
-    return db.execute(
-        "SELECT n, COALESCE(name, company, email, phone) AS label FROM leads"
-        " WHERE (email_key = ? OR phone = ?) AND n <> ? ORDER BY n LIMIT 5",
-        (address_key(email) if email else None, phone, besides),
-    ).fetchall()
+def person_at(row: sqlite3.Row | Mapping[str, Any]) -> Person:
+    """Return what a row of leads is known by."""
+    return Person(
+        f"L{row['n']}",
+        row["name"] or "",
+        (row["email_key"],) if row["email_key"] else (),
+        (row["phone"],) if row["phone"] else (),
+        company=row["company"] or "",
+    )
 
 
-def _refuse_taken(db: sqlite3.Connection, email: str | None, phone: str | None, besides: int) -> None:
-    found = taken(db, email, phone, besides)
-    if found:
-        who = ", ".join(f"L{row['n']} ({row['label']})" for row in found)
-        raise Conflict(f"this address or number belongs to {who}", "update that lead instead", wrote=False)
+def sharing(db: sqlite3.Connection, person: Person, besides: int) -> list[Person]:
+    """Return the other leads that may be this person: they have an address or number of theirs."""
+    found: list[sqlite3.Row] = []
+    for email in person.emails:
+        found += db.execute(f"{_PEOPLE} email_key = ? AND n <> ?", (email, besides)).fetchall()
+    # Whoever has an e-mail address is no other one who has an address: a switchboard has many.
+    apart = " AND email_key IS NULL" if person.emails else ""
+    for phone in person.phones:
+        found += db.execute(f"{_PEOPLE} phone = ? AND n <> ?{apart}", (phone, besides)).fetchall()
+    return [*map(person_at, found)]
 
 
 def tag_names(given: Seq[str]) -> list[str]:
@@ -231,7 +242,15 @@ def _update(db: sqlite3.Connection, lead: str, change: LeadUpdate, country: str 
     n = rows.existing(db, "lead", lead)
     before = lead_by_number(db, n)
     email, phone = _addresses(change, country)
-    apply(db, n, change.model_copy(update={"email": email, "phone": phone}), change.clear, {})
+    normal = change.model_copy(update={"email": email, "phone": phone})
+    moved = replace(
+        person_of(before).changed(person_in(normal)),
+        emails=(address_key(email),) if email and email != before.email else (),
+        phones=(phone,) if phone and phone != before.phone else (),
+    )
+    there = sharing(db, moved, besides=n)
+    refuse_found(there, person_of(before).changed(person_in(normal)) if there else moved)
+    apply(db, n, normal, change.clear, {})
     return _touched(db, n, before)
 
 
@@ -239,7 +258,6 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
     """Write changes, whose addresses are in their normal form, to a lead that exists.
 
     Raises:
-        Conflict: another lead has the address or number.
         InvalidArgument: `clear` names an unknown field, or nothing would be left to know the lead by.
     """
     row = db.execute("SELECT * FROM leads WHERE n = ?", (n,)).fetchone()
@@ -250,8 +268,6 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
     if renamed and not change.name and row["name"] == joined_name(row):
         fields["name"] = None
     complete(fields)
-    new = tuple(fields[each] if fields[each] != row[each] else None for each in ("email", "phone"))
-    _refuse_taken(db, *new, besides=n)
     custom = {} if "custom_fields" in cleared else {k: v for k, v in custom.items() if _ONE_CUSTOM + k not in cleared}
     custom.update(change.custom_fields or {})
     kept, tags = custom_json(custom), tag_names(change.tags or ())

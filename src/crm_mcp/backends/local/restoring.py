@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from crm_mcp.backends.base import RestoresRecords
+from crm_mcp.backends.identity import People
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
-from crm_mcp.backends.local.leads import taken
+from crm_mcp.backends.local.leads import person_at, sharing
 from crm_mcp.backends.local.words import index_lead
 from crm_mcp.errors import Conflict, InvalidArgument
 from crm_mcp.model import RecordKind
@@ -117,11 +118,12 @@ class _Restoring:
         raise InvalidArgument(f"this is no image of a {self.kind}", "give one as it was read", wrote=False)
 
     def _refuse_taken(self, lead: Row) -> None:
-        if found := taken(self.db, lead["email"], lead["phone"], besides=lead["n"]):
-            who = ", ".join(f"L{row['n']} ({row['label']})" for row in found)
-            raise _conflict(f"its address or number belongs to {who} now")
-        same = self.db.execute("SELECT n FROM leads WHERE origin = ? AND n <> ?", (lead["origin"], lead["n"]))
-        if row := same.fetchone():
+        person = person_at(lead)
+        same = People(sharing(self.db, person, besides=lead["n"])).alike(person)
+        if same.people:
+            raise _conflict(f"its {same.by} belongs to {same.people[0].label} now")
+        again = self.db.execute("SELECT n FROM leads WHERE origin = ? AND n <> ?", (lead["origin"], lead["n"]))
+        if row := again.fetchone():
             raise _conflict(f"it was imported again meanwhile, as L{row[0]}")
 
     def _refuse_without_lead(self, lead: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from crm_mcp.backends.base import DeletesRecords, FindsLeads, ListsOptions, MovesLeads, WritesLeads
 from crm_mcp.backends.http import Method, after_write, at
-from crm_mcp.backends.people import holders, refuse_taken
+from crm_mcp.backends.identity import find_same, refuse_same
 from crm_mcp.backends.remote import (
     Access,
     Remote,
@@ -129,15 +129,15 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         `company` and `title` are not in the reference; they are passed on, as custom fields are.
         """
         body = body_of(draft, self._keys, self._access.country)
-        refuse_taken(await self._holders(body))
+        await refuse_same(self, draft.model_copy(update=addresses_of(body)))
         self._writes += 1
         answer = await self._api.write("POST", "/contacts", body)
         with after_write():
             row = record_in(answer, "contact") if isinstance(answer, dict) else {}
             if lead := text(row.get("id")):
                 return await (self._lead(row) if body.keys() <= row.keys() else self.get_lead(lead))
-            if found := await self._holders(body):
-                return found[0]
+            if made := await find_same(self, draft.model_copy(update=addresses_of(body))):
+                return made
         raise OutcomeUnknown(f"{NAME} took the lead and did not say its id", "look for it with search_leads")
 
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
@@ -150,7 +150,7 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         body = changes_of(change, before, row, self._keys, self._access.country)
         if not body:
             return before
-        refuse_taken(await self._holders(body), besides=before.id)
+        await refuse_same(self, change.model_copy(update=addresses_of(body)), before)
         self._writes += 1
         answer = await self._api.write("PATCH", at("/contacts/{}", lead), body, missing=_no_lead(lead))
         emptied = {name for name, value in body.items() if value is None}
@@ -278,12 +278,14 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
             return await self._lead(row)
         return await self.get_lead(lead)
 
-    async def _holders(self, body: Mapping[str, Any]) -> list[Lead]:
-        return await holders(self, body.get("email"), body.get("phone"))
-
     def _only_leads(self, kind: RecordKind) -> None:
         if kind not in self.deletes:
             raise Unsupported(f"{NAME} can't delete a {kind}", "it can delete: lead", wrote=False)
+
+
+def addresses_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the address and the number of what is sent, in their normal forms."""
+    return {"email": body.get("email"), "phone": body.get("phone")}
 
 
 def _no_lead(lead: str) -> str:

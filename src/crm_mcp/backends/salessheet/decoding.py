@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from crm_mcp.backends.people import refused_channels
+from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.errors import VendorError

@@ -9,14 +9,9 @@ from typing import Any, ClassVar, cast
 
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, WritesLeads
-from crm_mcp.backends.people import (
-    IDENTIFYING,
-    addresses_in,
-    holders,
-    refuse_lifting,
-    refuse_taken,
-    unknown_person,
-)
+from crm_mcp.backends.identity import holders, refuse_same
+from crm_mcp.backends.opt_out_fields import refuse_lifting
+from crm_mcp.backends.people import IDENTIFYING, addresses_in, unknown_person
 from crm_mcp.backends.remote import (
     ONE_CUSTOM,
     Access,
@@ -118,7 +113,7 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create a contact, after looking whether its address or number is there."""
         body = self._contact_body(draft)
-        refuse_taken(await self._holders(body))
+        await refuse_same(self, draft.model_copy(update=self._addresses(body)))
         self._writes += 1
         made = self._lead(await self._made(CONTACTS, body))
         lost = [each for each in PLAIN if getattr(draft, each) and getattr(made, each) is None]
@@ -136,7 +131,7 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         changes = self._changes(record, before, change)
         if not changes:
             return before
-        refuse_taken(await self._holders(changes), besides=lead)
+        await refuse_same(self, change.model_copy(update=self._addresses(changes)), before)
         self._writes += 1
         after = self._lead(await self._changed(CONTACTS, lead, changes))
         refuse_unkept(NAME, _unkept(before, after, change), f"{after.label} ({after.id})")
@@ -221,6 +216,10 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         given = {each: getattr(fields, each) for each in PLAIN}
         given["email"], given["phone"] = addresses_in(fields, self._access.country)
         return given
+
+    def _addresses(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the address and the number of what is sent, in their normal forms."""
+        return {"email": body.get(self._keys.email), "phone": body.get(self._keys.phone)}
 
     async def _holders(self, body: Mapping[str, Any]) -> list[Lead]:
         return await holders(self, body.get(self._keys.email), body.get(self._keys.phone))
