@@ -10,7 +10,7 @@ import pytest
 
 from crm_mcp.model import CHANNELS, Lead
 
-from .talk import JANE, Talk, text_in
+from .talk import JANE, Talk, number, text_in
 
 Arguments = Callable[[Talk], dict[str, Any]]
 
@@ -203,9 +203,42 @@ def test_create_lead_can_skip_or_update_the_lead_that_exists(crm: Talk) -> None:
 
     assert crm.refused("create_lead", name="Twin", email=address).startswith("conflict: ")
     assert crm.ok("create_lead", name="Twin", email=address, if_exists="skip")["outcome"] == "skipped"
-    updated = crm.ok("create_lead", name="Twin", email=address, if_exists="update")
+    updated = crm.ok("create_lead", name="Twin Test", email=address, if_exists="update")
 
-    assert (updated["outcome"], updated["lead"]["id"], updated["lead"]["name"]) == ("updated", lead, "Twin")
+    assert (updated["outcome"], updated["lead"]["id"], updated["lead"]["name"]) == ("updated", lead, "Twin Test")
+
+
+def test_create_lead_fills_only_what_is_empty_of_a_lead_with_another_name(crm: Talk) -> None:
+    lead = crm.lead()
+    before = crm.read(lead)["lead"]
+
+    filled = crm.ok("create_lead", name="Zed Quist", email=before["email"], title="CEO", if_exists="update")
+    again = crm.ok("create_lead", name="Zed Quist", email=before["email"], if_exists="update")
+
+    assert (filled["outcome"], filled["lead"]["id"]) == ("updated", lead)
+    assert (filled["lead"]["name"], filled["lead"]["title"]) == (before["name"], "CEO")
+    assert "other name" in filled["summary"]
+    assert (again["outcome"], again["lead"]["id"]) == ("skipped", lead)
+
+
+def test_colleagues_with_one_number_are_leads_of_their_own(crm: Talk) -> None:
+    phone = number()
+    names = [("Nina Falk", "nina"), ("Otto Falk", "otto")]
+
+    made = [
+        crm.ok("create_lead", name=name, email=f"{at}@{phone[1:]}.example", phone=phone, if_exists="update")
+        for name, at in names
+    ]
+
+    assert [each["outcome"] for each in made] == ["created", "created"]
+    assert [crm.read(each["lead"]["id"])["lead"]["name"] for each in made] == ["Nina Falk", "Otto Falk"]
+
+
+def test_a_number_that_may_not_exist_is_taken_and_told(crm: Talk) -> None:
+    made = crm.ok("create_lead", name="Doubtful", phone="+11234567890")
+
+    assert made["lead"]["phone"] == "+11234567890"
+    assert made["summary"].endswith("+11234567890 is doubtful: no such number is known in its country")
 
 
 def test_the_text_says_what_the_structured_result_says(crm: Talk) -> None:

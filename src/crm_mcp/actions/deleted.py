@@ -186,7 +186,8 @@ async def look_back(desk: Desk, row: Action, since: datetime) -> Back | None:
         return Back(kept["id"], kept["label"], ())
     if kind != "lead":
         return None
-    found = await created_lead(desk, fields.get("email"), fields.get("phone"), since)
+    known_by = {name: fields.get(name) for name in ("name", "email", "phone")}
+    found = await created_lead(desk, LeadDraft.model_construct(**known_by), since)
     if found is None:
         return None
     return Back(found.id, kept["label"], (f"its id {kept['id']}", *_lost(fields, found.shown())))

@@ -23,8 +23,9 @@ from crm_mcp.backends.base import (
     RecallsMessages,
     RunsSequences,
 )
+from crm_mcp.backends.identity import find_same
 from crm_mcp.errors import InvalidArgument, NotFound
-from crm_mcp.model import Channel, Deal, Delivery, Lead, Note, NoteKind, RecordKind, Slice, Task, fold
+from crm_mcp.model import Channel, Deal, Delivery, Lead, LeadDraft, Note, NoteKind, RecordKind, Slice, Task, fold
 from crm_mcp.store import Action
 
 FOLDED = frozenset({"status", "owner", "stage", "priority"})
@@ -121,15 +122,10 @@ def _spaced(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
-async def created_lead(desk: Desk, email: str | None, phone: str | None, at: datetime) -> Lead | None:
-    """Return the one lead that has this address and number, where it was created at or after a moment."""
-    crm = desk.crm(FindsLeads)
-    by_email = await crm.leads_at("email", email) if email else None
-    by_phone = await crm.leads_at("sms", phone) if phone else None
-    ids = [{each.id for each in found} for found in (by_email, by_phone) if found is not None]
-    if not ids or any(len(each) != 1 or each != ids[0] for each in ids):
-        return None
-    return next((each for each in by_email or by_phone or () if each.created_at and each.created_at >= at), None)
+async def created_lead(desk: Desk, draft: LeadDraft, at: datetime) -> Lead | None:
+    """Return the one lead that is the draft's person, where it was created at or after a moment."""
+    lead = await find_same(desk.crm(FindsLeads), draft)
+    return lead if lead and lead.created_at and lead.created_at >= at else None
 
 
 async def is_of_another(desk: Desk, row: Action, done: Done) -> bool:

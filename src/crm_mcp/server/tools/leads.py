@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -14,7 +15,7 @@ from crm_mcp.actions.contact import change_lead, keep_blocks, refuse_consent_fie
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
-from crm_mcp.address import phone_number
+from crm_mcp.address import is_doubtful, phone_number
 from crm_mcp.backends.base import (
     FindsLeads,
     KeepsTasks,
@@ -23,9 +24,10 @@ from crm_mcp.backends.base import (
     ReadsDeals,
     ReadsMessages,
     TagsLeads,
-    UpsertsLeads,
     WritesLeads,
 )
+from crm_mcp.backends.identity import OTHER_NAME, Found, People, holders, person_in, person_of
+from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
 from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, fold
 from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
@@ -140,21 +142,26 @@ async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fie
     draft = _draft(desk, **fields)
     await refuse_consent_fields(desk, draft.shown())
     # Where nobody is shown anything, the CRM itself refuses a lead that exists: no look-up is spent on it here.
-    known = await _known(desk, draft) if if_exists != "error" or desk.shows("create_lead", Effect.WRITE) else None
-    named_so = ", ".join(f"{name}: {said(value)}" for name, value in draft.shown().items())
+    looks = if_exists != "error" or desk.shows("create_lead", Effect.WRITE)
+    known, found = await _known(desk, draft) if looks else (None, Found())
+    written = only_empty(draft, known).shown() if known and found.other_name else draft.shown()
+    named_so = ", ".join(f"{name}: {said(value)}" for name, value in written.items()) or "nothing"
+    remarks = [whole(draft.shown()), *_doubtful(draft.phone)]
     if known is None:
         writes = addresses_in(draft.shown(), desk.settings.country)
-        return Preview(f"Create a lead, {named_so}", whole(draft.shown()), writes=writes)
+        return Preview(f"Create a lead, {named_so}", "\n".join(filter(None, remarks)), writes=writes)
     if if_exists == "error":
-        raise Conflict(f"{known.label} ({known.id}) has this e-mail or phone", "update that lead, or give if_exists")
-    what = "Update" if if_exists == "update" else "Skip"
+        raise Conflict(f"{known.label} ({known.id}) has this {found.by}", "update that lead, or give if_exists")
+    what = f"{'Update' if if_exists == 'update' else 'Skip'} {quoted(known.label)} ({known.id})"
+    if found.other_name and if_exists == "update":
+        what += f", who has this {found.by} and another name: only what is empty is filled"
     return Preview(
-        f"{what} {quoted(known.label)} ({known.id}): {named_so}",
-        whole(draft.shown()),
-        facts={"lead": known.shown()},
+        f"{what}: {named_so}",
+        "\n".join(filter(None, remarks)),
+        facts={"lead": known.shown(), **({OTHER_NAME: True} if found.other_name else {})},
         also=("update_lead",) if if_exists == "update" else (),
         lead_read=known,
-        writes=unheld(desk, known, draft.shown()) if if_exists == "update" else (),
+        writes=unheld(desk, known, written) if if_exists == "update" else (),
     )
 
 
@@ -162,7 +169,7 @@ async def look_create_lead(desk: Desk, client: Client, row: Action, if_exists: I
     """Look for the one lead that has the address, and was created since."""
     del client
     draft = _draft(desk, **fields)
-    lead = await history.created_lead(desk, draft.email, draft.phone, history.begun(row))
+    lead = await history.created_lead(desk, draft, history.begun(row))
     wanted = draft.shown() | {"list": None}
     if lead is None or not history.has(desk, lead, wanted):
         return None
@@ -210,18 +217,20 @@ async def create_lead(
                 {"lead": known.shown(), "outcome": "skipped"},
                 lead=known.id,
             )
-        change = LeadUpdate(**draft.model_dump(exclude_none=True))
-        done = await _update(desk, client, known, change)
-        return Done(
-            done.summary, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo
-        )
-    if if_exists == "update" and isinstance(desk.backend, UpsertsLeads):
-        lead, new = await desk.backend.upsert_lead(draft)
-    else:
-        lead, new = await desk.crm(WritesLeads).create_lead(draft), True
-    outcome = "created" if new else "updated"
-    fields = {"lead": lead.shown(), "outcome": outcome}
-    return Done(f"{outcome} {lead.label} ({lead.id})", fields, lead.id, (("lead", lead.id),))
+        other = bool(shown.facts.get(OTHER_NAME))
+        filled = only_empty(draft, known) if other else draft
+        if not filled.shown():
+            nothing = (
+                f"skipped: {known.label} ({known.id}) has the address and another name, and nothing of it is empty"
+            )
+            return Done(nothing, {"lead": known.shown(), "outcome": "skipped"}, lead=known.id)
+        done = await _update(desk, client, known, LeadUpdate(**filled.model_dump(exclude_none=True)))
+        said_so = done.summary + ("; other name: only what was empty was filled" * other)
+        return Done(said_so, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo)
+    lead = await desk.crm(WritesLeads).create_lead(draft)
+    fields = {"lead": lead.shown(), "outcome": "created"}
+    said_so = "; ".join([f"created {lead.label} ({lead.id})", *_doubtful(draft.phone)])
+    return Done(said_so, fields, lead.id, (("lead", lead.id),))
 
 
 async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) -> Preview:
@@ -234,7 +243,7 @@ async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) 
     return Preview(
         f"update_lead: {quoted(found.label)} ({found.id}), "
         + ", ".join(f"{name}: {said(value)}" for name, value in new.items()),
-        whole(new),
+        "\n".join(filter(None, [whole(new), *_doubtful(change.phone)])),
         facts={"lead": found.shown()},
         lead=found.id,
         lead_read=found,
@@ -297,7 +306,8 @@ async def update_lead(
         custom_fields=custom_fields,
         clear=clear,
     )
-    return await _update(desk, client, shown.lead_read or await desk.lead(lead), change)
+    done = await _update(desk, client, shown.lead_read or await desk.lead(lead), change)
+    return replace(done, summary="; ".join([done.summary, *_doubtful(change.phone)]))
 
 
 async def look_tag_lead(
@@ -367,18 +377,23 @@ def _changed(was: Mapping[str, Any] | None, after: Lead) -> Done:
     )
 
 
-async def _known(desk: Desk, draft: LeadDraft) -> Lead | None:
-    """Return the one lead that has the draft's address or number."""
-    crm = desk.crm(FindsLeads)
-    found: dict[str, Lead] = {}
-    if draft.email:
-        found |= {each.id: each for each in await crm.leads_at("email", draft.email)}
-    if draft.phone:
-        found |= {each.id: each for each in await crm.leads_at("sms", draft.phone)}
-    if len(found) > 1:
-        listed_leads = ", ".join(f"{each.id} {each.label}" for each in found.values())
-        raise Conflict(f"e-mail and phone belong to several leads: {listed_leads}", "use update_lead on one of them")
-    return next(iter(found.values()), None)
+async def _known(desk: Desk, draft: LeadDraft) -> tuple[Lead | None, Found]:
+    """Return the one lead that is the draft's person already, and how that is known.
+
+    Raises:
+        Conflict: it can't be told which of several it is.
+    """
+    there = {each.id: each for each in await holders(desk.crm(FindsLeads), draft.email, draft.phone)}
+    found = People(map(person_of, there.values())).alike(person_in(draft))
+    if len(found.people) > 1:
+        who = ", ".join(each.label for each in found.people[:5])
+        raise Conflict(f"several leads have this {found.by}: {who}", "use update_lead on one of them")
+    return (there[found.people[0].id] if found.people else None), found
+
+
+def _doubtful(phone: str | None) -> list[str]:
+    """Say that a number may not exist, where it is in no range of its country that is known."""
+    return [f"{phone} is doubtful: no such number is known in its country"] if phone and is_doubtful(phone) else []
 
 
 def _number(desk: Desk, phone: str | None) -> str | None:
