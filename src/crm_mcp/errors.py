@@ -7,6 +7,7 @@ What a vendor said stays in `detail`, which is for the log and never reaches a c
         SettingsError        the settings can't be right: the start stops
         CrmError             a call failed; `code` is the contract's word for it
             InvalidArgument  invalid_argument: say it otherwise
+                Undecided        invalid_argument: say what is meant before anything is done
             NotFound         not_found: look for it first
             Ambiguous        ambiguous: choose one of the candidates
             Unauthorized     unauthorized: the key is wrong
@@ -60,6 +61,10 @@ class InvalidArgument(CrmError):
     """An argument is not what it must be."""
 
     code = "invalid_argument"
+
+
+class Undecided(InvalidArgument):
+    """It can't be read what is meant; nothing is done until somebody says it."""
 
 
 class NotFound(CrmError):

@@ -434,3 +434,5 @@ class ImportOutcome(Record):
     outcome: Literal["created", "updated", "skipped", "failed"]
     id: str | None = None
     reason: str | None = None
+    whom: str | None = None
+    """Whom the row met, as a person calls them: the lead as it was."""

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from crm_mcp.actions.addresses import addresses_in, moves_clock
+from crm_mcp.actions.imports import lead_import
 from crm_mcp.errors import Forbidden
 from crm_mcp.model import LeadDraft
-from crm_mcp.server.tools import bulk
 from crm_mcp.store import Address
 
 from .offices import Office
@@ -133,7 +133,7 @@ async def test_what_a_row_holds_is_no_field(free: Callable[..., Office]) -> None
 
     done = await office.call("import_leads", csv="name,company\nJane,Tags\ntags,Doe\n")
 
-    assert (done["status"], done["created"]) == ("done", 2)
+    assert (done["status"], done["counts"]["created"]) == ("done", 2)
 
 
 # Imports
@@ -151,11 +151,12 @@ async def test_an_import_writes_the_addresses_of_its_leads_and_no_others(
         on_the_loop.append(threading.current_thread() is threading.main_thread())
         return addresses
 
-    monkeypatch.setattr(bulk, "addresses_in", found)
+    monkeypatch.setattr(lead_import, "addresses_in", found)
     notes = "call +1 415 555 0199 or mail me@else.example"
-    rows = f"name,phone,tags,notes\nJane,{NUMBER},+14155550198,{notes}\nJo,not a number {notes},,\n"
+    rows = f"name,phone,tags,notes\nJane,{NUMBER},+14155550198,{notes}\nJo,not a number {notes},,\n,none {notes},,\n"
 
     done = await office.call("import_leads", csv=rows)
 
-    assert (done["created"], len(done["failed"])) == (1, 1)
+    assert (len(done["created"]), len(done["failed"])) == (2, 1)
+    assert done["created"][1]["reason"].startswith("phone left out: ")
     assert (seen, on_the_loop) == ([Address(channel="sms", address=NUMBER)], [False])

@@ -29,7 +29,7 @@ outreach | send_sms | lead message resend_of? defer? | outward
 outreach | enroll_in_sequence | sequence leads dry_run? | outward
 outreach | unenroll_from_sequence | sequence leads | write
 outreach | set_do_not_contact | lead blocked channels? reason? | write
-bulk | import_leads | leads? csv? if_exists? dry_run? | write
+bulk | import_leads | leads? csv? map? if_exists? dry_run? | write
 admin | delete_record | kind id | destructive
 admin | confirm_action | action_id summary | destructive
 admin | undo_action | action_id | write

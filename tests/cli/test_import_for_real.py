@@ -63,7 +63,7 @@ def test_a_file_imported_twice_makes_no_duplicates(tmp_path: Path, rows: list[li
 def test_a_lead_that_exists_is_updated_or_refused_as_wished(tmp_path: Path):
     run(tmp_path, "import", str(write_csv(tmp_path / "leads.csv", PEOPLE)))
     newer = write_csv(
-        tmp_path / "newer.csv", [["name", "email"], ["Anna", "ann@example.com"], ["Cid", "c@example.com"]]
+        tmp_path / "newer.csv", [["name", "email"], ["Ann A.", "ann@example.com"], ["Cid", "c@example.com"]]
     )
 
     refused = run(tmp_path, "import", str(newer), "--if-exists", "error")
@@ -73,12 +73,12 @@ def test_a_lead_that_exists_is_updated_or_refused_as_wished(tmp_path: Path):
     with (tmp_path / "newer.rejected.csv").open(newline="") as file:
         header, row = csv.reader(file)
     assert "1 created, 0 updated, 0 skipped, 1 rejected" in refused.stdout
-    assert (header, row[:3]) == (["name", "email", "line", "reason"], ["Anna", "ann@example.com", "2"])
+    assert (header, row[:3]) == (["name", "email", "line", "reason"], ["Ann A.", "ann@example.com", "2"])
     assert "L1" in row[3]
     assert before == ["Ann", "Bob", "Cid"]
     assert (refused.returncode, updated.returncode) == (0, 0)
     assert "0 created, 2 updated, 0 skipped, 0 rejected" in updated.stdout
-    assert names(tmp_path) == ["Anna", "Bob", "Cid"]
+    assert names(tmp_path) == ["Ann A.", "Bob", "Cid"]
 
 
 def reasons_in(rejects: Path) -> list[str]:

@@ -252,8 +252,8 @@ def test_an_import_says_of_each_bad_row_what_is_wrong_with_it(crm: Talk) -> None
 
     done = crm.ok("import_leads", leads=rows)
 
-    assert done["created"] == 1
-    assert [each["item"] for each in done["failed"]] == ["item 1", "item 2", "item 3", "item 4"]
+    assert done["counts"]["created"] == 1
+    assert [each["row"] for each in done["failed"]] == ["item 1", "item 2", "item 3", "item 4"]
     assert all(each["reason"] for each in done["failed"])
 
 

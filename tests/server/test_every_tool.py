@@ -48,7 +48,7 @@ ACTING: dict[str, tuple[Arguments, set[str]]] = {
     "set_do_not_contact": (lambda crm: {"lead": crm.lead(), "blocked": True}, {"channels"}),
     "import_leads": (
         lambda _: {"csv": "name,email\nImported One,\n,no address\n", "if_exists": "skip"},
-        {"created", "updated", "skipped", "failed"},
+        {"counts", "created", "updated", "skipped", "failed", "columns"},
     ),
     "delete_record": (lambda crm: {"kind": "lead", "id": crm.lead()}, set()),
     "undo_action": (

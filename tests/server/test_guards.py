@@ -492,14 +492,14 @@ def test_an_import_is_confirmed_once_the_last_hour_reaches_100(start: Start) -> 
     crm = start(asked=False)
     rows = [{"name": f"Row {n}", "email": f"row{n}@import.example"} for n in range(150)]
 
-    assert crm.ok("import_leads", leads=rows[:99])["created"] == 99
+    assert crm.ok("import_leads", leads=rows[:99])["counts"]["created"] == 99
     waiting = crm.ok("import_leads", leads=rows[99:])
     assert waiting["status"] == "confirmation_required"
     assert "99 were imported within the last hour" in waiting["preview"]
     assert crm.ok("search_leads", limit=1)["total"] == 300 + 99
 
     done = crm.ok("confirm_action", action_id=waiting["action_id"], summary=waiting["summary"])
-    assert (done["status"], done["created"]) == ("done", 51)
+    assert (done["status"], done["counts"]["created"]) == ("done", 51)
 
 
 @pytest.mark.parametrize("era", ERAS)

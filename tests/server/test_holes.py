@@ -115,7 +115,7 @@ def test_an_address_that_a_tool_wrote_is_confirmed_and_the_person_sees_who_set_i
             person = crm.ok("create_lead", name="Somebody New", phone=phone)["lead"]["id"]
         case "import":
             row = {"email": lead["email"], "phone": phone}
-            assert crm.ok("import_leads", leads=[row], if_exists="update")["updated"] == 1
+            assert crm.ok("import_leads", leads=[row], if_exists="update")["counts"]["updated"] == 1
         case "undo":
             cleared = crm.ok("update_lead", lead=person, clear=["phone"])
             crm.ok("undo_action", action_id=cleared["action_id"])

@@ -142,7 +142,10 @@ def test_a_batch_with_bad_rows_is_told_row_by_row(crm: Vendor) -> None:
 
     done = crm.done("import_leads", leads=rows)
 
-    assert (done["created"], [each["item"] for each in done["failed"]]) == (96, ["item 4", "item 31", "item 61"])
+    assert (done["counts"]["created"], [each["row"] for each in done["failed"]]) == (
+        96,
+        ["item 4", "item 31", "item 61"],
+    )
     assert [each.path for each in crm.left] == ["/v1/contacts/batch"]
     assert len(crm.there.records["contacts"]) == 13 + 96
 

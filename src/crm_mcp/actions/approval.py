@@ -77,6 +77,8 @@ class Preview:
     """The earlier action that did all of this."""
     looked_at: datetime | None = None
     """When the looking began."""
+    would: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What a dry run tells besides: the fields that the result would have."""
 
     @property
     def text(self) -> str:

@@ -242,7 +242,7 @@ class Desk:
             await self.store.note(new, "blocked", f"the policy denies it ({judged.rule})")
             raise Forbidden(f"the policy denies {deed.tool}", "a person can change [policy] in the settings file")
         if dry:
-            return shown(await self.store.note(new, "dry_run", preview.blocked))
+            return {**shown(await self.store.note(new, "dry_run", preview.blocked)), **preview.would}
         if client.answering:
             return await self._heard(client.answering, new, preview, deed, client, judged)
         if preview.repeats:

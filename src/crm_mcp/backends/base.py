@@ -143,11 +143,17 @@ class TagsLeads(Capability):
         """Change the tags; new ones are created, ones that are not there are no error."""
 
 
+IMPORTED_BEFORE = "imported before"
+"""Why a row is skipped that was imported already, this very one: nobody has to look at it."""
+
+
 class ImportsLeads(Capability):
     """Takes many leads at once."""
 
     import_size: ClassVar[int]
     """How many rows one call takes."""
+    plan_size: ClassVar[int] = 100_000
+    """How many rows can be planned: as many as the CRM's limit of calls leaves room for while somebody waits."""
     repeatable: ClassVar[bool] = False
     """Whether a row whose `key` was imported already is recognised by it, and not created a second time."""
 

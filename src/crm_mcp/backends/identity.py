@@ -94,7 +94,7 @@ class Found(NamedTuple):
             return person
         reason = f"{person.label} has this {self.by} already" + (f"; {OTHER_NAME}" if self.other_name else "")
         outcome = "skipped" if if_exists == "skip" else "failed"
-        return ImportOutcome(outcome=outcome, id=person.id or None, reason=reason)
+        return ImportOutcome(outcome=outcome, id=person.id or None, reason=reason, whom=person.label)
 
 
 class People:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from crm_mcp.backends.base import FindsLeads, ImportsLeads, WritesLeads
+from crm_mcp.backends.base import FindsLeads, ImportsLeads, KeepsBlocklist, WritesLeads
 from crm_mcp.backends.identity import OTHER_NAME, Found, People, Person, holders, person_in, person_of
 from crm_mcp.backends.opt_out_fields import lifted_channels, still_refused
 from crm_mcp.errors import (
@@ -159,7 +159,20 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
                     _remember(item, batch.done[item.place], there)
         if self._there is not None:
             self._there.use()
-        return tuple(batch.done[place] for place in range(len(rows)))
+        outcomes = [batch.done[place] for place in range(len(rows))]
+        return tuple([await self._on_its_list(row, each) for row, each in zip(rows, outcomes, strict=True)])
+
+    async def _on_its_list(self, row: ImportRow, outcome: ImportOutcome) -> ImportOutcome:
+        """Put who must not be contacted on the CRM's own list, where it keeps one."""
+        if not row.blocked or outcome.id is None or not isinstance(self, KeepsBlocklist):
+            return outcome
+        lead = Lead(id=outcome.id, email=row.draft.email, phone=row.draft.phone, custom_fields=row.draft.custom_fields)
+        try:
+            await self.block(lead, row.blocked, None)
+        except CrmError as error:
+            reason = f"blocked here, and not on the CRM's own list: {error}"
+            return outcome.model_copy(update={"reason": "; ".join(filter(None, [outcome.reason, reason]))})
+        return outcome
 
     async def plan_import(self, rows: Sequence[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
         """Say what `import_leads` would do; nothing is written."""
@@ -180,8 +193,9 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
             elif why := _lifts(item.draft, decided):
                 batch.fail(item, why, decided.id or None)
             else:
-                reason = f"{decided.label}: {OTHER_NAME}; only what is empty is filled" if found.other_name else None
-                batch.done[item.place] = ImportOutcome(outcome="updated", id=decided.id or None, reason=reason)
+                reason = f"{OTHER_NAME}: only what is empty is filled" if found.other_name else None
+                outcome = ImportOutcome(outcome="updated", id=decided.id or None, reason=reason, whom=decided.label)
+                batch.done[item.place] = outcome
         return tuple(batch.done[place] for place in range(len(rows)))
 
     # What a vendor's room says

@@ -237,7 +237,7 @@ def opt_out_field(name: str) -> OptOutField | None:
     if letters in _CONSENT_ELSEWHERE:
         return OptOutField(CHANNELS, consent=True)
     words = _split(name.partition(":")[0])
-    if _DETAILS.intersection(words):
+    if not words or _DETAILS.intersection(words):
         return None
     found = _channels(words)
     if not found:

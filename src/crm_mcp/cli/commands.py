@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crm_mcp.config import Connection, Settings, load
-from crm_mcp.errors import CrmError, CrmMcpError, SettingsError, choices
+from crm_mcp.errors import CrmError, CrmMcpError, SettingsError, Undecided, choices
 
 if TYPE_CHECKING:
     from crm_mcp.server.app import Application
@@ -180,6 +180,9 @@ def import_(
     mapped: Annotated[
         list[str] | None, typer.Option("--map", metavar="column=field", help="may be given again")
     ] = None,
+    skipped: Annotated[
+        list[str] | None, typer.Option("--skip", metavar="column", help="leave a column out; may be given again")
+    ] = None,
     if_exists: Annotated[
         Literal["skip", "update", "error"], typer.Option(help="a lead that is there already")
     ] = "skip",
@@ -194,7 +197,8 @@ def import_(
     try:
         settings = _application().settings
         connection = _connection(settings, crm)
-        totals = anyio.run(import_file, settings, connection, file, mapped or [], if_exists, dry_run, ask, Console())
+        columns = mapped or [], skipped or []
+        totals = anyio.run(import_file, settings, connection, file, *columns, if_exists, dry_run, ask, Console())
     except CrmMcpError as error:
         _stop(error)
     raise typer.Exit(totals.exit_code)
@@ -308,4 +312,4 @@ def _application() -> Application:
 def _stop(error: CrmMcpError) -> NoReturn:
     code = f"{error.code}: " if isinstance(error, CrmError) else ""
     sys.stderr.write(f"crm-mcp: {code}{error}\n")
-    raise typer.Exit(2 if not isinstance(error, CrmError) else 1)
+    raise typer.Exit(2 if not isinstance(error, CrmError) else 3 if isinstance(error, Undecided) else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import mcp_types as types
 from mcp.server.caching import CacheHint
@@ -27,7 +27,7 @@ from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, 
 from crm_mcp.server import prompts, resources
 from crm_mcp.server.callers import Caller, MustAsk
 from crm_mcp.server.federation import ask_all, unable
-from crm_mcp.server.show import OUTSIDE, capped, outside, text_of
+from crm_mcp.server.show import LEFT_OUT, OUTSIDE, capped, outside, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Action
@@ -46,6 +46,8 @@ INSTRUCTIONS = (
 )
 
 
+FIRST_ROWS = 50
+"""Rows of each list of an action that its answer has."""
 UNTRIED = ("rate_limited", "vendor_error", "unreachable")
 """Failures after which one wonders whether something was written."""
 BY_ACTION = ("confirm_action", "undo_action")
@@ -320,10 +322,22 @@ class Application:
 def _answer(answer: dict[str, Any], desks: list[Desk]) -> types.CallToolResult:
     # Where several were asked, each row says whose it is.
     of = {"crm": desks[0].connection} if len(desks) == 1 else {}
-    structured = capped(neutral_json({**of, **answer}), rest_of(answer, desks[0].root))
+    structured = capped(neutral_json({**of, **_first_rows(answer)}), rest_of(answer, desks[0].root))
     if answer.get("status") == "failed":
         return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
     return _result(text_of(structured), structured)
+
+
+def _first_rows(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer of an action with the first rows of each list; the resource of the action has all of them."""
+    if "action_id" not in answer:
+        return answer
+    lists = {name: cast("list[Any]", each) for name, each in answer.items() if isinstance(each, list)}
+    long = {name: each for name, each in lists.items() if len(each) > FIRST_ROWS}
+    left_out = {name: len(each) - FIRST_ROWS for name, each in long.items()}
+    return {**answer, **{name: each[:FIRST_ROWS] for name, each in long.items()}} | (
+        {LEFT_OUT: left_out} if left_out else {}
+    )
 
 
 def _result(text: str, structured: dict[str, Any] | None, *, is_error: bool = False) -> types.CallToolResult:

@@ -37,7 +37,7 @@ OURS = frozenset(
 ours. Every other field counts as data from outside."""
 OUTSIDE = "crm-mcp/outside"
 """The key of a result's `_meta` that names its fields from outside: structured content can't be fenced."""
-_CUT = "left_out"
+LEFT_OUT = "left_out"
 """Names what was cut by the names of the fields that it stood in, which may be a record's."""
 _SEPARATORS = ("|", "; ", ", ")
 _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
@@ -71,8 +71,8 @@ def lines_of(structured: Mapping[str, Any]) -> str:
 
 def outside(structured: Mapping[str, Any]) -> list[str]:
     """Return the names of the fields that hold data from outside."""
-    theirs = [name for name in structured if name not in OURS and name != _CUT]
-    return [name for name in structured if name in theirs or (name == _CUT and theirs)]
+    theirs = [name for name in structured if name not in OURS and name != LEFT_OUT]
+    return [name for name in structured if name in theirs or (name == LEFT_OUT and theirs)]
 
 
 def fenced(text: str) -> str:
@@ -120,7 +120,7 @@ def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
     lists, and `left_out` says of how many items.
     """
     marker = f"... [cut: {rest}]"
-    left_out: dict[str, int] = {}
+    left_out: dict[str, int] = dict(structured.get(LEFT_OUT, {}))
     while not fits(structured):
         if place := _longest(structured, str, LONG + len(marker)):
             owner, key = place
@@ -133,7 +133,7 @@ def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
             kept = len(several) * 2 // 3
             owner[key] = dict([*several.items()][:kept]) if isinstance(several, dict) else several[:kept]
             left_out[str(key)] = left_out.get(str(key), 0) + len(several) - kept
-            structured[_CUT] = left_out
+            structured[LEFT_OUT] = left_out
         else:
             return structured
     return structured

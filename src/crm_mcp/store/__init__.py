@@ -343,7 +343,13 @@ class Store:
 
     async def block(self, addresses: Mapping[Channel, str], reason: str | None, by: str) -> None:
         """Put addresses on the do-not-contact list; a new reason replaces the old one."""
-        await self._contact(lambda contacts: contacts.block(addresses, reason, by))
+        await self._contact(lambda contacts: contacts.block([addresses], [reason], by))
+
+    async def block_many(
+        self, several: Sequence[Mapping[Channel, str]], reasons: Sequence[str | None], by: str
+    ) -> None:
+        """Put the addresses of several people on the do-not-contact list, each with a reason of their own."""
+        await self._contact(lambda contacts: contacts.block(several, reasons, by))
 
     async def unblock(self, addresses: Mapping[Channel, str], by: str) -> None:
         """Take addresses off the do-not-contact list. That it was lifted, and when, is kept."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
@@ -61,14 +61,21 @@ class Audit:
 
     def append(self, connection: Connection, at: datetime, event: Mapping[str, Any]) -> None:
         """Add an entry in a transaction that has the right to write. What is None is left out."""
-        if isinstance(reason := event.get("reason"), str):
-            event = {**event, "reason": self._reword(reason)}
+        self.extend(connection, at, [event])
+
+    def extend(self, connection: Connection, at: datetime, events: Sequence[Mapping[str, Any]]) -> None:
+        """Add entries, in this order, as `append` does."""
         last = connection.execute(_LAST).one_or_none()
-        before, no = ("", 1) if last is None else (last.mac, last.no + 1)
-        body = _canonical({name: value for name, value in event.items() if value is not None})
-        mac = seal(self._key, before, no, millis(at), self._key_id, body)
-        row = {"no": no, "at": millis(at), "key_id": self._key_id, "body": body, "mac": mac}
-        connection.execute(_ADDED, row)
+        mac, no = ("", 0) if last is None else (last.mac, last.no)
+        added: list[dict[str, Any]] = []
+        for event in events:
+            reason = event.get("reason")
+            told = {**event, "reason": self._reword(reason)} if isinstance(reason, str) else event
+            body = _canonical({name: value for name, value in told.items() if value is not None})
+            no += 1
+            mac = seal(self._key, mac, no, millis(at), self._key_id, body)
+            added.append({"no": no, "at": millis(at), "key_id": self._key_id, "body": body, "mac": mac})
+        connection.execute(_ADDED, added)
 
     def record(self, event: Mapping[str, Any]) -> None:
         """Add an entry on its own."""

@@ -35,28 +35,45 @@ class Contacts:
         self._clock = clock
         self._audit = audit
 
-    def block(self, addresses: Mapping[Channel, str], reason: str | None, by: str) -> None:
-        """Add to the list. What is on it stays, with the new reason where one is given."""
-        if not addresses:
+    def block(self, several: Sequence[Mapping[Channel, str]], reasons: Sequence[str | None], by: str) -> None:
+        """Add to the list, all or none. What is on it stays, with the new reason where one is given."""
+        wanted = [(each, reason) for each, reason in zip(several, reasons, strict=True) if each]
+        if not wanted:
             return
         with self.database.writing() as connection:
             moment = self._clock()
-            present = {(row.channel, row.address): row for row in connection.execute(_listed(addresses))}
-            for channel, address in addresses.items():
-                key = address_key(address)
-                found = present.get((channel, key))
+            present = _present(connection, [address for each, _ in wanted for address in each.values()])
+            new: dict[tuple[str, str], dict[str, Any]] = {}
+            for addresses, reason in wanted:
                 values: dict[str, Any] = {"reason": reason, "blocked_by": by, "blocked_at": moment}
-                same = update(do_not_contact).where(_c.channel == channel, _c.address == key)
-                if found is None:
-                    connection.execute(insert(do_not_contact).values(values | {"channel": channel, "address": key}))
-                elif found.lifted_at is not None:
-                    connection.execute(same.values(values | {"lifted_at": None, "lifted_by": None}))
-                elif reason is not None:
-                    connection.execute(same.values(reason=reason))
+                for channel, address in addresses.items():
+                    key = channel, address_key(address)
+                    same = update(do_not_contact).where(_c.channel == channel, _c.address == key[1])
+                    if key not in present:
+                        new[key] = values | {"channel": channel, "address": key[1]}
+                        continue
+                    lifted, given = present[key]
+                    if lifted is not None:
+                        connection.execute(same.values(values | {"lifted_at": None, "lifted_by": None}))
+                    elif reason not in (None, given):
+                        connection.execute(same.values(reason=reason))
+                    present[key] = None, reason or given
+            if new:
+                connection.execute(insert(do_not_contact), [*new.values()])
             # Whoever asks for it writes the reason: it is no word of ours, and is kept as an argument is.
-            given = self._audit.redact({"reason": reason})["reason"]
-            told = {"event": "do_not_contact", "addresses": dict(addresses), "reason": given, "by": by}
-            self._audit.append(connection, moment, told)
+            self._audit.extend(
+                connection,
+                moment,
+                [
+                    {
+                        "event": "do_not_contact",
+                        "addresses": dict(addresses),
+                        "reason": self._audit.redact({"reason": reason})["reason"],
+                        "by": by,
+                    }
+                    for addresses, reason in wanted
+                ],
+            )
 
     def unblock(self, addresses: Mapping[Channel, str], by: str) -> None:
         """Take off the list; the row stays, and says when."""
@@ -144,6 +161,19 @@ def keep_written(connection: Connection, action: Action, writes: Sequence[Addres
     rows = [{"channel": each.channel, "address": address_key(each.address), **by} for each in writes]
     if rows:
         connection.execute(insert(written), rows)
+
+
+def _present(
+    connection: Connection, addresses: Sequence[str]
+) -> dict[tuple[str, str], tuple[datetime | None, str | None]]:
+    """Return what is or was on the list at these addresses, by channel and address: when it was lifted, and why."""
+    keys = sorted({address_key(each) for each in addresses})
+    found: dict[tuple[str, str], tuple[datetime | None, str | None]] = {}
+    for start in range(0, len(keys), AT_ONCE):
+        wanted = _c.address.in_(keys[start : start + AT_ONCE])
+        rows = connection.execute(select(_c.channel, _c.address, _c.lifted_at, _c.reason).where(wanted))
+        found |= {(row.channel, row.address): (row.lifted_at, row.reason) for row in rows}
+    return found
 
 
 def _any(addresses: Mapping[Channel, str]) -> ColumnElement[bool]:

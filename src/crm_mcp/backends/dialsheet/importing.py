@@ -21,6 +21,7 @@ class DialsheetImports(DialsheetLeads, ImportEngine):
     """
 
     import_size: ClassVar[int] = 5
+    plan_size: ClassVar[int] = 10
     known_by_name: ClassVar[bool] = True
 
     async def _prepared(self, draft: LeadDraft) -> tuple[LeadDraft, dict[str, Any]]:

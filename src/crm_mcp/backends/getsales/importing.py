@@ -67,6 +67,7 @@ class Imports(Leads, ImportEngine):
     """
 
     import_size: ClassVar[int] = 100
+    plan_size: ClassVar[int] = 1_000
 
     async def _prepared(self, draft: LeadDraft) -> tuple[LeadDraft, Body]:
         normal = self._normal(draft)

@@ -24,6 +24,10 @@ CACHE_KIB = 16_000
 WAL_BYTES = 64_000_000
 
 
+class _TakenBackError(Exception):
+    """Ends a transaction of which nothing is to stay."""
+
+
 class File:
     """One SQLite file and the thread that works on it.
 
@@ -46,6 +50,10 @@ class File:
         """Return what `work` returns, once all that it wrote is on the disk; when it raises, nothing is written."""
         return await self._run(work, "BEGIN IMMEDIATE")
 
+    async def try_out(self, work: Work[T]) -> T:
+        """Return what `work` would return if it wrote; nothing is written, and a file that is not there is not made."""
+        return await anyio.to_thread.run_sync(self._tried, work, limiter=self._limiter())
+
     async def aclose(self) -> None:
         """Close the file."""
         await anyio.to_thread.run_sync(self._close, limiter=self._limiter())
@@ -66,6 +74,26 @@ class File:
             db = self._db
             with _transaction(db, begin):
                 return work(db)
+
+    def _tried(self, work: Work[T]) -> T:
+        if self._db is None and not self.path.exists():
+            from tempfile import TemporaryDirectory  # twenty milliseconds, and start-up counts
+
+            with TemporaryDirectory(prefix="crm-mcp-") as folder:
+                aside = File(Path(folder), self._needed, self._prepare)
+                try:
+                    return aside._transact(work, "BEGIN IMMEDIATE")
+                finally:
+                    aside._close()
+        found: list[T] = []
+
+        def then_back(db: sqlite3.Connection) -> None:
+            found.append(work(db))
+            raise _TakenBackError
+
+        with suppress(_TakenBackError):
+            self._transact(then_back, "BEGIN IMMEDIATE")
+        return found[0]
 
     def _close(self) -> None:
         if self._db is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from crm_mcp.address import address_key
-from crm_mcp.backends.base import ImportsLeads
+from crm_mcp.backends.base import IMPORTED_BEFORE, ImportsLeads
 from crm_mcp.backends.identity import OTHER_NAME, People, Person, person_in
 from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.backends.local import labels, rows
@@ -32,13 +32,8 @@ from crm_mcp.backends.local.words import lead_words
 from crm_mcp.errors import CrmError
 from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow
 
-
-class _Planned(Exception):
-    """Takes what a call would do out of its transaction, which ends with it and leaves nothing."""
-
-    def __init__(self, outcomes: tuple[ImportOutcome, ...]) -> None:
-        super().__init__()
-        self.outcomes = outcomes
+_KNOWN_BY = "n, name, email_key, phone, company"
+"""The columns that tell who a lead is."""
 
 
 class LocalImports(ImportsLeads):
@@ -55,15 +50,7 @@ class LocalImports(ImportsLeads):
 
     async def plan_import(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
         """Import rows, and take it back."""
-
-        def plan(db: sqlite3.Connection) -> None:
-            raise _Planned(_Import(db, rows, if_exists).run())
-
-        there: tuple[ImportOutcome, ...] = ()
-        try:
-            await self._file.write(plan)
-        except _Planned as planned:
-            there = planned.outcomes
+        there = await self._file.try_out(lambda db: _Import(db, rows, if_exists).run())
         return tuple(each.model_copy(update={"id": None}) if each.outcome == "created" else each for each in there)
 
 
@@ -80,7 +67,6 @@ class _Import:
         self.next = next_number(db)
         keys = self._having("origin, n", "origin", (row.key for row in given))
         self.by_key: dict[str, int] = {row["origin"]: row["n"] for row in keys}
-        columns = "n, name, email_key, phone, company"
         self.people = People(
             {
                 row["n"]: person_at(row)
@@ -88,7 +74,7 @@ class _Import:
                     ("email_key", (address_key(row.draft.email) for row in given if row.draft.email)),
                     ("phone", (row.draft.phone for row in given)),
                 )
-                for row in self._having(columns, column, values)
+                for row in self._having(_KNOWN_BY, column, values)
             }.values()
         )
         self.leads: list[tuple[Any, ...]] = []
@@ -112,7 +98,7 @@ class _Import:
         person = person_in(row.draft)
         n = self.by_key.get(row.key) if row.key else None
         if n is not None and self.if_exists != "update":
-            return self._block(n, row, ImportOutcome(outcome="skipped", id=rows.lead_id(n), reason="imported before"))
+            return self._block(n, row, ImportOutcome(outcome="skipped", id=rows.lead_id(n), reason=IMPORTED_BEFORE))
         found = self.people.alike(person)
         decided = found.decided(self.if_exists) if n is None else None
         try:
@@ -122,7 +108,7 @@ class _Import:
                 n = rows.number("lead", decided.id)
             if n is None:
                 return self._create(row, person)
-            return self._update(n, row, decided or replace(person, id=f"L{n}"), fill=found.other_name)
+            return self._update(n, row, fill=decided is not None and found.other_name)
         except CrmError as error:
             return ImportOutcome(outcome="failed", id=rows.lead_id(n), reason=str(error))
 
@@ -145,15 +131,16 @@ class _Import:
         self._remember(replace(person, id=f"L{n}"), row)
         return self._block(n, row, ImportOutcome(outcome="created", id=f"L{n}"))
 
-    def _update(self, n: int, row: ImportRow, person: Person, *, fill: bool) -> ImportOutcome:
+    def _update(self, n: int, row: ImportRow, *, fill: bool) -> ImportOutcome:
         self._flush()
-        draft, reason = row.draft, None
+        draft, whom = row.draft, self._person(n).label
+        reason: str | None = None
         if fill:
             draft = only_empty(draft, lead_by_number(self.db, n))
-            reason = f"{person.label}: {OTHER_NAME}; "
+            reason = f"{whom}: {OTHER_NAME}; "
             if not draft.shown():
                 reason += "nothing of it is empty"
-                return self._block(n, row, ImportOutcome(outcome="skipped", id=f"L{n}", reason=reason))
+                return self._block(n, row, ImportOutcome(outcome="skipped", id=f"L{n}", reason=reason, whom=whom))
             reason += f"filled: {', '.join(draft.shown())}"
         apply(self.db, n, draft, (), self.known)
         origin = row.key if row.key and row.key not in self.by_key else None
@@ -161,9 +148,11 @@ class _Import:
             "UPDATE leads SET updated_at = max(?, updated_at), origin = COALESCE(origin, ?) WHERE n = ?",
             (self.at, origin, n),
         )
-        now = self.db.execute("SELECT n, name, email_key, phone, company FROM leads WHERE n = ?", (n,)).fetchone()
-        self._remember(person_at(now), row)
-        return self._block(n, row, ImportOutcome(outcome="updated", id=f"L{n}", reason=reason))
+        self._remember(self._person(n), row)
+        return self._block(n, row, ImportOutcome(outcome="updated", id=f"L{n}", reason=reason, whom=whom))
+
+    def _person(self, n: int) -> Person:
+        return person_at(self.db.execute(f"SELECT {_KNOWN_BY} FROM leads WHERE n = ?", (n,)).fetchone())
 
     def _remember(self, person: Person, row: ImportRow) -> None:
         if row.key:

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.actions import csv_source
-from crm_mcp.actions.csv_source import open_csv, read_csv
-from crm_mcp.actions.importing import BadRow, GoodRow, map_columns, rows
+from crm_mcp.actions.imports import csv_reader
+from crm_mcp.actions.imports.columns import map_columns
+from crm_mcp.actions.imports.csv_reader import open_csv, read_csv
+from crm_mcp.actions.imports.rows import BadRow, GoodRow, rows
 from crm_mcp.address import email_address
 from crm_mcp.errors import InvalidArgument
 
+NOBODY = "has none of name, first_name, last_name, email, phone, company"
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 LATIN = st.text("ab'é ßÿ,;|\t\"\r\n", max_size=12)
 
@@ -61,7 +63,7 @@ def tables(cell: st.SearchStrategy[str]) -> st.SearchStrategy[list[list[str]]]:
         st.tuples(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]), tables(TEXT)),
         st.tuples(st.just("latin-1"), tables(LATIN)),
     ),
-    delimiter=st.sampled_from(csv_source.DELIMITERS),
+    delimiter=st.sampled_from(csv_reader.DELIMITERS),
     quoted=st.booleans(),
 )
 def test_what_any_csv_writer_wrote_is_read_back_row_for_row(
@@ -249,16 +251,14 @@ def test_custom_fields_are_kept_under_their_labels():
     ("cells", "said"),
     [
         ("Jane,foo@,,", 'email: "foo@" is no e-mail address'),
-        ("Jane,,banana,", 'phone: "banana" is no phone number'),
-        ("Jane,,030 1234567,", 'phone: "030 1234567" is a national number and no country is set'),
-        ("Jane,x@,y,", 'email: "x@" is no e-mail address; phone: "y" is no phone number'),
+        ("Jane,x@,y,", 'email: "x@" is no e-mail address'),
         (f"{'n' * 10_000},,,", "name: 10,000 characters, at most 200"),
         (f"Jane,{'e' * 10_000}@example.com,,", "email: 10,012 characters, at most 254"),
-        (f"Jane,,+1{'4' * 10_000},", "phone: 10,002 characters, at most 100"),
         ("Ja\0ne,,,", "name: has the control character U+0000"),
         ("Jane,,,a\0b", "custom_fields.notes: has the control character U+0000"),
         (f"Jane,,,{'x' * 1_048_576}", "custom_fields.notes: 1,048,576 characters, at most 20,000"),
-        (",,,only notes", "has none of name, first_name, last_name, email, phone, company"),
+        (",,banana,only notes", 'phone left out: "banana" is no phone number; ' + NOBODY),
+        (",,,only notes", NOBODY),
         ("Jane,j@example.com", "2 of 4 columns: cut off?"),
         ("Jane,,,a,b", "5 cells for 4 columns: a cell with the delimiter in it must be quoted"),
         ('"Jane" Doe,,,', 'text after a closing quote; a quote within a cell is written ""'),
@@ -269,6 +269,29 @@ def test_a_bad_row_is_refused_with_its_reason_and_the_next_is_taken(cells: str, 
 
     assert (reason(found[0]), found[0].line) == (said, 2)
     assert good(found[1]).row.draft.name == "Bob"
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("banana", 'phone left out: "banana" is no phone number'),
+        ("030 1234567", 'phone left out: "030 1234567" is a national number and no country is set'),
+        ("+1" + "4" * 10_000, "phone left out: 10,002 characters, at most 100"),
+        ("+10000000000", 'phone left out: "+10000000000" is no phone number of a person'),
+    ],
+)
+def test_a_number_that_is_refused_is_left_out_and_told_and_the_row_is_taken(cell: str, said: str):
+    (row,) = taken(f"name,phone\nJane,{cell}\n")
+
+    assert good(row).row.draft.shown() == {"name": "Jane"}
+    assert good(row).row.remarks == (said,)
+
+
+def test_a_number_that_may_not_exist_is_taken_and_told():
+    (row,) = taken("name,phone\nJane,+1 123 456 7890\n")
+
+    assert good(row).row.draft.phone == "+11234567890"
+    assert good(row).row.remarks == ("phone +11234567890 is doubtful: no such number is known in its country",)
 
 
 @pytest.mark.parametrize("name", ["😀🎉👩‍👩‍👧", "محمد عبد الله", "שרה כהן", "李小龍", 'O\'Neill; "Jo"'])
@@ -302,7 +325,7 @@ def test_a_quote_that_never_closes_costs_one_row_in_the_middle_and_at_the_end():
 
 
 def test_a_quote_that_never_closes_in_a_long_file_costs_one_row(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(csv_source, "LONGEST_RECORD", 1_000)
+    monkeypatch.setattr(csv_reader, "LONGEST_RECORD", 1_000)
     body = "".join(f"Person {n},x\n" for n in range(2_000))
 
     found = taken(f'name,company\nBob,"B\n{body}')
@@ -312,7 +335,7 @@ def test_a_quote_that_never_closes_in_a_long_file_costs_one_row(monkeypatch: pyt
 
 
 def test_a_file_made_to_be_read_again_and_again_ends_in_whole_blocks_of_bad_rows(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(csv_source, "LONGEST_RECORD", 5_000)
+    monkeypatch.setattr(csv_reader, "LONGEST_RECORD", 5_000)
 
     found = taken("name,company\n" + 'x","\n' * 20_000)
 
@@ -322,7 +345,7 @@ def test_a_file_made_to_be_read_again_and_again_ends_in_whole_blocks_of_bad_rows
 
 
 def test_a_line_of_endless_length_is_one_bad_row(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(csv_source, "LONGEST_RECORD", 1_000)
+    monkeypatch.setattr(csv_reader, "LONGEST_RECORD", 1_000)
 
     found = taken(f"name,company\nAnn,A\n{'x' * 5_000_000}\nBob,B\n")
 
@@ -331,7 +354,7 @@ def test_a_line_of_endless_length_is_one_bad_row(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_header_of_endless_length_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(csv_source, "LONGEST_RECORD", 1_000)
+    monkeypatch.setattr(csv_reader, "LONGEST_RECORD", 1_000)
 
     with pytest.raises(InvalidArgument, match='the header line of "csv" can\'t be read: a line of more than 1,000'):
         taken("name," * 1_000)

@@ -1,0 +1,1 @@
+"""Importing leads: reading CSV, columns and rows, and who must not be contacted by them."""
