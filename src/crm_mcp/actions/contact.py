@@ -23,8 +23,9 @@ from crm_mcp.actions.approval import bare
 from crm_mcp.actions.zones import field_key
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
+from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.errors import CrmError, Forbidden, Unsupported
-from crm_mcp.model import CHANNELS, Channel, Lead, LeadUpdate, Message, Slice, rfc3339
+from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields, LeadUpdate, Message, Slice, rfc3339
 from crm_mcp.store import Address
 
 if TYPE_CHECKING:  # the desk asks here whether a lead is blocked
@@ -34,6 +35,7 @@ STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit
 STOPPED_BY = "the lead's own STOP"
 INHERITED = "inherited from the address before"
 KEPT = "the CRM's own mark, kept before a change"
+FLAGGED = "a field of the lead says so"
 NEW_ADDRESS = "new_address"
 """The rule that has an address confirmed which a tool wrote of late."""
 FRESH_FOR = timedelta(hours=24)
@@ -250,6 +252,12 @@ async def follow_blocks(desk: Desk, before: Lead, after: Lead, by: str) -> None:
         await block(desk, after, (channel,), INHERITED, by)
 
 
+async def follow_flags(desk: Desk, lead: Lead, written: LeadFields, by: str) -> None:
+    """Block a lead of which a tool has just written, in a custom field, that it must not be contacted."""
+    if channels := refused_channels(written.custom_fields):
+        await block(desk, lead, channels, FLAGGED, by)
+
+
 async def keep_at(desk: Desk, addresses: Sequence[Address], by: str, *, besides: str | None = None) -> None:
     """Keep the blocks of those leads that have one of these addresses already: whoever else is given it has them too.
 
@@ -283,6 +291,7 @@ async def change_lead(desk: Desk, before: Lead, change: LeadUpdate, by: str) -> 
     after = await desk.crm(WritesLeads).update_lead(before.id, change)
     try:
         await follow_blocks(desk, before, after, by)
+        await follow_flags(desk, after, change, by)
     except CrmError as error:
         error.wrote = True
         raise

@@ -128,7 +128,7 @@ _LONGEST_NAME = 120
 _LONGEST_WORD = max(map(len, _KNOWN))
 _PIECE = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|\d+")
 _ONE_NAME = re.compile("(?i)linkedin|whatsapp")
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?\b.*|\d\d?[./]\d\d?[./]\d{2,4}\b.*|\d{10}|\d{13}", re.DOTALL)
+_DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d).*|\d\d?[./]\d\d?[./]\d{2,4}(?!\d).*|\d{10}|\d{13}", re.DOTALL)
 
 _YES = frozenset(
     (

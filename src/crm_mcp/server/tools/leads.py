@@ -11,7 +11,7 @@ from pydantic import Field
 from crm_mcp.actions import history
 from crm_mcp.actions.addresses import addresses_in
 from crm_mcp.actions.approval import Client, Done, Preview, quoted, said, whole
-from crm_mcp.actions.contact import change_lead, keep_blocks, refuse_consent_fields, unheld
+from crm_mcp.actions.contact import change_lead, follow_flags, keep_blocks, refuse_consent_fields, unheld
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
@@ -228,6 +228,7 @@ async def create_lead(
         said_so = done.summary + ("; other name: only what was empty was filled" * other)
         return Done(said_so, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo)
     lead = await desk.crm(WritesLeads).create_lead(draft)
+    await follow_flags(desk, lead, draft, client.caller)
     fields = {"lead": lead.shown(), "outcome": "created"}
     said_so = "; ".join([f"created {lead.label} ({lead.id})", *_doubtful(draft.phone)])
     return Done(said_so, fields, lead.id, (("lead", lead.id),))
