@@ -81,3 +81,31 @@ async def test_the_kill_switch_says_who_turned_it(store: Store, other: Store, cl
     await other.set_outbound(True, "jo")
 
     assert await store.outbound() is None
+
+
+async def test_several_people_are_blocked_at_once_each_with_a_reason_and_an_entry_of_the_log(store: Store):
+    await store.block({"email": "ann@example.com"}, "first", "ann")
+    await store.block({"email": "bob@example.com"}, None, "ann")
+    await store.unblock({"email": "bob@example.com"}, "ann")
+
+    await store.block_many(
+        [{"email": "ANN@example.com", "sms": "+1"}, {"email": "bob@example.com"}, {"sms": "+1"}, {}],
+        ["again", "came back", None, "nobody"],
+        "an import",
+    )
+
+    assert await store.blocked({"email": "ann@example.com", "sms": "+1"}) == {"email": "again", "sms": "again"}
+    assert await store.blocked({"email": "bob@example.com"}) == {"email": "came back"}
+    assert await store.lifted({"email": "bob@example.com"}) == {}
+    events = [each.body["event"] for each in await store.entries(None, 0, 100)]
+    assert events == ["do_not_contact"] * 2 + ["do_not_contact_lifted"] + ["do_not_contact"] * 3
+    assert not (await store.verify(None)).faults
+
+
+async def test_a_thousand_addresses_are_blocked_in_one_go(store: Store):
+    people = [{"email": f"p{n}@example.com", "sms": f"+1415555{n:04d}"} for n in range(1_000)]
+
+    await store.block_many(people, [None] * 1_000, "an import")
+    await store.block_many(people, ["why"] * 1_000, "an import")
+
+    assert await store.blocked(people[999]) == {"email": "why", "sms": "why"}

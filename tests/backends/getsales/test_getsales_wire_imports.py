@@ -293,3 +293,23 @@ async def test_a_limit_that_is_used_up_before_anything_is_written_is_busy(opened
             await work.crm.import_leads([mail(1)], "skip")
 
         assert caught.value.retry_after >= 299
+
+
+async def test_whom_a_row_says_must_not_be_contacted_goes_on_the_blacklist_once_there(work: Work):
+    opted = mail(1, custom_fields={"linkedin": "https://www.linkedin.com/in/lead-one"})
+    rows = [opted.model_copy(update={"blocked": ("email", "sms", "linkedin")}), mail(2)]
+
+    outcomes = await work.crm.import_leads(rows, "skip")
+
+    assert [each.outcome for each in outcomes] == ["created", "created"]
+    posts = work.there.calls("POST", "/leads/api/leads-blacklist")
+    assert [each.body for each in posts] == [{"email": "l1@acme.example"}, {"linkedin": "lead-one"}]
+
+
+async def test_an_opt_out_that_the_blacklist_does_not_take_is_told(work: Work):
+    work.there.fail("status", path="/leads/api/leads-blacklist", status=402)
+
+    (outcome,) = await work.crm.import_leads([mail(1).model_copy(update={"blocked": ("email",)})], "skip")
+
+    assert outcome.outcome == "created"
+    assert "blocked here, and not on the CRM's own list" in (outcome.reason or "")

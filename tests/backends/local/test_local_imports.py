@@ -83,3 +83,15 @@ async def test_ids_of_deleted_leads_are_not_given_again(crm: Local):
 
     assert again.outcome == "created"
     assert len({first.id, again.id, made.id}) == 3
+
+
+async def test_whom_a_row_says_must_not_be_contacted_is_blocked_whatever_becomes_of_the_row(crm: Local):
+    there = await crm.create_lead(LeadDraft(name="Jane", email="jane@a.example", phone="+14155552671"))
+    met = row("k1", name="Jane", email="jane@a.example").model_copy(update={"blocked": ("sms", "call")})
+    new = row("k2", name="Bob").model_copy(update={"blocked": ("email",)})
+
+    skipped, made = await crm.import_leads([met, new], "skip")
+
+    assert (skipped.outcome, made.outcome) == ("skipped", "created")
+    assert (await crm.get_lead(there.id)).do_not_contact == ("call", "sms")
+    assert (await crm.get_lead(made.id or "")).do_not_contact == ("email",)
