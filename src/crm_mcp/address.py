@@ -68,6 +68,31 @@ def phone_number(text: str, country: str | None) -> str:
         InvalidArgument: it is none of these, or a national one and no country is set.
     """
     import phonenumbers
+
+    return phonenumbers.format_number(_read(text, country), phonenumbers.PhoneNumberFormat.E164)
+
+
+def phone_and_doubt(text: str, country: str | None) -> tuple[str, bool]:
+    """Return a phone number as `phone_number` does, and whether it is doubtful."""
+    import phonenumbers
+
+    number = _read(text, country)
+    doubtful = not phonenumbers.is_valid_number(number)
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164), doubtful
+
+
+def is_doubtful(number: str) -> bool:
+    """Whether a number in E.164 is possible but in no range of its country that is known: it may not exist."""
+    import phonenumbers
+
+    try:
+        return not phonenumbers.is_valid_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return True
+
+
+def _read(text: str, country: str | None) -> PhoneNumber:
+    import phonenumbers
     from phonenumbers import CountryCodeSource, ValidationResult
 
     given = text.strip()
@@ -93,24 +118,28 @@ def phone_number(text: str, country: str | None) -> str:
         raise InvalidArgument(f'"{shown}" is no phone number of a person', _AS)
     if not abroad and not (possible and phonenumbers.is_valid_number(number)):
         raise InvalidArgument(f'"{shown}" is no valid phone number of {country}', _with_plus(given))
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-
-def is_doubtful(number: str) -> bool:
-    """Whether a number in E.164 is possible but in no range of its country that is known: it may not exist."""
-    import phonenumbers
-
-    try:
-        return not phonenumbers.is_valid_number(phonenumbers.parse(number))
-    except phonenumbers.NumberParseException:
-        return True
+    return number
 
 
 def _is_nobodys(number: PhoneNumber) -> bool:
     """Whether it is one digit repeated, as people write where a number is asked for, or a short or emergency number."""
     from phonenumbers import is_valid_short_number, national_significant_number
 
-    return len(set(national_significant_number(number))) == 1 or is_valid_short_number(number)
+    digits = national_significant_number(number)
+    if len(set(digits)) == 1:
+        return True
+    # To look a long number up among short ones takes a third of the reading, in vain.
+    return len(digits) <= _longest_short(number.country_code or 0) and is_valid_short_number(number)
+
+
+@cache
+def _longest_short(country_code: int) -> int:
+    """Return how many digits the longest short number has in the regions of a calling code."""
+    from phonenumbers import PhoneMetadata, region_codes_for_country_code
+
+    known = [PhoneMetadata.short_metadata_for_region(each) for each in region_codes_for_country_code(country_code)]
+    lengths = [each.general_desc.possible_length for each in known if each and each.general_desc]
+    return max((length for each in lengths for length in each), default=0)
 
 
 def _with_plus(given: str) -> str:

@@ -80,6 +80,8 @@ CustomValue = (
 
 def fold(text: str) -> str:
     """Return `text` for comparing: case-folded, stripped of accents, so that `strasse` and `Straße` are one."""
+    if text.isascii():  # most is, and an import folds much
+        return text.lower()
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_PLAIN).casefold()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from crm_mcp.model import Channel
 from crm_mcp.store import Store
 
 from .conftest import Clock, State
@@ -103,7 +104,7 @@ async def test_several_people_are_blocked_at_once_each_with_a_reason_and_an_entr
 
 
 async def test_a_thousand_addresses_are_blocked_in_one_go(store: Store):
-    people = [{"email": f"p{n}@example.com", "sms": f"+1415555{n:04d}"} for n in range(1_000)]
+    people: list[dict[Channel, str]] = [{"email": f"p{n}@example.com", "sms": f"+1415555{n:04d}"} for n in range(1_000)]
 
     await store.block_many(people, [None] * 1_000, "an import")
     await store.block_many(people, ["why"] * 1_000, "an import")

@@ -23,6 +23,8 @@ By = Literal["e-mail address", "LinkedIn profile", "number", "name and company"]
 
 OTHER_NAME = "other name"
 _SHOWN = 5
+_MANY = 16
+"""People at one number from which on they are looked up by their names, and not compared one by one."""
 _WORD = re.compile(r"[^\W_]+")
 _COMMON = frozenset(
     (
@@ -109,8 +111,9 @@ class People:
         self._people: dict[str, Person] = {}
         self._count = 0
         self._at: dict[tuple[By, str], list[str]] = {}
-        self._called: dict[tuple[str, str], list[str]] = {}
-        """Who has a number, by each word of their name; those without a name by an empty word."""
+        self._called: dict[str, tuple[int, dict[str, list[str]]]] = {}
+        """Of a number that many have: how many of them stand here, and they by each word of their name, those without
+        a name by an empty word."""
         for each in people:
             self.add(each)
 
@@ -126,9 +129,6 @@ class People:
         self._people[key] = person
         for address in self._known_by(person):
             self._at.setdefault(address, []).append(key)
-        for phone in person.phones:
-            for word in name_words(person.name) or ("",):
-                self._called.setdefault((phone, word), []).append(key)
 
     def alike(self, person: Person) -> Found:
         """Return whom a person may be: one, or several where it can't be told which."""
@@ -152,12 +152,16 @@ class People:
         return ("number", phone) in self._at
 
     def _at_number(self, phone: str, name: str) -> list[Person]:
-        """Return who has a number: of those with a name, where one is given, only who has a word of it."""
-        words = name_words(name)
-        keys = self._at.get(("number", phone), ())
-        if words:
-            keys = [key for word in (*words, "") for key in self._called.get((phone, word), ())]
-        return self._among(keys, "number", phone)
+        """Return who has a number: of many, where a name is given, only those with a word of it or without a name."""
+        keys = self._at.get(("number", phone), [])
+        if len(keys) <= _MANY or not (words := name_words(name)):
+            return self._among(keys, "number", phone)
+        counted, called = self._called.get(phone, (0, {}))
+        for key in keys[counted:]:
+            for word in name_words(self._people[key].name if key in self._people else "") or ("",):
+                called.setdefault(word, []).append(key)
+        self._called[phone] = len(keys), called
+        return self._among([key for word in (*words, "") for key in called.get(word, ())], "number", phone)
 
     def _among(self, keys: Iterable[str], by: By, address: str) -> list[Person]:
         """Return those of these people who have an address still, each once, the first who was added first."""

@@ -50,7 +50,8 @@ class Contacts:
                     key = channel, address_key(address)
                     same = update(do_not_contact).where(_c.channel == channel, _c.address == key[1])
                     if key not in present:
-                        new[key] = values | {"channel": channel, "address": key[1]}
+                        earlier = new.get(key, {}).get("reason")
+                        new[key] = values | {"channel": channel, "address": key[1], "reason": reason or earlier}
                         continue
                     lifted, given = present[key]
                     if lifted is not None:

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from crm_mcp.actions.imports.columns import CUSTOM, FIELDS, IDENTIFYING, Columns, plain_faults, too_long
 from crm_mcp.actions.imports.csv_reader import CsvTable, Record
-from crm_mcp.address import email_address, is_doubtful, phone_number
+from crm_mcp.address import email_address, phone_and_doubt
 from crm_mcp.backends.opt_out_fields import opt_out_field
 from crm_mcp.errors import InvalidArgument, Undecided
 from crm_mcp.model import CHANNELS, Channel, ImportRow, LeadDraft, Text
@@ -188,12 +188,11 @@ def phone_of(text: str, country: str | None) -> tuple[str | None, list[str]]:
     if len(text) > LONGEST_NUMBER:
         return None, [f"phone left out: {too_long(text, LONGEST_NUMBER)}"]
     try:
-        number = phone_number(text, country)
+        number, doubtful = phone_and_doubt(text, country)
     except InvalidArgument as error:
         return None, [f"phone left out: {error.what}"]
-    return number, [f"phone {number} is doubtful: no such number is known in its country"] if is_doubtful(
-        number
-    ) else []
+    remark = f"phone {number} is doubtful: no such number is known in its country"
+    return number, [remark] if doubtful else []
 
 
 def _value(field: str, text: str) -> str | tuple[str, ...]:
