@@ -21,7 +21,7 @@ from crm_mcp.actions.approval import Client
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import LeadUpdate
 from crm_mcp.store import Action
-from tests.actions.benches import Bench
+from tests.actions.benches import OURS, Bench
 from tests.actions.roads import Clock, Person
 from tests.server.talk import YES, text_in
 
@@ -30,7 +30,7 @@ from .ground import World, opened, rules, world
 ME = "ann via tests"
 ASKING = {"write": "confirm", "outward": "confirm", "destructive": "confirm", "quiet_hours": "off"}
 CALLS: dict[str, dict[str, Any]] = {
-    "send_email": {"lead": "L1", "subject": "The quote", "body": "Here it is.", "reply_to": "me@crm.example"},
+    "send_email": {"lead": "L1", "subject": "The quote", "body": "Here it is.", "reply_to": OURS},
     "send_sms": {"lead": "L1", "message": "Shall we talk at 3 pm?"},
     "enroll_in_sequence": {"sequence": "Follow-up", "leads": ["L3", "L4"]},
     "unenroll_from_sequence": {"sequence": "Follow-up", "leads": ["L30"]},

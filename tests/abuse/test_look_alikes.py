@@ -94,9 +94,22 @@ async def test_an_answer_to_a_look_alike_is_shown_in_plain_letters_as_well(bench
     bench.desk.policy = type(bench.desk.policy)(rules())
 
     fields = {"subject": "The quote", "body": "Hello", "reply_to": OTHERS["Cyrillic in the domain"][0]}
+    other = addressed(bench, 2, fields["reply_to"])
     await bench.call("send_email", person, lead=addressed(bench, 1, TRUE), **fields)
 
-    assert "replies to paula.cox@\u0430cme-tools.example (its letters may look like others" in person.asked[0].text
+    [question] = person.asked
+    assert "replies to paula.cox@\u0430cme-tools.example (its letters may look like others" in question.text
+    assert f" ({other}), subject " in question.text
+
+
+async def test_answers_go_to_nobody_whose_address_only_looks_like_one_on_file(bench: Bench) -> None:
+    lead = addressed(bench, 1, TRUE)
+
+    for name, (look_alike, _) in OTHERS.items():
+        fields = {"subject": "The quote", "body": name, "reply_to": look_alike}
+        blocked = await bench.call("send_email", Person("yes"), lead=lead, **fields)
+        assert (blocked["status"], name) == ("blocked", name)
+        assert blocked["reason"].startswith("no address on file: replies can't go to ")
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -11,7 +11,7 @@ from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import Deed, Outbox
 from crm_mcp.actions.policy import Policy
 from crm_mcp.backends.local import Local
-from crm_mcp.config import PolicySettings, Settings
+from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadFilter, Slice
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Action, Item, Store
@@ -19,6 +19,8 @@ from crm_mcp.store import Action, Item, Store
 from .roads import Clock, Person
 
 SEQUENCE = "Follow-up"
+OURS = "me@crm.example"
+"""An address of ours, besides the mailbox."""
 _BY_NAME = {each.name: each for each in TOOLS}
 
 
@@ -80,7 +82,8 @@ class Bench:
     """One process."""
 
     def __init__(self, folder: Path, clock: Clock, crm: type[Crm] = Crm, policy: PolicySettings | None = None) -> None:
-        self.settings = Settings(data_dir=folder, policy=policy or PolicySettings())
+        ours = (Connection(own_addresses=(OURS,)),)
+        self.settings = Settings(connections=ours, data_dir=folder, policy=policy or PolicySettings())
         self.clock = clock
         self.crm = crm(folder)
         self.store = Store(folder, clock=clock)

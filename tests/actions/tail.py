@@ -32,6 +32,8 @@ from .roads import Clock
 PLAN = {"lead": "p1", "message": {"body": "See you on Monday"}}
 """Arguments of `plan_text`, which sends."""
 KEY = "tail-0123456789abcdef"
+OURS = "sales@example.example"
+"""The connection's own address."""
 
 CATALOG = TypeAdapter(Catalog).validate_python(
     tomllib.loads(
@@ -257,7 +259,7 @@ class Tailed:
     def __init__(
         self, folder: Path, url: str, emulator: TailEmulator, policy: PolicySettings, *, dry_run: bool
     ) -> None:
-        connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY))
+        connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY), own_addresses=(OURS,))
         settings = Settings(data_dir=folder, policy=policy, dry_run=dry_run, connections=(connection,))
         self.emulator = emulator
         self.clock = Clock()

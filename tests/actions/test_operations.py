@@ -16,7 +16,7 @@ from crm_mcp.model import Channel
 from crm_mcp.sandbox.people import PEOPLE
 
 from .roads import Person
-from .tail import KEY, PLAN, Tailed, tailed
+from .tail import KEY, OURS, PLAN, Tailed, tailed
 
 JANE, OMAR = PEOPLE[:2]
 
@@ -384,8 +384,11 @@ async def test_what_is_not_right_is_refused_before_anybody_is_asked_and_nothing_
         ({"to": [{"email": JANE.email}, {"email": "stranger@else.example"}]}, '"stranger@else.example"'),
         ({"lead": "p1", "to": [{"email": OMAR.email}]}, f'"{OMAR.email}" is not that of one lead'),
         ({"lead": "p1", "to": [{"email": JANE.email}], "cc": ["stranger@else.example"]}, '"stranger@else.example"'),
-        ({"lead": "p1", "to": [{"email": JANE.email}], "cc": [f"X <{OMAR.email}>"]}, f'"{OMAR.email}"'),
-        ({"lead": "p1", "to": [{"email": JANE.email, "also": f"{OMAR.email}, a@b.example"}]}, '"a@b.example"'),
+        ({"lead": "p1", "to": [{"email": JANE.email}], "cc": [f"X <{OMAR.email}>"]}, f'"X < {OMAR.email}>"'),
+        (
+            {"lead": "p1", "to": [{"email": JANE.email, "also": f"{OMAR.email}, a@b.example"}]},
+            f'"{OMAR.email}, a@b.example"',
+        ),
         ({"lead": "p1", "to": [{"email": JANE.email, "tel": "+1 212 555 0199"}]}, '"+1 212 555 0199"'),
     ],
 )
@@ -414,7 +417,7 @@ async def test_a_lead_is_found_by_the_address_and_shown_by_name(tail: Tailed) ->
     person = Person("yes")
     arguments = {
         "to": [{"email": JANE.email.upper()}],
-        "from": "sales@example.example",
+        "from": OURS,
         "note": "write to me@x.example",
     }
 

@@ -95,7 +95,9 @@ def test_an_email_is_asked_for_and_exactly_that_is_sent(crm: Vendor) -> None:
     assert (body["subject"], body["lead_uuid"]) == ("Your quote", FIRST)
     assert "ümläut 🚀 &lt;b&gt;" in body["body"]
     assert sent["result"]["message"]["id"] == crm.there.rows("email")[-1]["uuid"]
-    assert crm.refused("send_email", lead=JANE, subject="x", body="x", reply_to="me@crm.example").startswith("unsupp")
+    other: dict[str, Any] = {"lead": JANE, "subject": "x", "body": "x"}
+    assert crm.ok("send_email", **other, reply_to="me@crm.example")["status"] == "blocked"
+    assert crm.refused("send_email", **other, reply_to="robin@sandbox.example").startswith("unsupported: ")
 
 
 def test_a_linkedin_message_is_asked_for_and_exactly_that_is_queued(crm: Vendor) -> None:

@@ -122,7 +122,8 @@ async def preview(desk: Desk, row: Action) -> Preview:
     writes = addresses_in(fields, desk.settings.country)
     if "image" in kept:
         what = f"Undo delete_record: {name} comes back as it was" + (f", with {along}" if along else "")
-        return Preview(what, lead=row.lead, also=(CREATED_BY[kind],), writes=writes)
+        size = 1 + sum(map(int, cast("dict[str, int]", row.facts.get("with it") or {}).values()))
+        return Preview(what, lead=row.lead, size=size, also=(CREATED_BY[kind],), writes=writes)
     if not isinstance(desk.backend, CREATES[kind]):
         raise Unsupported(f"{desk.backend.vendor} can't bring back a {kind}", "make it again by hand, in the CRM")
     closed = await _consent_in(desk, fields)

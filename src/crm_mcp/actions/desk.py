@@ -77,6 +77,7 @@ class Desk:
     ) -> None:
         self.settings = settings
         self.defaults = connection.defaults
+        self.own_addresses = connection.own_addresses
         self.connection = connection.name
         """The name of the connection."""
         self.backend = backend

@@ -11,7 +11,7 @@ from typing import Any
 from crm_mcp.actions import contact, history, rules
 from crm_mcp.actions.approval import Client, Done, Preview, bare, quoted
 from crm_mcp.actions.desk import Desk, meant
-from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.policy import ASKS, Effect
 from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import EndsSequences, RunsSequences
@@ -24,6 +24,7 @@ OF_ONE = (NotFound, Ambiguous, InvalidArgument, Conflict, Unsupported)
 """What can be wrong with one lead of several; other errors are the CRM's."""
 ENROLLED_FOR = 30 * 24 * 60 * 60
 """Seconds that an enrolment stops another into the same sequence, where the CRM does not tell that it is over."""
+UNENROLLING = "unenroll_from_sequence"
 MOST_INLINE = 100
 """Leads of a call that are enrolled at once; more are a job."""
 MOST_READ = 10
@@ -371,6 +372,30 @@ async def look(desk: Desk, row: Action) -> Done | None:
     if not leads or not await history.enrolments(desk, facts["sequence"]["id"], leads):
         return None
     return enrolled(facts, leads, [])
+
+
+async def preview_unenrol(desk: Desk, name: str, keys: Sequence[str]) -> Preview:
+    """Say who would be taken out of a sequence. They are read where somebody is asked, so that each has its name."""
+    asked_for = [*dict.fromkeys(each.strip() for each in keys)]
+    judged = desk.policy.judge(UNENROLLING, Effect.WRITE, connection=desk.connection, size=len(asked_for))
+    if judged.verdict not in ASKS and not desk.settings.dry_run:
+        return Preview(f"Take {len(asked_for)} leads out of the sequence {quoted(name)}", size=len(asked_for))
+    chosen = await find_sequence(desk, name)
+    most = MOST_READ if await desk.backend.budget() else SHOWN
+    shown: list[str] = []
+    for key in asked_for[:most]:
+        try:
+            shown.append(_named(await desk.lead(key)))
+        except OF_ONE as error:
+            shown.append(f"not {bare(key)}: {bare(str(error))}")
+    more = [f"and {bare(each)}" for each in asked_for[most:]]
+    return Preview(
+        f'Take {len(asked_for)} leads out of the sequence "{bare(chosen.name)}": {", ".join(shown[:SAMPLE])}'
+        + (" ..." if len(asked_for) > SAMPLE else ""),
+        "\n".join([*shown, *more]),
+        facts={"sequence": {"id": chosen.id, "name": chosen.name}, "leads": shown},
+        size=len(asked_for),
+    )
 
 
 async def unenrol(desk: Desk, name: str, keys: Sequence[str], client: Client) -> Done:

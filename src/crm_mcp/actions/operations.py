@@ -29,17 +29,10 @@ from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.masking import masked, part_of
 from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
+from crm_mcp.actions.places import sequences_in, tells_people, texts_of, unnamed, values_at
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.recipients import (
-    MOST_PEOPLE,
-    SENDING,
-    Reached,
-    reached,
-    sequences_in,
-    touched,
-    unnamed,
-    values_at,
-)
+from crm_mcp.actions.recipients import ENROLLING, MOST_PEOPLE, SENDING, Reached, reached, touched
+from crm_mcp.actions.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.base import HasOperations
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import CustomValue, Lead, Line, fold
@@ -105,6 +98,8 @@ def described(desk: Desk, operation: Operation, *, full: bool) -> dict[str, Any]
         row["tool"] = operation.tool
     if why := _refused(desk, operation):
         row["off"] = why
+    elif operation.names_nobody and _verdict(desk, operation) is None:
+        row["off"] = "it can't name whom it reaches"
     if full and operation.note:
         row["note"] = operation.note
     return row
@@ -182,7 +177,8 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
     await refuse_consent_fields(desk, checked)
     also = operation.akin_to(checked)
     people = Reached()
-    if effect is Effect.WRITE and unnamed(operation, checked):
+    size = records_of(operation, checked)
+    if effect is Effect.WRITE and (unnamed(operation, checked) or (operation.records and size == MORE_THAN_ANY)):
         effect = Effect.DESTRUCTIVE  # nobody can take back a change of records that were never named
     if effect is Effect.OUTWARD:
         people = await reached(desk, operation, checked, allowed=_verdict(desk, operation) is not None)
@@ -198,7 +194,7 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         details=details,
         facts=people.facts,
         lead=people.leads[0].id if len(people.leads) == 1 else None,
-        size=max(len(people.leads), 1),
+        size=max(len(people.leads), size),
         blocked=people.blocked,
         rule=people.rule or ("time_zone" if zoned else ""),
         until=people.until,
@@ -237,7 +233,13 @@ def _acting(desk: Desk, name: str, arguments: Mapping[str, Any]) -> tuple[Operat
         raise InvalidArgument(f"{operation.name} only reads", "use read_operation")
     if operation.tool:
         raise Unsupported(f"{operation.name} is done by a tool", f"use {operation.tool}")
-    return operation, _checked(operation, arguments), Effect(effect)
+    checked = _checked(operation, arguments)
+    if effect != "outward" and (told := tells_people(operation, checked)):
+        # What the CRM does with it is not documented, and it may be to write to them.
+        raise InvalidArgument(
+            f"{told} may tell people of it, which {operation.name} is not known to do", "leave it out"
+        )
+    return operation, checked, Effect(effect)
 
 
 async def _keep(desk: Desk, operation: Operation, arguments: Mapping[str, Any], shown: Preview) -> None:
@@ -263,7 +265,7 @@ def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], peopl
     """Return what this call does to each person, so that neither it nor a tool does the same again.
 
     A message is known by its text, a call by its number, an enrolment by its sequences. What has none of them, as a
-    template, is known by the whole call.
+    template, is known by the whole call. A change that may only bring leads into a sequence is a change as any other.
     """
     text = "\n".join(flat(str(each)) for each in values_at(arguments, operation.text)).strip()
     subject = str(arguments.get("subject") or "")
@@ -276,8 +278,10 @@ def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], peopl
 
     for lead in people.leads:
         if people.enrols:
-            for each in sequences_in(arguments) or [whole]:
+            for each in sequences_in(arguments):
                 mark(rules.ENROLMENT, lead, enrolment_key(desk.connection, each, lead.id), ENROLLED_FOR)
+            if not sequences_in(arguments) and operation.akin_to(arguments) == (ENROLLING,):
+                mark(rules.ENROLMENT, lead, enrolment_key(desk.connection, whole, lead.id), ENROLLED_FOR)
             continue
         for channel in people.channels:
             address = rules.reached_at(desk, lead, channel)
@@ -304,7 +308,8 @@ def _said(
     of = f" of {people.shown}" if people.leads and not to else ""
     channel = f"{' or '.join(people.channels)}{to}: " if to else ""
     summary = f"{channel}{quoted(text) + ', by ' if text else ''}{what}{of} with {quoted(given)}"
-    details = [operation.summary, *people.remarks]
+    why = operation.why_of(arguments) if effect is not Effect.WRITE else ""
+    details = [operation.summary, *([why] if why else []), *people.remarks]
     if operation.note:
         details.append(operation.note)
     if effect is not Effect.WRITE:
@@ -312,9 +317,17 @@ def _said(
     details += people.listed
     if len(plain(text)) > SUMMARY_TEXT:
         details.append(f"the whole text:\n{lined(text)}")
+    details += _further(operation, arguments)
     if len(plain(given)) > SUMMARY_TEXT:
         details.append(f"all arguments:\n{lined(given)}")
     return summary, "\n".join(details)
+
+
+def _further(operation: Operation, arguments: Mapping[str, Any]) -> list[str]:
+    """Return the further texts of a call that a line has no room for, each whole."""
+    named = ((".".join(each), values_at(arguments, ".".join(each))) for each in sorted(texts_of(operation)))
+    texts = ((name, str(text)) for name, found in named if name != operation.text for text in found)
+    return [f"{name}:\n{lined(text)}" for name, text in texts if len(plain(text)) > SUMMARY_TEXT]
 
 
 # What is allowed, and with what

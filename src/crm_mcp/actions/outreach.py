@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
+from crm_mcp.actions import whose
 from crm_mcp.actions.approval import SUMMARY_TEXT, Preview, bare, lined, plain, quoted
 from crm_mcp.actions.contact import NEW_ADDRESS, fresh
 from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.rules import look
+from crm_mcp.actions.rules import Finding, look
 from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold, rfc3339
@@ -68,20 +69,20 @@ async def preview_email(
     resend_of: str | None = None,
     defer: bool = False,
 ) -> Preview:
-    """Say who would get which mail, from which mailbox.
+    """Say who would get which mail, from which mailbox, and who would get the answer.
 
     Raises:
         InvalidArgument: `resend_of` is no earlier send of this mail.
     """
     to = _to(lead.email, "no address on file")
-    answers = f", replies to {_to(reply_to, '')}" if reply_to else ""
+    answers = await _answers(desk, lead, mailbox, reply_to) if reply_to else _Answers()
     shown = Preview(
-        summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers}, "
+        summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers.said}, "
         f"subject {quoted(subject)}: {quoted(body)}",
         details="can't be undone",
-        facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address},
+        facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address, **answers.facts},
     )
-    return await _message(desk, lead, "email", shown, (subject, body), resend_of, defer)
+    return await _message(desk, lead, "email", shown, (subject, body), resend_of, defer, answers)
 
 
 async def preview_linkedin(
@@ -132,12 +133,57 @@ def message_key(channel: Channel, address: str, *texts: str) -> str:
     return "message:" + hashlib.sha256("\0".join([channel, address, *normal]).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """Where the answers to an e-mail go."""
+
+    said: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    finding: Finding = field(default_factory=Finding)
+    """What forbids that they go there."""
+    new: tuple[str, ...] = ()
+
+
+async def _answers(desk: Desk, lead: Lead, mailbox: Mailbox, reply_to: str) -> _Answers:
+    """Say whose address it is that answers would go to: ours, or that of one lead, under every rule.
+
+    The answer, and what it quotes, reaches whoever has that address.
+    """
+    said = f", replies to {_to(reply_to, '')}"
+    other = whose.holder(desk, reply_to, (lead,), ("email",))
+    if other is None:
+        if reply_to == mailbox.address or await whose.is_ours(desk, reply_to):
+            return _Answers(said)
+        other = await whose.found(desk, reply_to, ("email",))
+    if other is None:
+        why = f"no address on file: replies can't go to {bare(reply_to)}, which is neither that of one lead nor ours"
+        fix = "leave reply_to out, or let a person add it to own_addresses of the connection in the settings"
+        return _Answers(said, finding=Finding(f"{why}; {fix}", "no_address"))
+    return _Answers(
+        f"{said}, {quoted(other.label)} ({other.id})",
+        {"replies to": [other.id, other.label, other.email]},
+        await look(desk, other, "email"),
+        await fresh(desk, other, ("email",)),
+    )
+
+
 async def _message(
-    desk: Desk, lead: Lead, channel: Channel, shown: Preview, texts: tuple[str, ...], resend_of: str | None, defer: bool
+    desk: Desk,
+    lead: Lead,
+    channel: Channel,
+    shown: Preview,
+    texts: tuple[str, ...],
+    resend_of: str | None,
+    defer: bool,
+    answers: _Answers | None = None,
 ) -> Preview:
     """Add to the preview of a message what the rules say, and what keeps it from going out twice."""
     finding = await look(desk, lead, channel)
     new = await fresh(desk, lead, (channel,))
+    if answers:
+        new = tuple(dict.fromkeys((*new, *answers.new)))
+        if finding.reason is None and (other := answers.finding).reason:
+            finding = replace(finding, reason=other.reason, rule=other.rule, until=other.until)
     remarks = [shown.details, *new, *finding.remarks]
     if defer and finding.until:
         remarks.append(f"goes out later: {finding.reason}")

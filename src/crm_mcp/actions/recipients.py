@@ -1,19 +1,23 @@
-"""Whom an operation of the long tail reaches: read from the CRM, on file there, and under every rule of a tool."""
+"""Whom an operation of the long tail reaches: read from the CRM, on file there, and under every rule of a tool.
+
+Everybody is: those whom it names as its own recipients, copies, and whoever else an address or an id in its arguments
+may lead to. What is not exactly an address on file of one of them, or one of ours, is refused.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from crm_mcp.actions import rules
-from crm_mcp.actions.addresses import address_of
+from crm_mcp.actions import rules, whose
 from crm_mcp.actions.approval import bare, plain, quoted
 from crm_mcp.actions.contact import NEW_ADDRESS, fresh, replied
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import CHANNELS, Channel, Lead
@@ -32,13 +36,11 @@ SENDING: Mapping[Channel, str] = {
 ENROLLING = "enroll_in_sequence"
 MOST_PEOPLE = 100
 IN_THE_SUMMARY = 5
+MOST_LOOKED_UP = 20
+"""Values that are looked up because they may be the ids of leads."""
 YEAR = timedelta(days=366)
-Place = tuple[str, ...]
 
-_ADDRESS = re.compile(r"(?:[^<>@]*<)?\s*([^\s<>@,;]+@[^\s<>@,;]+\.[^\s<>@,;]+)\s*>?|((?:\+|00)[\d\s().-]{7,20})")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_SENDERS = frozenset({"from", "sender", "mailbox", "reply"})
-"""What a field is called that says who sends: nobody is reached by it."""
 _WORD: Mapping[Channel, str] = {
     "email": "e-mail address",
     "sms": "phone number",
@@ -95,7 +97,7 @@ class Reached:
 async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
     """Return whom an outward operation reaches. `allowed`: the policy names it, although it can't name them.
 
-    Each must be named by the arguments, have an address on file, and not be blocked.
+    Each must have an address on file, and not be blocked.
 
     Raises:
         InvalidArgument: it reaches people whom it does not name, or too many.
@@ -104,31 +106,42 @@ async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     """
     named = operation.recipient
     if named is None or not (named.lead or named.address):
-        if allowed:
-            off = await rules.kill_switch(desk)
-            remarks = ("it reaches people whom it does not name: neither do-not-contact nor another rule is tested",)
-            return Reached(blocked=off, rule="kill_switch" if off else "", remarks=remarks)
-        raise Forbidden(
-            f"{operation.name} reaches people whom it does not name, so that do-not-contact can't be tested",
-            "a person can allow it by name in [policy.operations] of the settings",
-        )
+        return await _unnamed(desk, operation, arguments, allowed=allowed)
     where = " or ".join(each for each in (named.lead, named.address) if each)
     if wider := unnamed(operation, arguments):
         raise InvalidArgument(f"{wider} reaches people whom {operation.name} does not name", f"name them in {where}")
     akin = operation.akin_to(arguments)
     channels = _channels(named.channel, akin)
-    leads = await _leads(desk, operation, arguments)
-    addresses = _texts(operation.name, values_at(arguments, named.address))
-    if not leads and not addresses:
+    given = named_in(operation, arguments)
+    leads = await _leads(desk, operation, given.leads)
+    if not leads and not given.addresses:
         raise InvalidArgument(f"{operation.name} does not name whom it reaches", f"name the leads in {where}")
-    strangers: list[str] = []
-    if not leads:
-        leads, strangers = await _found_by(desk, named.channel, addresses)
-    else:
-        strangers = _not_on_file(desk, leads, channels, addresses)
-    strangers += _not_on_file(desk, leads, channels, _others(operation, arguments))
-    people = Reached(leads, channels, ENROLLING in akin, at=_planned(operation, arguments))
+    _refuse_many(operation, given.addresses)
+    everybody, strangers = await _everybody(desk, operation, given, leads, channels)
+    if not everybody and not strangers:
+        raise InvalidArgument(f"{operation.name} names nobody but us", f"name the leads in {where}")
+    people = Reached(everybody, channels, ENROLLING in akin, at=_planned(operation, arguments))
     return await _looked_at(desk, people, strangers)
+
+
+async def _unnamed(desk: Desk, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
+    """Return what is known of those whom an operation reaches that does not say whom. Addresses in its arguments are
+    nobody's but ours and those on file."""
+    why = operation.why_of(arguments)
+    if not allowed:
+        raise Forbidden(
+            f"{operation.name} reaches people whom it does not name"
+            + (f" ({why})" if why else "")
+            + ", so that do-not-contact can't be tested",
+            f'a person can do it in the CRM itself, or allow it in the settings, with {operation.name} = "confirm" in '
+            "[policy.operations], and is then asked each time",
+        )
+    if off := await rules.kill_switch(desk):
+        return Reached(blocked=off, rule="kill_switch")
+    everybody, strangers = await _everybody(desk, operation, named_in(operation, arguments), (), CHANNELS)
+    people = await _looked_at(desk, Reached(everybody, CHANNELS if everybody else ()), strangers)
+    remark = "it reaches people whom it does not name: neither do-not-contact nor another rule is tested for them"
+    return replace(people, remarks=(remark, *people.remarks))
 
 
 async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]) -> Reached:
@@ -138,46 +151,81 @@ async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
         InvalidArgument: they are too many.
         NotFound: one is not there.
     """
-    leads = await _leads(desk, operation, arguments)
+    named = operation.recipient
+    leads = await _leads(desk, operation, values_at(arguments, named.lead if named else None))
     wider = unnamed(operation, arguments)
     return Reached(leads, remarks=(f"{wider}: it touches records that are not named here",) if wider else ())
 
 
-def values_at(arguments: Mapping[str, Any], dotted: str | None) -> list[Any]:
-    """Return the values at a dotted name; lists on the way, and at its end, are gone through."""
-    found: list[Any] = [arguments] if dotted else []
-    for name in (dotted or "").split("."):
-        found = [
-            each[name]
-            for value in found
-            for each in (cast("list[Any]", value) if isinstance(value, list) else [value])
-            if isinstance(each, Mapping) and name in each
-        ]
-    flat = [each for value in found for each in (cast("list[Any]", value) if isinstance(value, list) else [value])]
-    return [each for each in flat if each is not None]
-
-
-async def _leads(desk: Desk, operation: Operation, arguments: Mapping[str, Any]) -> tuple[Lead, ...]:
-    named = operation.recipient
-    ids = _texts(operation.name, values_at(arguments, named.lead if named else None))
+async def _leads(desk: Desk, operation: Operation, given: Sequence[Any]) -> tuple[Lead, ...]:
+    """Read the leads with these ids."""
+    if any(isinstance(each, bool) or not isinstance(each, str | int) or not str(each).strip() for each in given):
+        raise InvalidArgument(f"{operation.name} can't be told whom it reaches", "give ids or addresses as text")
+    ids = list(dict.fromkeys(map(str, given)))
+    _refuse_many(operation, ids)
     leads = tuple([await desk.crm(FindsLeads).get_lead(each) for each in ids])
-    for given, lead in zip(ids, leads, strict=True):
-        if lead.id != given:  # what is sent must be what was read
-            raise NotFound(f'there is no lead "{given[:80]}"', f"the id of {lead.label} is {lead.id}")
+    for each, lead in zip(ids, leads, strict=True):
+        if lead.id != each:  # what is sent must be what was read
+            raise NotFound(f'there is no lead "{each[:80]}"', f"the id of {lead.label} is {lead.id}")
     return leads
 
 
-async def _found_by(desk: Desk, channel: Channel, addresses: list[str]) -> tuple[tuple[Lead, ...], list[str]]:
-    """Return the leads that have these addresses, and the addresses that not exactly one has."""
-    leads: dict[str, Lead] = {}
-    strangers: list[str] = []
-    for each in addresses:
-        found = await desk.crm(FindsLeads).leads_at(channel, _normal(desk, each)) if channel != "linkedin" else ()
-        if len(found) == 1:
-            leads[found[0].id] = found[0]
+def _refuse_many(operation: Operation, given: Sequence[object]) -> None:
+    if len(given) > MOST_PEOPLE:
+        raise InvalidArgument(
+            f"{operation.name} would reach {len(given)} people", f"name at most {MOST_PEOPLE} at once"
+        )
+
+
+async def _everybody(
+    desk: Desk, operation: Operation, given: Named, leads: tuple[Lead, ...], channels: tuple[Channel, ...]
+) -> tuple[tuple[Lead, ...], list[str]]:
+    """Return whom a call reaches in all, and what in it is nobody's address."""
+    _refuse_many(operation, [*given.addresses, *given.further, *given.people])
+    people = {each.id: each for each in leads}
+    strangers = list(given.wrong)
+    found_by = [*given.further, *given.people]
+    if leads:  # whoever is named by id is written to at an address of its own, and at no other lead's
+        strangers += [text for text in given.addresses if not await _is_known(desk, text, leads, channels)]
+    else:
+        found_by += given.addresses
+    for text in found_by:
+        if await _is_known(desk, text, people.values(), channels):
+            continue
+        lead = await whose.found(desk, text, channels)
+        if lead is None and text in given.people:
+            lead = await _lead_if_any(desk, text)
+        if lead:
+            people[lead.id] = lead
         else:
-            strangers.append(each)
-    return tuple(leads.values()), strangers
+            strangers.append(text)
+    strangers += [text for text in given.senders if not await whose.is_ours(desk, text)]
+    if operation.recipient:
+        for lead in await _looked_up(desk, operation, [each for each in given.ids if each not in people]):
+            people[lead.id] = lead
+    _refuse_many(operation, [*people])
+    return tuple(people.values()), strangers
+
+
+async def _is_known(desk: Desk, text: str, leads: Iterable[Lead], channels: tuple[Channel, ...]) -> bool:
+    return bool(whose.holder(desk, text, leads, channels)) or await whose.is_ours(desk, text)
+
+
+async def _looked_up(desk: Desk, operation: Operation, ids: Sequence[str]) -> list[Lead]:
+    """Return the leads that have one of these ids, of which most are probably something else's."""
+    if len(ids) > MOST_LOOKED_UP:
+        raise InvalidArgument(
+            f"{operation.name} has {len(ids)} values that may be ids of leads", f"give at most {MOST_LOOKED_UP}"
+        )
+    return [lead for each in ids if (lead := await _lead_if_any(desk, each))]
+
+
+async def _lead_if_any(desk: Desk, text: str) -> Lead | None:
+    """Return the lead whose id a text may be."""
+    try:
+        return await desk.crm(FindsLeads).get_lead(text)
+    except (NotFound, InvalidArgument):
+        return None
 
 
 def _channels(declared: Channel, akin: tuple[str, ...]) -> tuple[Channel, ...]:
@@ -192,19 +240,15 @@ def _addresses(lead: Lead, channels: Iterable[Channel]) -> list[str]:
     return list(dict.fromkeys(found for each in channels if (found := lead.address(each))))
 
 
-def _not_on_file(desk: Desk, leads: tuple[Lead, ...], channels: tuple[Channel, ...], addresses: list[str]) -> list[str]:
-    """Return those addresses at which none of the leads is reached on these channels."""
-    own = {_normal(desk, address) for lead in leads for address in _addresses(lead, channels)}
-    return [each for each in addresses if _normal(desk, each) not in own]
-
-
 async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reached:
     """Return the people with what every rule says of each of them."""
     wrong = [
         rules.Finding(
-            f'no address on file: "{each[:80]}" is not that of one lead named here; name the lead', "no_address"
+            f"no address on file: {quoted(each[:80])} is not that of one lead who is meant, nor one of ours, exactly "
+            "as it is written; give each address alone",
+            "no_address",
         )
-        for each in strangers
+        for each in dict.fromkeys(strangers)
     ]
     allowed: list[rules.Finding] = []
     remarks: list[str] = []
@@ -275,74 +319,3 @@ def _planned(operation: Operation, arguments: Mapping[str, Any]) -> datetime | N
 def _together(bounds: list[Bound]) -> tuple[Bound, ...]:
     """Return the limits of one call that reaches several people: each leaves room for all whom it counts."""
     return tuple(bound.model_copy(update={"most": bound.most - count + 1}) for bound, count in Counter(bounds).items())
-
-
-def _texts(name: str, values: list[Any]) -> list[str]:
-    """Return ids or addresses as text, each once."""
-    for each in values:
-        if isinstance(each, bool) or not isinstance(each, str | int) or not str(each).strip():
-            raise InvalidArgument(f"{name} can't be told whom it reaches", "give ids or addresses as text")
-    found = list(dict.fromkeys(str(each) for each in values))
-    if len(found) > MOST_PEOPLE:
-        raise InvalidArgument(f"{name} would reach {len(found)} people", f"name at most {MOST_PEOPLE} at once")
-    return found
-
-
-def sequences_in(arguments: Mapping[str, Any]) -> list[str]:
-    """Return the sequences that an enrolment names."""
-    found = [
-        str(value)
-        for place, value in _leaves(arguments)
-        if place and re.search("flow|sequence", place[-1].casefold()) and isinstance(value, str | int) and value
-    ]
-    return list(dict.fromkeys(found))
-
-
-def unnamed(operation: Operation, arguments: Mapping[str, Any]) -> str | None:
-    """Return the argument that selects records otherwise than by naming them, a filter or all; None where none does."""
-    own = _own(operation)
-    for place, value in _leaves(arguments):
-        parts = [part.casefold() for part in place]
-        filters = [part for part in parts if "filter" in part]
-        # An empty filter leaves nobody out; an empty choice within a filter chooses nobody.
-        empty = not value and not (value == {} and filters[-1:] == parts[-1:])
-        if place not in own and not empty and (filters or {"all", "everyone"}.intersection(parts)):
-            return ".".join(place)
-    return None
-
-
-def _others(operation: Operation, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the addresses that stand somewhere else in the arguments: a copy goes to people, too."""
-    found: list[str] = []
-    for place, value in _leaves(arguments):
-        words = {word for part in place for word in re.findall(r"[a-z]+", part.casefold())}
-        if not isinstance(value, str) or place in _own(operation) or words & _SENDERS:
-            continue
-        parts = [part for part in re.split("[,;]", value) if part.strip()]
-        matches = [_ADDRESS.fullmatch(part.strip()) for part in parts]
-        found += [match[1] or match[2] for match in matches if match] if all(matches) else []
-    return list(dict.fromkeys(found))
-
-
-def _own(operation: Operation) -> set[Place]:
-    """Return where the arguments name people, and where the text stands."""
-    named = operation.recipient
-    dotted = (named.lead, named.address, operation.text) if named else ()
-    return {tuple(each.split(".")) for each in dotted if each}
-
-
-def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
-    if isinstance(value, Mapping) and value:
-        for name, each in cast("Mapping[str, Any]", value).items():
-            yield from _leaves(each, (*place, name))
-    elif isinstance(value, list) and value:
-        for each in cast("list[Any]", value):
-            yield from _leaves(each, place)
-    else:
-        yield place, value
-
-
-def _normal(desk: Desk, address: str) -> str:
-    """Return an address, number or profile as it is compared."""
-    channel: Channel = "email" if "@" in address else "linkedin" if "/" in address else "sms"
-    return address_of(channel, address, desk.settings.country)

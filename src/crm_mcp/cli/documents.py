@@ -84,18 +84,31 @@ def _operations(present: str) -> str:
     parts = [BEGIN]
     for vendor in VENDORS[1:]:
         catalog = load(vendor)
-        head = f"## {vendor}: {len(catalog.operation)} operations\n\n| operation | request | effect | reached by |"
+        head = (
+            f"## {vendor}: {len(catalog.operation)} operations\n\n| operation | request | effect | why | reached by |"
+        )
         rows = [
-            f"| `{each.name}` | `{each.method} {each.path}` | {_effect(each)} | {_reached_by(each)} |"
+            f"| `{each.name}` | `{each.method} {each.path}` | {_effect(each)} | {_why(each)} | {_reached_by(each)} |"
             for each in catalog.operation
         ]
-        parts.append("\n".join([head, "|---|---|---|---|", *rows]))
+        parts.append("\n".join([head, "|---|---|---|---|---|", *rows]))
     table = "\n\n".join([*parts, END])
     return re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: table, present, flags=re.DOTALL)
 
 
 def _effect(operation: Operation) -> str:
     return operation.effect if isinstance(operation.effect, str) else f"by `{operation.effect['by']}`"
+
+
+def _why(operation: Operation) -> str:
+    """Return the reason of an effect; where an argument decides it, each with the values that have it."""
+    if isinstance(operation.why, str):
+        return operation.why
+    values: dict[str, list[str]] = {}
+    for value, why in operation.why.items():
+        if value != "by":
+            values.setdefault(f"{operation.effect_of({operation.why['by']: value})}, {why}", []).append(f"`{value}`")
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in values.items())
 
 
 def _reached_by(operation: Operation) -> str:
@@ -105,8 +118,7 @@ def _reached_by(operation: Operation) -> str:
         ways += " or `read_operation`"
     if operation.off:
         return f"{ways}, when allowed by name ({operation.off})"
-    unnamed = operation.effect == "outward" and operation.recipient is None and not operation.tool
-    return f"{ways}, when allowed by name (it can't name whom it reaches)" if unnamed else ways
+    return f"{ways}, when allowed by name (it can't name whom it reaches)" if operation.names_nobody else ways
 
 
 def _first_sentence(text: str) -> str:

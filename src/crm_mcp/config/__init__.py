@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from crm_mcp.address import email_address
 from crm_mcp.config.keys import audit_key, sealing_key
 from crm_mcp.config.policy import (
     MESSAGES,
@@ -35,7 +36,7 @@ from crm_mcp.config.policy import (
     postgres_url,
     time_zone,
 )
-from crm_mcp.errors import SettingsError, choices
+from crm_mcp.errors import InvalidArgument, SettingsError, choices
 
 __all__ = [
     "MESSAGES",
@@ -115,6 +116,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _mail_addresses(given: tuple[str, ...]) -> tuple[str, ...]:
+    """Check addresses of ours, each alone; the library that does is loaded by those alone who set one."""
+    for each in given:
+        try:
+            email_address(each)
+        except InvalidArgument as error:
+            raise ValueError(str(error)) from None
+    return tuple(each.strip() for each in given)
+
+
 class Defaults(Closed):
     """What is taken where a call leaves it out."""
 
@@ -135,6 +146,8 @@ class _Entry(Closed):
     corrections: Annotated[dict[str, str], Field(alias="keys")] = Field(default_factory=dict)
     """`keys` in the file: corrections of the names that a vendor does not document; see its page in docs/."""
     defaults: Defaults = Defaults()
+    own_addresses: Annotated[tuple[str, ...], AfterValidator(_mail_addresses)] = ()
+    """E-mail addresses of ours, besides its mailboxes, that may stand where an answer goes and among copies."""
     time_zone: ZoneName | None = None
     """Where its day begins and ends; None: in the zone of this machine."""
 

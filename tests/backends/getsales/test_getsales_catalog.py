@@ -64,7 +64,19 @@ SENT: list[tuple[str, dict[str, Any], tuple[Any, ...]]] = [
     ("run_linkedin_browser", {"browser": "1"}, ("POST", "/browsers/api/linkedin-browsers/1/run", {}, None)),
 ]
 
-WRITES = ("contact_change_pipeline_stage", "contact_add_tags", "contact_change_list", "contact_cancel_from_flows")
+FEEDING = (
+    "contact_add_tags",
+    "contact_assign_tag",
+    "contact_remove_tags",
+    "contact_remove_tag",
+    "contact_replace_tags",
+    "contact_change_list",
+    "contact_move_to_list",
+    "contact_change_pipeline_stage",
+    "contact_change_custom_field",
+)
+"""Types of mass actions that may bring leads into a running flow, whose sources are filters."""
+WRITES = ("contact_cancel_from_flows", "contact_export_csv", "contact_mark_read")
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +126,9 @@ def test_what_a_tool_does_not_do_of_an_operation_is_one_of_its_own(catalog: Cata
         "send_email_in_thread": ["thread_uuid"],
     }
     assert all(alike.values())
-    assert reaching == further.keys() - {"upsert_lead_into_list"}
-    assert all(catalog.get(name).recipient for name in reaching)
+    assert reaching == further.keys()
+    # What moves a lead into a list names nobody who is there already.
+    assert {name for name in reaching if not catalog.get(name).recipient} == {"upsert_lead_into_list"}
 
 
 def test_a_lead_of_any_fields_is_no_plain_write_since_it_might_lift_an_unsubscription(catalog: Catalog):
@@ -126,7 +139,7 @@ def test_a_lead_of_any_fields_is_no_plain_write_since_it_might_lift_an_unsubscri
     }
 
     assert {name: effect for name, effect in free.items() if effect != "read"} == {
-        "upsert_lead_into_list": "destructive",
+        "upsert_lead_into_list": "outward",
         "add_new_lead_to_flow": "outward",
     }
 
@@ -179,11 +192,16 @@ def test_only_requests_that_can_carry_a_body_have_one(catalog: Catalog):
     assert wrong == []
 
 
+LIFTING = {"unblacklist_lead", "unblacklist_company"}
+"""What deletes an entry, and with it lets people be reached again."""
+
+
 def test_what_deletes_is_destructive_and_what_gets_reads(catalog: Catalog):
     deletes = {each.name: each.effect for each in catalog.operation if each.method == "DELETE"}
     gets = {each.name: each.effect for each in catalog.operation if each.method == "GET"}
 
-    assert set(deletes.values()) == {"destructive"}
+    assert {name for name, effect in deletes.items() if effect != "destructive"} == LIFTING
+    assert {catalog.get(name).effect for name in LIFTING} == {"outward"}
     assert set(gets.values()) == {"read"}
 
 
@@ -191,6 +209,25 @@ def test_what_reaches_people_is_outward(catalog: Catalog):
     outward = {each.name for each in catalog.operation if each.effect == "outward"}
 
     assert outward == {
+        *LIFTING,
+        "upsert_lead_into_list",
+        "update_custom_field",
+        "import_leads_from_upload",
+        "create_data_source",
+        "update_data_source",
+        "update_flow",
+        "update_sender_profile",
+        "connect_external_sender_profile",
+        "create_mailbox",
+        "update_mailbox",
+        "update_ai_agent",
+        "update_ai_template",
+        "create_linkedin_browser",
+        "update_linkedin_browser",
+        "share_linkedin_browser",
+        "create_webhook",
+        "update_webhook",
+        "test_webhook",
         "start_flow",
         "create_flow_version",
         "add_lead_to_flow",
@@ -223,6 +260,8 @@ def test_what_a_mass_action_does_depends_on_its_type(catalog: Catalog):
     action = catalog.get("mass_action_on_leads")
 
     assert {action.effect_of({"type": each}) for each in WRITES} == {"write"}
+    assert {action.effect_of({"type": each}) for each in FEEDING} == {"outward"}
+    assert {"enroll_in_sequence" in action.akin_to({"type": each}) for each in FEEDING} == {True}
     assert action.effect_of({"type": "contact_add_to_flow"}) == "outward"
     assert action.effect_of({"type": "contact_delete"}) == "destructive"
     assert action.effect_of({"type": "contact_something_new"}) == "destructive"

@@ -8,19 +8,28 @@
     method = "POST"
     path = "/flows/api/flows/{flow}/add-new-lead"
     effect = "outward"                       # read, write, outward, destructive; left out: destructive
+    why = "the flow begins to write to them" # why it has this effect: everything that is not read says so
     tool = "enroll_in_sequence"              # where a tool serves it; `call_operation` then refuses it
     recipient = { lead = "lead_uuid", channel = "linkedin" }
+    copies = ["cc", "bcc"]                   # where further addresses stand
     text = "message"
+    prose = ["subject"]                      # further texts, in which an address is a word as any other
     at = "schedule_at"                       # when it goes out, where that is later than now
+    records = ["uuids"]                      # where it names the records it is about; without them it may be about all
+    every = true                             # it is about as many records as a file, a flow or a list has
     off = "webhooks"                         # refused unless the policy allows it by name
     parameters = [
         { name = "flow", in = "path", type = "string", required = true, about = "id of the flow" },
         { name = "limit", in = "query", type = "integer", about = "1-100" },
+        { name = "attachments", in = "body", type = "array", holds = ["uuid"], about = "each {uuid}" },
     ]
 
-An effect that depends on an argument is written `effect = { by = "type", contact_add_tags = "write" }`; a value that is
-not named there is destructive. What has no tool and yet does the work of some names them: `akin = ["move_stage"]`, or
-`akin = { by = "type", contact_change_pipeline_stage = "move_stage" }`.
+What changes what, when or to whom something that runs will send is outward; what only stops, pauses or takes out is a
+write. An effect that depends on an argument is written `effect = { by = "type", contact_mark_read = "write" }`, and so
+is its `why`; a value that is not named there is destructive. What has no tool and yet does the work of some names them:
+`akin = ["move_stage"]`, or `akin = { by = "type", contact_change_pipeline_stage = ["move_stage"] }`.
+
+Whatever stands elsewhere in the arguments of what goes out is looked at for addresses: see `actions.places`.
 """
 
 from __future__ import annotations
@@ -57,6 +66,8 @@ class Parameter(Record):
     required: bool = False
     values: tuple[str, ...] = ()
     """The valid values, where they are known."""
+    holds: tuple[str, ...] = ()
+    """The fields of an object, or of each object of an array, that are known to name no person."""
     about: str = ""
 
 
@@ -80,6 +91,12 @@ def _by_an_argument(effect: dict[str, str]) -> dict[str, str]:
     return effect
 
 
+def _of_values(why: dict[str, str]) -> dict[str, str]:
+    if "by" not in why:
+        raise ValueError("a reason by an argument names it in `by`")
+    return why
+
+
 class Operation(Record):
     """One documented operation of a vendor."""
 
@@ -89,13 +106,23 @@ class Operation(Record):
     path: str
     effect: OperationEffect | Annotated[dict[str, str], AfterValidator(_by_an_argument)] = "destructive"
     parameters: tuple[Parameter, ...] = ()
+    why: str | Annotated[dict[str, str], AfterValidator(_of_values)] = ""
+    """Why it has this effect, in a sentence; by the argument that decides the effect, where one does."""
     tool: str | None = None
     """The tool that serves it."""
-    akin: tuple[str, ...] | dict[str, str] = ()
+    akin: tuple[str, ...] | dict[str, str | tuple[str, ...]] = ()
     """Tools whose work it does as well, by an argument where that decides: their verdicts count for it, too."""
     recipient: Recipient | None = None
+    copies: tuple[str, ...] = ()
+    """Where further addresses stand: dotted names of its arguments."""
     text: str | None = None
     """Where it names the text that goes out: a dotted name of its arguments."""
+    prose: tuple[str, ...] = ()
+    """Where further texts stand, in which an address is a word as any other: likewise."""
+    records: tuple[str, ...] = ()
+    """Where it names the records that it is about, likewise; where none stands there, it may be about all."""
+    every: bool = False
+    """It is about as many records as a file, a flow or a list has."""
     at: str | None = None
     """Where it names the time when it goes out, likewise."""
     off: Off | None = None
@@ -106,6 +133,11 @@ class Operation(Record):
     """Its body is not documented in full: other fields are passed on."""
     note: str = ""
     """What is unusual, or not certain, about it."""
+
+    @property
+    def names_nobody(self) -> bool:
+        """Whether it always reaches people and has no place where it names them."""
+        return self.effect == "outward" and self.recipient is None and self.tool is None
 
     def effect_of(self, arguments: Mapping[str, Any]) -> OperationEffect:
         """Return the effect of a call with these arguments; what is not classified is destructive."""
@@ -119,8 +151,16 @@ class Operation(Record):
         """Return the tools whose work a call with these arguments does."""
         if not isinstance(self.akin, dict):
             return self.akin
-        found = self.akin.get(str(arguments.get(self.akin["by"], "")))
-        return (found,) if found else ()
+        value = str(arguments.get(str(self.akin["by"]), ""))
+        found = self.akin.get(value, ()) if value != "by" else ()
+        return (found,) if isinstance(found, str) else found
+
+    def why_of(self, arguments: Mapping[str, Any]) -> str:
+        """Return why a call with these arguments has the effect that it has; empty where it is not classified."""
+        if isinstance(self.why, str):
+            return self.why
+        value = str(arguments.get(self.why["by"], ""))
+        return "" if value == "by" else self.why.get(value, "")
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments, checked.

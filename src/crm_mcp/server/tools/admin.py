@@ -60,6 +60,7 @@ async def ask_delete_record(desk: Desk, client: Client, kind: RecordKind, id: st
         summary=f"Delete {named(kind, id, label)}" + (f" and with it {deleted.counted(along)}" if along else ""),
         details=deleted.way_back(desk, kind, kept, along),
         facts={**fields, WITH_IT: along},
+        size=1 + sum(along.values()),
         lead=record.id if isinstance(record, Lead) else record.lead_id,
         lead_read=record if isinstance(record, Lead) else None,
     )

@@ -194,7 +194,13 @@ async def enroll_in_sequence(
     return await enrolling.enrol(desk, client, shown)
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, RunsSequences, EndsSequences), idempotent=True)
+async def ask_unenroll(desk: Desk, client: Client, sequence: str, leads: list[str]) -> Preview:
+    """Count whom it is about; where somebody is asked, read them."""
+    del client
+    return await enrolling.preview_unenrol(desk, sequence, leads)
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, RunsSequences, EndsSequences), ask=ask_unenroll, decides=True, idempotent=True)
 async def unenroll_from_sequence(desk: Desk, client: Client, sequence: Line, leads: Leads) -> Done:
     """Take leads out of a sequence: they get no more of its messages."""
     return await enrolling.unenrol(desk, sequence, leads, client)

@@ -1,0 +1,66 @@
+"""Whose an address is that a call names: ours, a lead's, or nobody's that is known.
+
+It is compared as it is written. Another way to write a mailbox may be the same for one mail system and another one, or
+a second one, for the next; who is reached must not depend on that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from crm_mcp.actions.addresses import E164, address_of, one_email
+from crm_mcp.actions.desk import Desk
+from crm_mcp.address import email_address
+from crm_mcp.backends.base import FindsLeads, SendsEmail
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Channel, Lead
+
+
+async def is_ours(desk: Desk, text: str) -> bool:
+    """Whether a text is exactly one of `own_addresses` of the connection, or one of its mailboxes."""
+    if any(_same(text, each) for each in desk.own_addresses):
+        return True
+    crm = desk.backend
+    return isinstance(crm, SendsEmail) and any(_same(text, each.address) for each in await crm.mailboxes())
+
+
+def holder(desk: Desk, text: str, leads: Iterable[Lead], channels: Iterable[Channel]) -> Lead | None:
+    """Return the first of these leads that is reached at exactly this address on one of these channels."""
+    ways = tuple(channels)
+    for lead in leads:
+        for each in ways:
+            address = lead.address(each)
+            if address and (_same(text, address) or (each in ("sms", "call") and _is_number_of(desk, text, address))):
+                return lead
+    return None
+
+
+async def found(desk: Desk, text: str, channels: Iterable[Channel]) -> Lead | None:
+    """Return the one lead of the CRM that is reached at exactly this address on one of these channels; None where
+    nobody has it, or where several have."""
+    ways = tuple(channels)
+    channel: Channel | None = None
+    if "email" in ways and _is_email(text):
+        channel = "email"
+    elif E164.fullmatch(text):
+        channel = next((each for each in ways if each in ("sms", "call")), None)
+    if channel is None:
+        return None
+    leads = await desk.crm(FindsLeads).leads_at(channel, address_of(channel, text, desk.settings.country))
+    return holder(desk, text, leads, ways) if len(leads) == 1 else None
+
+
+def _is_email(text: str) -> bool:
+    try:
+        return one_email(text) and bool(email_address(text)) and text == text.strip()
+    except InvalidArgument:
+        return False
+
+
+def _is_number_of(desk: Desk, text: str, address: str) -> bool:
+    return E164.fullmatch(text) is not None and address_of("sms", address, desk.settings.country) == text
+
+
+def _same(text: str, address: str) -> bool:
+    """Whether a text is this very address: the case of Latin letters alone makes no difference."""
+    return text == address or (text.isascii() and address.isascii() and text.casefold() == address.casefold())
