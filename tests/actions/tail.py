@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -15,13 +16,15 @@ from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.operations import carry_out, preview_operation
 from crm_mcp.actions.outbox import Deed
 from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import FindsLeads, Limits
 from crm_mcp.backends.catalog import Catalog
-from crm_mcp.backends.http import Terms
+from crm_mcp.backends.http import Terms, at
 from crm_mcp.backends.remote import Access, Remote
 from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Account, Channel, Lead, LeadFilter, Page, Slice
+from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Entry, Refusal, route
 from crm_mcp.sandbox.people import PEOPLE
 from crm_mcp.sandbox.serving import serving
@@ -32,6 +35,8 @@ from .roads import Clock
 PLAN = {"lead": "p1", "message": {"body": "See you on Monday"}}
 """Arguments of `plan_text`, which sends."""
 KEY = "tail-0123456789abcdef"
+MINUTE = 0.05
+"""Seconds of a minute of the vendors' limits."""
 OURS = "sales@example.example"
 """The connection's own address."""
 
@@ -245,7 +250,9 @@ class Tail(FindsLeads, Remote):
         raise NotImplementedError
 
     async def get_lead(self, lead: str) -> Lead:
-        return Lead.model_validate(await self._api.read("GET", f"/leads/{lead}", missing=f'there is no lead "{lead}"'))
+        return Lead.model_validate(
+            await self._api.read("GET", at("/leads/{}", lead), missing=f'there is no lead "{lead}"')
+        )
 
     async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
         if channel == "linkedin":
@@ -254,17 +261,26 @@ class Tail(FindsLeads, Remote):
 
 
 class Tailed:
-    """A desk in front of that vendor."""
+    """A desk in front of a vendor's emulator."""
+
+    emulator: Any
+    backend: Any
 
     def __init__(
-        self, folder: Path, url: str, emulator: TailEmulator, policy: PolicySettings, *, dry_run: bool
+        self,
+        folder: Path,
+        emulator: Emulator,
+        backend: Remote,
+        connection: Connection,
+        policy: PolicySettings,
+        *,
+        dry_run: bool = False,
     ) -> None:
-        connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY), own_addresses=(OURS,))
         settings = Settings(data_dir=folder, policy=policy, dry_run=dry_run, connections=(connection,))
         self.emulator = emulator
         self.clock = Clock()
         self.store = Store(folder, clock=self.clock)
-        self.backend = Tail(Access(key=SecretStr(KEY), pace_file=folder / "pace.sqlite3", base_url=url))
+        self.backend = backend
         self.desk = Desk(settings, connection, self.backend, self.store, Policy(policy), self._made)
 
     def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
@@ -287,8 +303,37 @@ class Tailed:
 
     @property
     def left(self) -> list[Entry]:
-        """What left for the vendor and was not a look at leads."""
+        """What left for the vendor and was not a look at something, by its catalogue or as a look at leads."""
+        looks = [
+            (each.method, re.compile(re.sub(r"{\w+}", "[^/]+", each.path)))
+            for each in self.backend.catalog.operation
+            if each.effect == "read"
+        ]
+        return [
+            each
+            for each in self.emulator.journal
+            if not any(
+                each.method == method and path.fullmatch(each.path.removeprefix(self.emulator.prefix))
+                for method, path in looks
+            )
+        ]
+
+
+class OfTail(Tailed):
+    """A desk in front of the vendor above, whose other reading operations count as what leaves."""
+
+    @property
+    def left(self) -> list[Entry]:
         return [each for each in self.emulator.journal if (each.method, each.path.split("/")[1]) != ("GET", "leads")]
+
+
+@asynccontextmanager
+async def _opened(tail: Tailed) -> AsyncGenerator[Tailed]:
+    try:
+        yield tail
+    finally:
+        await tail.backend.aclose()
+        await tail.store.aclose()
 
 
 @asynccontextmanager
@@ -297,9 +342,21 @@ async def tailed(
 ) -> AsyncGenerator[Tailed]:
     emulator = TailEmulator()
     with serving(emulator) as url:
-        opened = Tailed(folder, url, emulator, policy or PolicySettings(), dry_run=dry_run)
-        try:
-            yield opened
-        finally:
-            await opened.backend.aclose()
-            await opened.store.aclose()
+        backend = Tail(Access(key=SecretStr(KEY), pace_file=folder / "pace.sqlite3", base_url=url))
+        connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY), own_addresses=(OURS,))
+        tail = OfTail(folder, emulator, backend, connection, policy or PolicySettings(), dry_run=dry_run)
+        async with _opened(tail):
+            yield tail
+
+
+@asynccontextmanager
+async def vendored(vendor: str, folder: Path, policy: PolicySettings) -> AsyncGenerator[Tailed]:
+    """Give a desk in front of the emulator of a vendor, with its sample."""
+    emulator = emulator_of(vendor)(sample=True, minute=MINUTE)
+    with serving(emulator) as url:
+        given: dict[str, Any] = {"vendor": vendor, "name": vendor, "base_url": url, "own_addresses": (OURS,)}
+        connection = Connection(**given, api_key=SecretStr(emulator.key), minute=MINUTE, per_minute=10_000)
+        backend = open_backend(Settings(data_dir=folder, connections=(connection,)), connection)
+        assert isinstance(backend, Remote)
+        async with _opened(Tailed(folder, emulator, backend, connection, policy)) as tail:
+            yield tail

@@ -383,17 +383,18 @@ async def preview_unenrol(desk: Desk, name: str, keys: Sequence[str]) -> Preview
     chosen = await find_sequence(desk, name)
     most = MOST_READ if await desk.backend.budget() else SHOWN
     shown: list[str] = []
+    left_out: list[str] = []
     for key in asked_for[:most]:
         try:
             shown.append(_named(await desk.lead(key)))
         except OF_ONE as error:
-            shown.append(f"not {bare(key)}: {bare(str(error))}")
-    more = [f"and {bare(each)}" for each in asked_for[most:]]
+            left_out.append(f"not {bare(key)}: {bare(str(error))}")
+    more = [f'and "{bare(each)}"' for each in asked_for[most:]]
     return Preview(
-        f'Take {len(asked_for)} leads out of the sequence "{bare(chosen.name)}": {", ".join(shown[:SAMPLE])}'
-        + (" ..." if len(asked_for) > SAMPLE else ""),
-        "\n".join([*shown, *more]),
-        facts={"sequence": {"id": chosen.id, "name": chosen.name}, "leads": shown},
+        f'Take {len(shown) + len(more)} leads out of the sequence "{bare(chosen.name)}": {", ".join(shown[:SAMPLE])}'
+        + (" ..." if len(shown) + len(more) > SAMPLE else ""),
+        "\n".join([*shown, *more, *left_out]),
+        facts={"sequence": {"id": chosen.id, "name": chosen.name}, "leads": shown, "left out": left_out},
         size=len(asked_for),
     )
 

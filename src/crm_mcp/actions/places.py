@@ -25,10 +25,12 @@ if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
 Place = tuple[str, ...]
 """The names that lead to a value; lists on the way have none."""
 
-_ESCAPED = re.compile(r"\\u\{?0{0,4}([0-9a-f]{2,4})\}?|\\x([0-9a-f]{2})|=([0-9a-f]{2})|%u([0-9a-f]{4})", re.IGNORECASE)
+_ESCAPED = re.compile(
+    r"\\u(?:0000)?([0-9a-f]{4})|\\u\{0*([0-9a-f]{1,5})\}|\\x([0-9a-f]{2})|=([0-9a-f]{2})|%u([0-9a-f]{4})", re.IGNORECASE
+)
 """Characters that are written as their numbers: in JSON, in strings of programs, in mails, in old addresses."""
 _MOST_WRAPPINGS = 8
-_MAIL = re.compile(r"@|=\?|\+AEA-|mailto\s*:|&commat", re.IGNORECASE)
+_MAIL = re.compile(r"@|=\?|\+AEA-|\\100|mailto\s*:|&commat", re.IGNORECASE)
 """What an e-mail address, or a word that is written in mails as another, has; `+AEA-` is the sign in UTF-7."""
 _CALLED = re.compile(
     r"(?:\+|\b00)[\s().-]*\d(?:[\s().-]*\d){5,}|^\s*\+[\s\w().-]+$|\b(?:tel|sms|callto|whatsapp)\s*:"
@@ -219,7 +221,7 @@ class _Reading:
             pass
         elif not isinstance(value, bool):
             self._elsewhere(text, place, within)
-            if text.lstrip()[:1] in ("{", "["):
+            if text.lstrip()[:1] in ("{", "[", '"'):
                 with contextlib.suppress(ValueError, RecursionError):
                     self.read(json.loads(text), place, within=True)
 
@@ -293,7 +295,7 @@ def _forms(text: str) -> list[str]:
     """Return a text as it is, and unwrapped from every way of writing signs as others that a CRM may undo."""
     found = [unicodedata.normalize("NFKC", text)]
     for _ in range(_MOST_WRAPPINGS):
-        plain = html.unescape(unquote(found[-1]))
+        plain = html.unescape(unquote(found[-1])).strip("\"'` \t\r\n")
         plain = unicodedata.normalize("NFKC", _ESCAPED.sub(_sign, plain))
         if plain == found[-1]:
             break
