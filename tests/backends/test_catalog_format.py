@@ -116,6 +116,8 @@ def test_what_is_not_classified_is_destructive():
     [
         {"effect": "harmless"},
         {"effect": {"tag": "write"}},
+        {"why": {"tag": "it tags"}},
+        {"parameters": [{"name": "x", "in": "body", "holds": "uuid"}]},
         {"effect": {"by": "type", "tag": "harmless"}},
         {"method": "HEAD"},
         {"off": "danger"},
@@ -176,6 +178,7 @@ def test_what_goes_out_names_arguments_that_are_there(vendor: str):
     for each in load(vendor).operation:
         known = {parameter.name for parameter in each.parameters}
         named = [each.text, *((each.recipient.lead, each.recipient.address) if each.recipient else ())]
+        named += [*each.copies, *each.prose, *each.records]
         if isinstance(each.effect, dict):
             named.append(each.effect["by"])
         wrong += [f"{each.name}: {name}" for name in named if name and name.split(".")[0] not in known]

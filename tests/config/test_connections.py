@@ -27,6 +27,7 @@ team_id = "7"
 per_minute = 30
 keys = { deal_name = "title" }
 defaults = { mailbox = "sales@example.com", list = "Inbound", sender = "Jane Doe" }
+own_addresses = ["office@example.com", "\u00e4nne@example.com"]
 
 [connections.calls]
 vendor = "salespulse"
@@ -57,6 +58,8 @@ def test_a_file_names_several_connections(write: Write):
     assert (work.base_url, work.team_id, work.per_minute) == ("http://127.0.0.1:1/api", "7", 30)
     assert work.corrections == {"deal_name": "title"}
     assert work.defaults.model_dump() == {"mailbox": "sales@example.com", "list": "Inbound", "sender": "Jane Doe"}
+    assert work.own_addresses == ("office@example.com", "\u00e4nne@example.com")
+    assert (calls.own_addresses, home.own_addresses) == ((), ())
     assert (calls.name, calls.vendor, calls.api_key) == ("calls", "salespulse", SecretStr(f"calls-{KEY}"))
     assert (home.name, home.vendor, home.api_key) == ("home", "local", None)
 
@@ -156,6 +159,22 @@ def test_a_mistake_in_one_connection_is_told_by_its_name(write: Write):
     assert text.startswith("connections.work.per_minuet is no setting; valid: vendor, api_key, base_url, team_id, per_")
     assert text.endswith('nearest: "per_minute"')
     assert "keys, defaults" in text
+
+
+@pytest.mark.parametrize("wrong", ["sales", "Sales <sales@example.com>", "a@example.com, b@example.com", "a@b", ""])
+def test_what_is_no_address_of_ours_stops_the_start(write: Write, wrong: str):
+    write(f'[connections.home]\nown_addresses = ["me@example.com", "{wrong}"]\n')
+
+    assert refusal() == (
+        f'connections.home.own_addresses: "{wrong}" is no e-mail address; give one such as jane@example.com'
+    )
+
+
+@pytest.mark.parametrize("wrong", ['"sales@example.com"', "7", "[7]", "{ a = 1 }"])
+def test_addresses_of_ours_are_a_list_of_texts(write: Write, wrong: str):
+    write(f"[connections.home]\nown_addresses = {wrong}\n")
+
+    assert refusal().startswith("connections.home.own_addresses")
 
 
 def test_two_local_connections_are_refused(write: Write):

@@ -484,7 +484,7 @@ def test_every_catalogue_names_its_path_recipients_and_text_by_parameters_that_t
         required = {one.name for one in each.parameters if one.place == "path" and one.required}
         named = each.recipient
         dotted = [named.lead, named.address] if named else []
-        by = [one["by"] for one in (each.effect, each.akin) if isinstance(one, dict)]
+        by = [str(one["by"]) for one in (each.effect, each.akin, each.why) if isinstance(one, dict)]
         used = {one.split(".")[0] for one in (*dotted, each.text, *by) if one}
         if inside != required or not used <= known:
             wrong.append(f"{vendor} {each.name}")
