@@ -157,7 +157,7 @@ async def test_the_same_change_of_a_record_is_one_for_a_minute_and_not_for_a_day
     async with vendored("getsales", tmp_path, policy) as tail:
         tag = (await tail.backend.list_options("tags"))[0].id
         call: dict[str, Any] = {"filter": {"ids": [BEN]}, "payload": {"tag_uuid": tag}}
-        person = Person(*["yes"] * 9)
+        person = Person("yes", "yes", "yes")
 
         first = await tail.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
         again = await tail.call(person, "mass_action_on_leads", type="contact_add_tags", **call)

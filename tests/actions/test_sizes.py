@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm_mcp.actions.sizes import MORE_THAN_ANY, records_of
-from crm_mcp.backends.catalog import Operation, load
+from crm_mcp.backends.catalog import load
 from crm_mcp.config import VENDORS, PolicySettings
 
 from .benches import SEQUENCE, Bench
@@ -58,14 +58,14 @@ def listed(draw: st.DrawFn, ids: list[str]) -> Any:
 
 @PROPERTY
 @given(
-    st.sampled_from(OPERATIONS),
+    st.integers(0, len(OPERATIONS) - 1),
     st.lists(IDS, min_size=2, max_size=30, unique=True).flatmap(lambda ids: st.tuples(st.just(ids), listed(ids))),
     st.data(),
 )
 def test_an_operation_is_about_at_least_as_many_records_as_it_names_anywhere(
-    operation: tuple[str, Operation], records: tuple[list[str], Any], data: st.DataObject
+    operation: int, records: tuple[list[str], Any], data: st.DataObject
 ) -> None:
-    _, each = operation
+    _, each = OPERATIONS[operation]
     texts = {one.split(".")[0] for one in (each.text, *each.prose) if one}
     able = [one.name for one in each.parameters if one.type in COMPOSED and one.name not in texts]
     place = data.draw(st.sampled_from([*able, "undocumented"]))
@@ -73,11 +73,11 @@ def test_an_operation_is_about_at_least_as_many_records_as_it_names_anywhere(
     assert records_of(each, {place: records[1]}) >= len(records[0])
 
 
-@given(st.sampled_from(OPERATIONS), st.integers(1, 400), st.integers(1, 400))
-def test_two_lists_count_together(operation: tuple[str, Operation], some: int, more: int) -> None:
+@given(st.integers(0, len(OPERATIONS) - 1), st.integers(1, 400), st.integers(1, 400))
+def test_two_lists_count_together(operation: int, some: int, more: int) -> None:
     given = {"one": [f"a{n}" for n in range(some)], "other": ",".join(f"b{n}" for n in range(more))}
 
-    assert records_of(operation[1], given) >= some + (more if more > 1 else 0)
+    assert records_of(OPERATIONS[operation][1], given) >= some + (more if more > 1 else 0)
 
 
 @pytest.mark.parametrize(

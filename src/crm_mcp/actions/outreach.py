@@ -152,7 +152,7 @@ async def _answers(desk: Desk, lead: Lead, mailbox: Mailbox, reply_to: str) -> _
     said = f", replies to {_to(reply_to, '')}"
     other = whose.holder(desk, reply_to, (lead,), ("email",))
     if other is None:
-        if reply_to == mailbox.address or await whose.is_ours(desk, reply_to):
+        if whose.is_among(reply_to, (mailbox.address, *await whose.ours(desk))):
             return _Answers(said)
         other = await whose.found(desk, reply_to, ("email",))
     if other is None:

@@ -63,11 +63,13 @@ _TOLD = frozenset(
     (
         *("cc", "bcc", "recipient", "recipients", "attendee", "attendees", "participant", "participants", "guest"),
         *("guests", "invitee", "invitees", "invite", "invites", "watcher", "watchers", "follower", "followers"),
-        *("notify", "notification", "notifications", "subscriber", "subscribers"),
+        *("notify", "notification", "notifications", "subscriber", "subscribers", "send", "deliver", "enroll", "enrol"),
     )
 )
-"""Nouns under which those stand whom a CRM tells of what it writes down."""
+"""Words for those whom a CRM tells of what it writes down, and for its doing so."""
 _COMPOSED = ("object", "array", "any")
+_CUSTOM = ["custom", "fields"]
+"""The field whose fields are a person's own, whatever they are called."""
 _COUNTED = frozenset(("count", "counts", "number", "total", "limit", "at", "status"))
 """Nouns of what is known about such people, and tells them nothing."""
 _OF_IDS = frozenset(("id", "ids", "uuid", "uuids", "guid", "guids", "list", "lists", "array"))
@@ -146,7 +148,7 @@ def tells_people(operation: Operation, arguments: Mapping[str, Any]) -> str | No
     known = {each.name for each in operation.parameters}
     for place, value in leaves(arguments):
         unknown = place[1:] if place[:1] and place[0] in known else place
-        said = value not in (None, "", False, [], {})
+        said = value not in (None, "", False, [], {}) and not any(_words(part) == _CUSTOM for part in place)
         if said and any(_TOLD.intersection(_words(part)) and _noun(part) not in _COUNTED for part in unknown):
             return ".".join(place)
     return None

@@ -181,16 +181,19 @@ async def _everybody(
     desk: Desk, operation: Operation, given: Named, leads: tuple[Lead, ...], channels: tuple[Channel, ...]
 ) -> tuple[tuple[Lead, ...], list[str]]:
     """Return whom a call reaches in all, and what in it is nobody's address."""
-    _refuse_many(operation, [*given.addresses, *given.further, *given.people])
+    texts = [*given.addresses, *given.further, *given.people]
+    _refuse_many(operation, texts)
+    ours = await whose.ours(desk) if texts or given.senders else ()
     people = {each.id: each for each in leads}
-    strangers = list(given.wrong)
-    found_by = [*given.further, *given.people]
+
+    def is_known(text: str) -> bool:
+        return whose.is_among(text, ours) or whose.holder(desk, text, people.values(), channels) is not None
+
+    strangers = [*given.wrong, *(text for text in given.senders if not whose.is_among(text, ours))]
     if leads:  # whoever is named by id is written to at an address of its own, and at no other lead's
-        strangers += [text for text in given.addresses if not await _is_known(desk, text, leads, channels)]
-    else:
-        found_by += given.addresses
-    for text in found_by:
-        if await _is_known(desk, text, people.values(), channels):
+        strangers += [text for text in given.addresses if not is_known(text)]
+    for text in [*given.further, *given.people] if leads else texts:
+        if is_known(text):
             continue
         lead = await whose.found(desk, text, channels)
         if lead is None and text in given.people:
@@ -199,16 +202,11 @@ async def _everybody(
             people[lead.id] = lead
         else:
             strangers.append(text)
-    strangers += [text for text in given.senders if not await whose.is_ours(desk, text)]
     if operation.recipient:
         for lead in await _looked_up(desk, operation, [each for each in given.ids if each not in people]):
             people[lead.id] = lead
     _refuse_many(operation, [*people])
     return tuple(people.values()), strangers
-
-
-async def _is_known(desk: Desk, text: str, leads: Iterable[Lead], channels: tuple[Channel, ...]) -> bool:
-    return bool(whose.holder(desk, text, leads, channels)) or await whose.is_ours(desk, text)
 
 
 async def _looked_up(desk: Desk, operation: Operation, ids: Sequence[str]) -> list[Lead]:

@@ -16,12 +16,16 @@ from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Channel, Lead
 
 
-async def is_ours(desk: Desk, text: str) -> bool:
-    """Whether a text is exactly one of `own_addresses` of the connection, or one of its mailboxes."""
-    if any(_same(text, each) for each in desk.own_addresses):
-        return True
+async def ours(desk: Desk) -> tuple[str, ...]:
+    """Return `own_addresses` of the connection, and the addresses of its mailboxes."""
     crm = desk.backend
-    return isinstance(crm, SendsEmail) and any(_same(text, each.address) for each in await crm.mailboxes())
+    mailboxes = await crm.mailboxes() if isinstance(crm, SendsEmail) else ()
+    return (*desk.own_addresses, *(each.address for each in mailboxes))
+
+
+def is_among(text: str, addresses: Iterable[str]) -> bool:
+    """Whether a text is exactly one of these addresses."""
+    return any(_same(text, each) for each in addresses)
 
 
 def holder(desk: Desk, text: str, leads: Iterable[Lead], channels: Iterable[Channel]) -> Lead | None:
