@@ -373,7 +373,7 @@ async def test_a_subject_is_one_line(asking: Tailed) -> None:
     "further",
     [
         *({"lead_id": OMAR}, {"also": OMAR}, {"contacts": [[OMAR]]}, {"members": {"id": OMAR}}, {OMAR: True}),
-        *({"x": json.dumps({"to": [OMAR]})}, {"x": {"y": [{"lead": {"uuid": OMAR}}]}}),
+        {"x": {"y": [{"lead": {"uuid": OMAR}}]}},
     ],
 )
 async def test_a_second_lead_in_whatever_field_is_a_second_person_under_every_rule(
@@ -388,6 +388,16 @@ async def test_a_second_lead_in_whatever_field_is_a_second_person_under_every_ru
 
     assert (declined["status"], blocked["status"], asking.left) == ("declined", "blocked", [])
     assert f'"Omar Haddad" ({OMAR})' in person.asked[0].text
+
+
+@pytest.mark.parametrize("text", ['{"to": ["p2"]}', '["p2"]', '{"p2": true}', json.dumps(json.dumps({"x": "p2"}))])
+async def test_a_lead_within_a_text_is_one_too(tail: Tailed, text: str) -> None:
+    call = {"type": "wave", "filter": {"ids": ["p1"]}, "payload": {"x": text}}
+
+    result = await tail.call(Person("yes"), "mass_action", **call)
+
+    assert (result["status"], tail.left) == ("blocked", [])
+    assert result["reason"].startswith("do-not-contact: Omar Haddad must not be reached by sms")
 
 
 @pytest.mark.parametrize("further", [{"to": "root"}, {"contacts": ["Omar"]}, {"notify": "all"}, {"leads": "everyone"}])
