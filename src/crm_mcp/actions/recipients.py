@@ -240,14 +240,7 @@ def _addresses(lead: Lead, channels: Iterable[Channel]) -> list[str]:
 
 async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reached:
     """Return the people with what every rule says of each of them."""
-    wrong = [
-        rules.Finding(
-            f"no address on file: {quoted(each[:80])} is not that of one lead who is meant, nor one of ours, exactly "
-            "as it is written; give each address alone",
-            "no_address",
-        )
-        for each in dict.fromkeys(strangers)
-    ]
+    wrong = [_nobodys([*dict.fromkeys(strangers)])] if strangers else []
     allowed: list[rules.Finding] = []
     remarks: list[str] = []
     zones: list[str] = []
@@ -276,6 +269,18 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
         remarks=tuple(dict.fromkeys([*new, *remarks])),
         confirm=bool(new),
         zones=tuple(dict.fromkeys(zones)),
+    )
+
+
+def _nobodys(strangers: Sequence[str]) -> rules.Finding:
+    """Say what is nobody's address."""
+    named = ", ".join(quoted(each[:80]) for each in strangers[:IN_THE_SUMMARY])
+    more = len(strangers) - IN_THE_SUMMARY
+    is_not = "is not that of one lead" if len(strangers) == 1 else "are not those of leads"
+    return rules.Finding(
+        f"no address on file: {named}{f' and {more} more' if more > 0 else ''} {is_not} who may be meant, nor ours, "
+        "exactly as it is written; give each address bare, and alone",
+        "no_address",
     )
 
 
