@@ -278,8 +278,8 @@ def _nobodys(strangers: Sequence[str]) -> rules.Finding:
     more = len(strangers) - IN_THE_SUMMARY
     is_not = "is not that of one lead" if len(strangers) == 1 else "are not those of leads"
     return rules.Finding(
-        f"no address on file: {named}{f' and {more} more' if more > 0 else ''} {is_not} who may be meant, nor ours, "
-        "exactly as it is written; give each address bare, and alone",
+        f"no address on file: {named}{f' and {more} more' if more > 0 else ''} {is_not}, nor ours, exactly as it "
+        "is written; give each address bare, and alone",
         "no_address",
     )
 
