@@ -152,6 +152,23 @@ async def test_what_may_bring_leads_into_a_flow_names_them_and_tests_every_rule(
         assert "do-not-contact: Omar Haddad must not be reached by email (said so)" in blocked["reason"]
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("update_company", {"company": "c", "pipeline_stage_uuid": "s"}),
+        ("mass_action_on_companies", {"type": "company_change_pipeline_stage", "filter": {"ids": ["c"]}}),
+    ],
+)
+async def test_what_a_flow_may_follow_for_all_that_is_known_is_asked(
+    tmp_path: Path, name: str, arguments: dict[str, Any]
+) -> None:
+    async with vendored("getsales", tmp_path, PolicySettings()) as tail:
+        asked = await tail.call(Person("no"), name, **arguments)
+        left_out = await tail.call(Person(), "update_company", company="c", name="Acme")
+
+        assert (asked["status"], left_out["status"], len(tail.left)) == ("declined", "failed", 1)
+
+
 async def test_the_same_change_of_a_record_is_one_for_a_minute_and_not_for_a_day(tmp_path: Path) -> None:
     policy = PolicySettings(quiet_hours="off", outward="allow")
     async with vendored("getsales", tmp_path, policy) as tail:

@@ -82,7 +82,7 @@ def described(desk: Desk, operation: Operation, *, full: bool) -> dict[str, Any]
     """Return an operation as it is listed; `full` says of each parameter what is known about it."""
     effect = operation.effect
     if not isinstance(effect, str):
-        known = [f"{value}: {what}" for value, what in effect.items() if value != "by"]
+        known = [f"{value or 'left out'}: {what}" for value, what in effect.items() if value != "by"]
         effect = f"by {effect['by']} ({', '.join([*known, 'others: destructive'])})"
     row = {
         "name": operation.name,

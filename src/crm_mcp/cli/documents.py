@@ -107,7 +107,9 @@ def _why(operation: Operation) -> str:
     values: dict[str, list[str]] = {}
     for value, why in operation.why.items():
         if value != "by":
-            values.setdefault(f"{operation.effect_of({operation.why['by']: value})}, {why}", []).append(f"`{value}`")
+            values.setdefault(f"{operation.effect_of({operation.why['by']: value})}, {why}", []).append(
+                f"`{value}`" if value else "left out"
+            )
     return "; ".join(f"{', '.join(names)}: {why}" for why, names in values.items())
 
 

@@ -26,8 +26,9 @@
 
 What changes what, when or to whom something that runs will send is outward; what only stops, pauses or takes out is a
 write. An effect that depends on an argument is written `effect = { by = "type", contact_mark_read = "write" }`, and so
-is its `why`; a value that is not named there is destructive. What has no tool and yet does the work of some names them:
-`akin = ["move_stage"]`, or `akin = { by = "type", contact_change_pipeline_stage = ["move_stage"] }`.
+is its `why`; a value that is not named there is destructive, and `""` is the argument left out. What has no tool and
+yet does the work of some names them: `akin = ["move_stage"]`, or
+`akin = { by = "type", contact_change_pipeline_stage = ["move_stage"] }`.
 
 Whatever stands elsewhere in the arguments of what goes out is looked at for addresses: see `actions.places`.
 """
