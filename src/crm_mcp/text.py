@@ -8,6 +8,7 @@ writes, where it is refused instead. Both go by the one definition here.
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from typing import Any, cast
@@ -25,6 +26,9 @@ _NO_CHARACTERS = "\ud800-\udfff\ufdd0-\ufdef" + "".join(
 _UNSEEN = _CONTROLS + _MARKS + _NO_CHARACTERS
 _BREAKS = "\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029"
 """What ends a line in some eyes, besides the line feed."""
+
+DOT = "\u00b7"
+"""Stands where a character is that is not seen."""
 
 # Joiners stay between two characters of those scripts and emoji that are written with them, one at a time; a selector
 # stays behind one character that it can select a form of. So neither carries more than the look of what is seen.
@@ -84,6 +88,29 @@ def unseen(text: str) -> str | None:
 def one_line(text: str) -> str:
     """Return a text neutral and in one line, its white space as single spaces."""
     return " ".join(neutral(text).split())
+
+
+def in_quotes(text: str, most: int) -> str:
+    """Return a name from outside in quotation marks: one line, cut to `most` characters, that can't end them."""
+    line = one_line(text).replace('"', "'")
+    return f'"{line}"' if len(line) <= most else f'"{one_line(line[:most])}..."'
+
+
+def behind(margin: str, text: str) -> str:
+    """Return a text neutral and with each of its lines behind a margin: so none can look like a line of ours."""
+    return "\n".join(f"{margin}{line}" for line in neutral(text).splitlines())
+
+
+def dotted(text: str) -> str:
+    """Return a text in one line in which a dot stands for each character that is not seen, so that it shows."""
+    shown = _found().sub(lambda found: found["needed"] or _suspect().sub(DOT, found[0]), text)
+    return shown.replace("\n", DOT).replace("\t", DOT)
+
+
+def json_line(value: Any, indent: int | None = None) -> str:
+    """Return JSON that says the same to a program, and hides nothing from a person: what is not seen is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return _suspect().sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def unmarked(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crm_mcp.actions.approval import Answer, Client
+from crm_mcp.actions.approval import Answer, Client, Preview
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import Deed, Outbox
 from crm_mcp.actions.policy import Policy
@@ -100,6 +100,11 @@ class Bench:
         """Call a tool, as a client whose person says yes."""
         client = client or Watcher()
         return await self.desk.act(self._made(self.desk, tool, arguments, client), client)
+
+    async def preview(self, tool: str, /, **arguments: Any) -> tuple[Mapping[str, Any], Preview]:
+        """Return the arguments of a call as they would run, and what a person would be shown of it."""
+        deed = self._made(self.desk, tool, arguments, Person())
+        return deed.arguments, await deed.preview(True)
 
     def dies_at(self, step: str, after: int = 1) -> None:
         """Let the process die when this step is reached for the `after`-th time."""

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import SUMMARY_MOST, Preview, bounded, differences, digest, plain, quoted, said, whole
+from crm_mcp.actions.approval import (
+    SUMMARY_MOST,
+    Preview,
+    bounded,
+    differences,
+    digest,
+    plain,
+    quoted,
+    said,
+    said_each,
+    whole,
+)
 from crm_mcp.actions.outreach import segments
 
 GSM = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCÄÖÑÜ§¿abcäöñüà"
@@ -85,10 +97,33 @@ def test_a_digest_depends_on_tool_and_connection():
     assert len({digest(tool, crm, {}) for tool in ("a", "b", "ab") for crm in ("a", "b", "")}) == 9
 
 
-def test_a_text_is_quoted_whole_up_to_500_characters_and_else_by_its_start_and_length():
-    assert quoted("Hi\n\n  Jane \t!") == '"Hi Jane !"'
+def marked(text: str, digits: int) -> str:
+    """Return what tells a text from all others that look the same."""
+    return f"{len(text):,} characters in all, fingerprint {hashlib.sha256(text.encode()).hexdigest()[:digits]}"
+
+
+def test_a_text_is_quoted_whole_up_to_500_characters_and_else_by_its_start_length_and_fingerprint():
+    long = "x" * 200 + "y" * 1301
+
     assert quoted("x" * 500) == f'"{"x" * 500}"'
-    assert quoted("x" * 200 + "y" * 301) == f'"{"x" * 200}" ... (501 characters in all)'
+    assert quoted(long) == f'"{"x" * 200}" ... ({marked(long, 32)})'
+    assert marked(long, 32) == "1,501 characters in all, fingerprint d51cc44a8186dc97a2827cafaf70de36"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Hi\n\n  Jane \t!", "Hi Jane !"),
+        ("Hi  Jane", "Hi Jane"),
+        ("Hi\u00a0Jane", "Hi Jane"),
+        ('say "hi"', "say 'hi'"),
+        ("<b>Hi</b>", "< b>Hi< /b>"),
+        ("Hi ", "Hi"),
+    ],
+)
+def test_a_text_that_is_not_shown_as_it_is_says_which_one_it_is(text: str, shown: str):
+    assert quoted(text) == f'"{shown}" ({marked(text, 10)})'
+    assert quoted(shown) == f'"{shown}"'
 
 
 @given(st.text(max_size=600))
@@ -111,12 +146,11 @@ def test_differences_name_each_value_that_is_another():
 def test_a_long_text_in_a_value_is_said_in_part_and_is_whole_in_the_details():
     short, long = "a" * 500, "b" * 501
     values = {"note": short, "custom": {"Story": long, "Size": 7}, "lines": ["c", long]}
+    part = f'"{"b" * 200}" ... ({marked(long, 32)})'
 
-    assert said(values) == (
-        f'note: "{short}", custom: Story: "{"b" * 200}" ... (501 characters in all), Size: 7, '
-        f'lines: "c", "{"b" * 200}" ... (501 characters in all)'
-    )
-    assert whole(values) == f'Story: "{long}"\nlines: "{long}"'
+    assert said_each(values) == f'note: "{short}", custom: (Story: {part}, Size: 7), lines: "c", {part}'
+    assert said(values) == f"({said_each(values)})"
+    assert whole(values) == f'all of Story: "{long}"\nall of lines: "{long}"'
     assert whole({"note": short}) == ""
 
 
@@ -127,4 +161,4 @@ def test_a_summary_can_be_given_back_and_what_it_has_no_room_for_is_in_the_detai
     assert len(preview.summary) <= SUMMARY_MOST
     assert "s" * size in preview.text
     assert preview.text.endswith("\ncan't be undone")
-    assert (f"(cut: {size} characters in all)" in preview.summary) == (size > SUMMARY_MOST)
+    assert preview.summary.endswith(f" ... (cut: {marked('s' * size, 32)})") == (size > SUMMARY_MOST)

@@ -187,5 +187,14 @@ async def test_a_profile_whose_letters_look_like_others_is_shown_in_plain_ones(r
     assert "in plain ones linkedin.com/in/j\\u0430ne)" in shown.summary
 
 
+async def test_a_text_that_grows_too_long_for_the_summary_by_what_breaks_its_markup_is_whole_below(road: Road):
+    text = "<b " * 150 + "the end"
+
+    shown = await preview_sms(road.desk, jane(), text)
+
+    assert "the end" not in shown.summary
+    assert shown.details.endswith(f"the whole text:\n| {'< b ' * 150}the end")
+
+
 async def test_a_plain_address_is_shown_as_it_is(road: Road):
     assert "E-mail to Jane@Example.com, " in (await mail(road, jane())).summary

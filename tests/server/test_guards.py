@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,11 +320,16 @@ def test_without_the_summary_nothing_happens(mute: Talk, tool: str) -> None:
     assert happened(mute, tool, lead) == 0
 
 
-def test_white_space_in_a_summary_does_not_matter(mute: Talk) -> None:
-    lead = mute.lead()
-    waiting = mute.ok("send_sms", **sms(lead))
-    spaced = "\n " + waiting["summary"].replace(" ", "  \n") + "\t"
+def test_white_space_in_a_summary_does_not_matter_but_within_a_quotation(mute: Talk) -> None:
+    waiting = mute.ok("send_sms", lead=mute.lead(), message="On my way")
+    parts = waiting["summary"].split('"')
+    spaced = "\n " + '"'.join(part if n % 2 else part.replace(" ", "  \n") for n, part in enumerate(parts)) + "\t"
 
+    other = mute.call(
+        "confirm_action", action_id=waiting["action_id"], summary=waiting["summary"].replace("my way", "my  way")
+    )
+
+    assert "summary is not the action's own, word for word" in text_in(other)
     assert mute.ok("confirm_action", action_id=waiting["action_id"], summary=spaced)["status"] == "done"
 
 
@@ -338,12 +345,13 @@ def test_the_summary_stands_in_the_text_form_word_for_word(mute: Talk) -> None:
     assert done["status"] == "done"
 
 
-def test_a_long_text_is_named_by_its_first_200_characters_and_its_length(mute: Talk) -> None:
+def test_a_long_text_is_named_by_its_first_200_characters_its_length_and_its_fingerprint(mute: Talk) -> None:
     body = "word " * 200
 
     waiting = mute.ok("send_email", lead=mute.lead(), subject="Long", body=body)
 
-    assert waiting["summary"].endswith(f'"{body[:200]}" ... (1000 characters in all)')
+    digits = hashlib.sha256(body.encode()).hexdigest()[:32]
+    assert waiting["summary"].endswith(f'"{body[:200]}" ... (1,000 characters in all, fingerprint {digits})')
     assert body in waiting["preview"]
 
 
@@ -521,7 +529,8 @@ def test_a_write_with_long_values_is_confirmed_by_its_summary_and_done_whole(
     assert other["action_id"] != waiting["action_id"]
     assert len(waiting["summary"]) <= 3_500
     assert 'name: "Lena Long"' in waiting["summary"]
-    assert ("characters in all)" in waiting["summary"][-40:], "end 0" in waiting["summary"]) == (True, False)
+    marked = re.search(r"[\d,]+ characters in all, fingerprint [0-9a-f]{32}\)+$", waiting["summary"])
+    assert (bool(marked), "end 0" in waiting["summary"]) == (True, False)
     assert crm.read(done["lead"]["id"])["lead"]["custom_fields"] == custom
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -18,8 +19,10 @@ from crm_mcp.actions.policy import Effect
 from crm_mcp.config import Fallback
 from crm_mcp.model import Lead, RecordKind
 from crm_mcp.store import Action, Address, Bound, Mark
-from crm_mcp.text import neutral, one_line, unmarked
+from crm_mcp.text import behind, neutral, one_line, unmarked
 
+_PLAIN_NAME = re.compile(r"\w[\w .-]*")
+"""A name that needs no quotation marks."""
 GOOD_FOR = timedelta(minutes=10)
 APPROVAL_GOOD_FOR = timedelta(hours=72)
 ANSWER_WITHIN = 45.0
@@ -114,8 +117,16 @@ class Question:
 
 
 SUMMARY_TEXT = 500
+"""Characters of a text that a summary has whole."""
+SUMMARY_START = 200
+"""Characters that it has of a longer one."""
 SUMMARY_MOST = 3_500
 """Characters of a whole summary: `confirm_action` takes it back word for word, and takes 4,000."""
+HIDDEN_DIGITS = 32
+"""Digits of the fingerprint of a text of which a part is not shown: who proposes it may look for two texts that share
+a fingerprint, and of 10 digits a program finds them in two seconds."""
+SEEN_DIGITS = 10
+"""Those of a text that is shown to its end: they tell apart what differs in white space or quotation marks."""
 Answer = Literal["yes", "no", "dismissed", "silence"]
 
 
@@ -191,22 +202,66 @@ def bare(text: str) -> str:
     return unmarked(plain(text)).replace('"', "'")
 
 
-def quoted(text: str) -> str:
-    """Return a text for a summary: up to 500 characters whole, else its first 200 and its length."""
+def quoted(text: str, most: int = SUMMARY_TEXT, start: int = SUMMARY_START) -> str:
+    """Return a text for a summary: up to 500 characters whole, else its first 200.
+
+    No two texts give the same: where not all of it is shown as it is, its length and its fingerprint follow.
+    """
     # Quotation marks inside become apostrophes: what is quoted can't end its own quotation and go on as something else.
-    one_line = bare(text)
-    if len(one_line) <= SUMMARY_TEXT:
-        return f'"{one_line}"'
-    return f'"{one_line[:200]}" ... ({len(text)} characters in all)'
+    shown = bare(text)
+    if len(shown) > most:
+        return f'"{shown[:start]}" ... ({unlike(text)})'
+    return f'"{shown}"' if shown == text else f'"{shown}" ({unlike(text, SEEN_DIGITS)})'
+
+
+def quoted_json(text: str) -> str:
+    """Return JSON for a summary, its quotation marks as apostrophes: where it has none of these, no doubt is left."""
+    shown = text.replace('"', "'")
+    return f'"{shown}"' if "'" not in text and shown == bare(text) and not is_cut(text) else quoted(text)
+
+
+def exactly(text: str) -> str:
+    """Return what an agent named for a place without quotation marks; no two give the same."""
+    shown = bare(text)
+    return shown if shown == text else f"{shown} ({unlike(text, SEEN_DIGITS)})"
+
+
+def called(label: str) -> str:
+    """Return what a record is called, in quotation marks: its id, which stands beside it, tells it from others."""
+    name = bare(label)
+    return f'"{name}"' if len(name) <= SUMMARY_TEXT else f'"{name[:SUMMARY_START]}..."'
+
+
+def unlike(text: str, digits: int = HIDDEN_DIGITS) -> str:
+    """Return what tells a text from all others that look the same in a summary: its length and its fingerprint."""
+    fingerprint = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:digits]
+    return f"{len(text):,} characters in all, fingerprint {fingerprint}"
+
+
+def is_cut(text: str) -> bool:
+    """Whether a summary has the beginning of a text alone: then the details must have the whole."""
+    return len(bare(text)) > SUMMARY_TEXT
+
+
+def same_words(given: str, own: str) -> bool:
+    """Whether a summary is given back word for word: white space between the words of ours may be another, that within
+    quotation marks may not. Characters that are not seen are a difference: they can turn what a permission prompt
+    shows."""
+    return _words(given) == _words(own)
+
+
+def _words(summary: str) -> list[str]:
+    parts = summary.strip().split('"')
+    return [part if place % 2 else re.sub(r"\s+", " ", part) for place, part in enumerate(parts)]
 
 
 def lined(text: str) -> str:
     """Return a long text for the details, each line of it marked: none can look like one of ours."""
-    return "\n".join(f"| {unmarked(line)}" for line in neutral(text).splitlines())
+    return behind("| ", unmarked(neutral(text)))
 
 
 def said(value: Any) -> str:
-    """Return a value as a person reads it in a summary."""
+    """Return a value as a person reads it in a summary; no two values give the same, but for what means nothing."""
     if value is None or value == [] or value == {}:
         return "nothing"
     if isinstance(value, bool):
@@ -214,8 +269,18 @@ def said(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(said(each) for each in cast("list[Any]", value))
     if isinstance(value, dict):
-        return ", ".join(f"{name}: {said(each)}" for name, each in cast("dict[str, Any]", value).items())
+        return f"({said_each(cast('dict[str, Any]', value))})"
     return quoted(value) if isinstance(value, str) else str(value)
+
+
+def said_each(values: Mapping[str, Any]) -> str:
+    """Return values with their names, as a person reads them in a summary."""
+    return ", ".join(f"{_name(name)}: {said(each)}" for name, each in values.items())
+
+
+def _name(name: str) -> str:
+    """Return the name of a value, quoted where it could pass for more than a name: agents name fields."""
+    return name if _PLAIN_NAME.fullmatch(name) and one_line(name) == name else quoted(name)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -228,7 +293,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             inner = differences(cast("dict[str, Any]", old), cast("dict[str, Any]", new))
             told += [inner] if inner else []
         elif old != new:
-            told.append(f"{name} was {said(old)} and is {said(new)}")
+            told.append(f"{_name(name)} was {said(old)} and is {said(new)}")
     return ", ".join(told)
 
 
@@ -239,9 +304,7 @@ def whole(values: Mapping[str, Any]) -> str:
         if isinstance(value, dict):
             lines += filter(None, [whole(cast("dict[str, Any]", value))])
         texts: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
-        lines += [
-            f'{name}: "{bare(each)}"' for each in texts if isinstance(each, str) and len(bare(each)) > SUMMARY_TEXT
-        ]
+        lines += [f'all of {_name(name)}: "{bare(each)}"' for each in texts if isinstance(each, str) and is_cut(each)]
     return "\n".join(lines)
 
 
@@ -252,7 +315,8 @@ def bounded(preview: Preview) -> Preview:
     preview = replace(preview, summary=summary, details=neutral(preview.details))
     if len(summary) <= SUMMARY_MOST:
         return preview
-    short = f"{summary[: SUMMARY_MOST - 60]} ... (cut: {len(summary)} characters in all)"
+    rest = f" ... (cut: {unlike(summary)})"
+    short = summary[: SUMMARY_MOST - len(rest)] + rest
     return replace(preview, summary=short, details="\n".join(filter(None, [f"in full: {summary}", preview.details])))
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from crm_mcp.actions import contact
 from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import Done, Preview, bare, digest, named, said, whole
+from crm_mcp.actions.approval import Done, Preview, bare, digest, named, said_each, whole
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.history import created_lead, read_record
 from crm_mcp.actions.outbox import write_mark
@@ -130,7 +130,7 @@ async def preview(desk: Desk, row: Action) -> Preview:
     shown = {each: value for each, value in fields.items() if each not in _OF_THE_CRM and each not in closed}
     lost = ["its id", *([f"its {along}"] if along else []), *sorted(closed)]
     return Preview(
-        f"Undo delete_record: create {name} anew, under a new id, with {said(shown)}; lost: {', '.join(lost)}",
+        f"Undo delete_record: create {name} anew, under a new id, with {said_each(shown)}; lost: {', '.join(lost)}",
         whole(shown),
         facts={"fields": fields},
         lead=row.lead,

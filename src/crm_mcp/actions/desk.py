@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from crm_mcp.actions.approval import (
     APPROVAL_GOOD_FOR,
     GOOD_FOR,
-    SUMMARY_TEXT,
     Client,
     Done,
     Preview,
@@ -23,10 +22,11 @@ from crm_mcp.actions.approval import (
     Recorded,
     bounded,
     digest,
+    is_cut,
     lined,
     named,
-    plain,
     quoted,
+    same_words,
 )
 from crm_mcp.actions.audit import denied, repeated
 from crm_mcp.actions.outbox import Deed, Outbox, terms, write_mark
@@ -282,8 +282,7 @@ class Desk:
             return row
         if row.asked != "token":
             raise Forbidden("this action waits for an answer of the user", "it can't be confirmed with confirm_action")
-        # Characters that are not seen are a difference: they can turn what a permission prompt shows.
-        if " ".join(summary.split()) != plain(row.summary):
+        if not same_words(summary, row.summary):
             raise InvalidArgument(
                 "summary is not the action's own, word for word", "show the user the summary and give it back unchanged"
             )
@@ -366,7 +365,7 @@ class Desk:
             lead, facts["task"] = task.lead_id, task.shown()
             summary += f" [{named('task', task.id, task.title or task.id)}]"
         texts = [(name, str(value)) for name, value in arguments.items()]
-        long = [f"{name}:\n{lined(text)}" for name, text in texts if len(plain(text)) > SUMMARY_TEXT]
+        long = [f"{name}:\n{lined(text)}" for name, text in texts if is_cut(text)]
         return Preview(summary, "\n".join(long), facts, lead)
 
     def _new(self, deed: Deed, preview: Preview, client: Client, judged: Judged) -> NewAction:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from crm_mcp.actions import contact, history, rules
-from crm_mcp.actions.approval import Client, Done, Preview, bare, quoted
+from crm_mcp.actions.approval import Client, Done, Preview, bare, called, quoted
 from crm_mcp.actions.desk import Desk, meant
 from crm_mcp.actions.policy import ASKS, Effect
 from crm_mcp.actions.rules import ENROLMENT
@@ -107,7 +107,7 @@ async def preview(desk: Desk, name: str, keys: Sequence[str], *, dry_run: bool =
     forbidden = people.forbidden
     nobody = "none of the leads can be enrolled: " + "; ".join(left_out[:10])
     return Preview(
-        summary=f'Enrol {people.size} in the sequence "{bare(chosen.name)}": {_some_of(people)}'
+        summary=f"Enrol {people.size} in the sequence {quoted(chosen.name)}: {_some_of(people)}"
         + (f"; {len(left_out)} left out" if left_out else ""),
         details=f"{_details(chosen, people, left_out)}\n{_way_back(desk)}",
         facts={
@@ -275,7 +275,7 @@ def _later(people: _People) -> list[str]:
     if not people.unread:
         return []
     more = len(people.unread) - SHOWN
-    names = ", ".join(f'"{bare(each)}"' for each in [*people.unread.values()][:SHOWN])
+    names = ", ".join(called(each) for each in [*people.unread.values()][:SHOWN])
     return [
         f"and {len(people.unread)} more, each looked at when it is its turn: who may not be reached then, has answered "
         f"since the last enrolment, or has an address that was set of late, is left out: {names}"
@@ -285,7 +285,7 @@ def _later(people: _People) -> list[str]:
 
 def _named(lead: Lead) -> str:
     # In quotation marks: a line that begins with a name must not look like one of ours.
-    return f'"{bare(lead.label)}" ({lead.id})'
+    return f"{called(lead.label)} ({lead.id})"
 
 
 def _way_back(desk: Desk) -> str:

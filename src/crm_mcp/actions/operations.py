@@ -23,7 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from crm_mcp.actions import rules
 from crm_mcp.actions.addresses import addresses_in, moves_clock
-from crm_mcp.actions.approval import SUMMARY_TEXT, Done, Preview, lined, plain, quoted
+from crm_mcp.actions.approval import Done, Preview, is_cut, lined, quoted, quoted_json
 from crm_mcp.actions.contact import flat, keep_at, keep_blocks, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
@@ -307,7 +307,7 @@ def _said(
     to = f" to {people.shown}" if people.leads and effect is Effect.OUTWARD else ""
     of = f" of {people.shown}" if people.leads and not to else ""
     channel = f"{' or '.join(people.channels)}{to}: " if to else ""
-    summary = f"{channel}{quoted(text) + ', by ' if text else ''}{what}{of} with {quoted(given)}"
+    summary = f"{channel}{quoted(text) + ', by ' if text else ''}{what}{of} with {quoted_json(given)}"
     why = operation.why_of(arguments) if effect is not Effect.WRITE else ""
     details = [operation.summary, *([why] if why else []), *people.remarks]
     if operation.note:
@@ -315,10 +315,10 @@ def _said(
     if effect is not Effect.WRITE:
         details.append("can't be undone")
     details += people.listed
-    if len(plain(text)) > SUMMARY_TEXT:
+    if is_cut(text):
         details.append(f"the whole text:\n{lined(text)}")
     details += _further(operation, arguments)
-    if len(plain(given)) > SUMMARY_TEXT:
+    if is_cut(given):
         details.append(f"all arguments:\n{lined(given)}")
     return summary, "\n".join(details)
 
@@ -327,7 +327,7 @@ def _further(operation: Operation, arguments: Mapping[str, Any]) -> list[str]:
     """Return the further texts of a call that a line has no room for, each whole."""
     named = ((".".join(each), values_at(arguments, ".".join(each))) for each in sorted(texts_of(operation)))
     texts = ((name, str(text)) for name, found in named if name != operation.text for text in found)
-    return [f"{name}:\n{lined(text)}" for name, text in texts if len(plain(text)) > SUMMARY_TEXT]
+    return [f"{name}:\n{lined(text)}" for name, text in texts if is_cut(text)]
 
 
 # What is allowed, and with what

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from crm_mcp.actions import whose
-from crm_mcp.actions.approval import SUMMARY_TEXT, Preview, bare, lined, plain, quoted
+from crm_mcp.actions.approval import Preview, bare, called, is_cut, lined, quoted
 from crm_mcp.actions.contact import NEW_ADDRESS, fresh
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.rules import Finding, look
@@ -52,7 +52,7 @@ async def preview_sms(
     count, alphabet = segments(message)
     to = bare(lead.phone or "no number on file")
     shown = Preview(
-        summary=f"SMS to {to}, {quoted(lead.label)} ({lead.id}): {quoted(message)}",
+        summary=f"SMS to {to}, {called(lead.label)} ({lead.id}): {quoted(message)}",
         details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone",
         facts={"name": lead.label, "phone": lead.phone},
     )
@@ -77,7 +77,7 @@ async def preview_email(
     to = _to(lead.email, "no address on file")
     answers = await _answers(desk, lead, mailbox, reply_to) if reply_to else _Answers()
     shown = Preview(
-        summary=f"E-mail to {to}, {quoted(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers.said}, "
+        summary=f"E-mail to {to}, {called(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers.said}, "
         f"subject {quoted(subject)}: {quoted(body)}",
         details="can't be undone",
         facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address, **answers.facts},
@@ -95,7 +95,7 @@ async def preview_linkedin(
     """
     to = lead.address("linkedin")
     shown = Preview(
-        summary=f"LinkedIn message to {_to(to, 'no profile on file')}, {quoted(lead.label)} ({lead.id}) "
+        summary=f"LinkedIn message to {_to(to, 'no profile on file')}, {called(lead.label)} ({lead.id}) "
         f"from {quoted(sender.name)}: {quoted(message)}",
         details="can't be undone",
         facts={"name": lead.label, "linkedin": to, "sender": sender.id},
@@ -109,7 +109,7 @@ async def preview_call(desk: Desk, lead: Lead) -> Preview:
     new = await fresh(desk, lead, ("call",))
     mark = Mark(key=f"call:{finding.address}", seconds=CALL_ONCE, channel="call", address=finding.address)
     return Preview(
-        summary=f"Call {bare(lead.phone or 'no number on file')}, {quoted(lead.label)} ({lead.id}), now",
+        summary=f"Call {bare(lead.phone or 'no number on file')}, {called(lead.label)} ({lead.id}), now",
         details="; ".join(["it rings at once; can't be undone", *new, *finding.remarks]),
         there="; ".join(finding.remarks),
         facts={"name": lead.label, "phone": lead.phone, **finding.facts},
@@ -160,7 +160,7 @@ async def _answers(desk: Desk, lead: Lead, mailbox: Mailbox, reply_to: str) -> _
         fix = "leave reply_to out, or let a person add it to own_addresses of the connection in the settings"
         return _Answers(said, finding=Finding(f"{why}; {fix}", "no_address"))
     return _Answers(
-        f"{said}, {quoted(other.label)} ({other.id})",
+        f"{said}, {called(other.label)} ({other.id})",
         {"replies to": [other.id, other.label, other.email]},
         await look(desk, other, "email"),
         await fresh(desk, other, ("email",)),
@@ -241,7 +241,7 @@ def _to(address: str | None, none: str) -> str:
 
 def _whole(text: str) -> str:
     """The summary has the whole of a short text; of a long one the preview must."""
-    return "" if len(plain(text)) <= SUMMARY_TEXT else f"; the whole text:\n{lined(text)}"
+    return f"; the whole text:\n{lined(text)}" if is_cut(text) else ""
 
 
 async def choose_mailbox(desk: Desk, wanted: str | None) -> Mailbox:

@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from crm_mcp.actions import rules, whose
-from crm_mcp.actions.approval import bare, plain, quoted
+from crm_mcp.actions.approval import bare, called
 from crm_mcp.actions.contact import NEW_ADDRESS, fresh, replied
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import CHANNELS, Channel, Lead
+from crm_mcp.text import in_quotes
 from crm_mcp.store import Bound
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
@@ -87,11 +88,11 @@ class Reached:
     @property
     def listed(self) -> list[str]:
         """The people whom the one line has no room for."""
-        return [self._named(each) for each in self.leads[IN_THE_SUMMARY:]]
+        return [f"and {self._named(each)}" for each in self.leads[IN_THE_SUMMARY:]]
 
     def _named(self, lead: Lead) -> str:
-        addresses = "".join(f"{plain(each)}, " for each in _addresses(lead, self.channels))
-        return f"{addresses}{quoted(lead.label)} ({lead.id})"
+        addresses = "".join(f"{bare(each)}, " for each in _addresses(lead, self.channels))
+        return f"{addresses}{called(lead.label)} ({lead.id})"
 
 
 async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
@@ -154,7 +155,7 @@ async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     named = operation.recipient
     leads = await _leads(desk, operation, values_at(arguments, named.lead if named else None))
     wider = unnamed(operation, arguments)
-    return Reached(leads, remarks=(f"{wider}: it touches records that are not named here",) if wider else ())
+    return Reached(leads, remarks=(f"{bare(wider)}: it touches records that are not named here",) if wider else ())
 
 
 async def _leads(desk: Desk, operation: Operation, given: Sequence[Any]) -> tuple[Lead, ...]:
@@ -274,11 +275,11 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
 
 def _nobodys(strangers: Sequence[str]) -> rules.Finding:
     """Say what is nobody's address."""
-    named = ", ".join(quoted(each[:80]) for each in strangers[:IN_THE_SUMMARY])
+    shown = ", ".join(in_quotes(each, 80) for each in strangers[:IN_THE_SUMMARY])
     more = len(strangers) - IN_THE_SUMMARY
     is_not = "is not that of one lead" if len(strangers) == 1 else "are not those of leads"
     return rules.Finding(
-        f"no address on file: {named}{f' and {more} more' if more > 0 else ''} {is_not}, nor ours, exactly as it "
+        f"no address on file: {shown}{f' and {more} more' if more > 0 else ''} {is_not}, nor ours, exactly as it "
         "is written; give each address bare, and alone",
         "no_address",
     )

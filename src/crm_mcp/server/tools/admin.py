@@ -40,6 +40,8 @@ ActionStatus = Literal[
 ]
 
 
+NOTE_START = 60
+"""Characters of a note by which it is called."""
 WITH_IT = "with it"
 """The fact of a deletion that counts what it takes along."""
 
@@ -222,7 +224,7 @@ def _label(record: Lead | Task | Deal | Note) -> str:
         case Task():
             return record.title or record.id
         case Note():
-            return quoted((record.content or "")[:60])
+            return quoted(record.content or "", NOTE_START, NOTE_START)
         case _:
             return record.name or record.id
 

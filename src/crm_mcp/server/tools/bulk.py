@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -12,7 +13,7 @@ from pydantic import Field
 
 from crm_mcp.actions import history
 from crm_mcp.actions.addresses import moves_clock
-from crm_mcp.actions.approval import Client, Done, Preview
+from crm_mcp.actions.approval import Client, Done, Preview, bare, called, unlike
 from crm_mcp.actions.contact import refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.imports import lead_import
@@ -94,7 +95,7 @@ async def ask_import_leads(
     report = await _planned(desk, given, if_exists, dry=dry) if dry or asked else None
     changed = lead_import.overwritten(given, report) if report else []
     return Preview(
-        summary=_summary(given, if_exists, report, changed),
+        summary=f"{_summary(given, if_exists, report, changed)}; given: {unlike(_text(leads, csv, map))}",
         details=_details(given, report, changed, recent, zoned=zoned),
         facts={
             "rows": count,
@@ -113,6 +114,12 @@ async def ask_import_leads(
     )
 
 
+def _text(leads: list[dict[str, Any]] | None, csv: str | None, fields: dict[str, str] | None) -> str:
+    """Return what is given as one text: no two imports have the same."""
+    text = json.dumps(leads, ensure_ascii=False, sort_keys=True) if csv is None else csv
+    return f"{json.dumps(fields, ensure_ascii=False)}\n{text}" if fields else text
+
+
 async def _planned(desk: Desk, given: Given, if_exists: IfExists, *, dry: bool) -> Report | None:
     """Return what would become of the rows; None where the CRM leaves no room for looking, and nobody asked for it."""
     from crm_mcp.backends.pace import bulk_work  # start-up counts
@@ -129,7 +136,9 @@ async def _planned(desk: Desk, given: Given, if_exists: IfExists, *, dry: bool) 
 
 
 def _summary(given: Given, if_exists: IfExists, report: Report | None, changed: Sequence[str]) -> str:
-    names = ", ".join(lead_import.label(row) for row in given.rows[:5]) + (" ..." if len(given.good) > 5 else "")
+    names = ", ".join(called(lead_import.label(row)) for row in given.rows[:5]) + (
+        " ..." if len(given.good) > 5 else ""
+    )
     said = f"Import {len(given.good)} leads ({names or 'none'}); those that exist: {if_exists}"
     if changed:
         said += f", {len(changed)} of them: {', '.join(changed[:5])}" + (" ..." if len(changed) > 5 else "")
@@ -139,11 +148,11 @@ def _summary(given: Given, if_exists: IfExists, report: Report | None, changed: 
 
 
 def _details(given: Given, report: Report | None, changed: Sequence[str], recent: int, *, zoned: bool) -> str:
-    lines = [f"not {item}: {reason}" for item, reason in given.bad[:10]]
+    lines = [f"not {item}: {bare(reason)}" for item, reason in given.bad[:10]]
     lines += [f"changes {each}" for each in changed[:MOST_NAMED]]
     lines += [f"and {len(changed) - MOST_NAMED} more"] if len(changed) > MOST_NAMED else []
     lines += [f"blocks who must not be contacted: {given.blocked}"] if given.blocked else []
-    lines += [f"not taken: {', '.join(given.not_taken)}"] if given.not_taken else []
+    lines += [f"not taken: {', '.join(map(bare, given.not_taken))}"] if given.not_taken else []
     if report and (rest := len(given.good) + len(given.bad) - sum(report.counts.values())):
         lines.append(f"{rest} rows are not looked up before: there are too many for the CRM's limit of calls")
     lines += [f"{recent} were imported within the last hour"] if recent else []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from crm_mcp.actions import history
-from crm_mcp.actions.approval import Done, Preview, bare, quoted
+from crm_mcp.actions.approval import Done, Preview, bare, called, exactly
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
@@ -157,7 +157,7 @@ async def ask_move_stage(desk: Desk, stage: str, lead: str | None, deal: str | N
     before, target = await _find_move(desk, stage, lead, deal)
     kind, label = ("lead", before.label) if isinstance(before, Lead) else ("deal", before.name or before.id)
     return Preview(
-        f"Move {kind} {quoted(label)} ({before.id}) from {bare(before.stage or 'no stage')} to {bare(target.name)}",
+        f"Move {kind} {called(label)} ({before.id}) from {bare(before.stage or 'no stage')} to {exactly(target.name)}",
         facts={kind: before.shown()},
         lead=before.id if isinstance(before, Lead) else before.lead_id,
     )

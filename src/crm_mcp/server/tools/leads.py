@@ -10,7 +10,7 @@ from pydantic import Field
 
 from crm_mcp.actions import history
 from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import Client, Done, Preview, quoted, said, whole
+from crm_mcp.actions.approval import Client, Done, Preview, called, said_each, whole
 from crm_mcp.actions.contact import change_lead, follow_flags, keep_blocks, refuse_consent_fields, unheld
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
@@ -145,14 +145,14 @@ async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fie
     looks = if_exists != "error" or desk.shows("create_lead", Effect.WRITE)
     known, found = await _known(desk, draft) if looks else (None, Found())
     written = only_empty(draft, known).shown() if known and found.other_name else draft.shown()
-    named_so = ", ".join(f"{name}: {said(value)}" for name, value in written.items()) or "nothing"
+    named_so = said_each(written) or "nothing"
     remarks = [whole(draft.shown()), *_doubtful(draft.phone)]
     if known is None:
         writes = addresses_in(draft.shown(), desk.settings.country)
         return Preview(f"Create a lead, {named_so}", "\n".join(filter(None, remarks)), writes=writes)
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this {found.by}", "update that lead, or give if_exists")
-    what = f"{'Update' if if_exists == 'update' else 'Skip'} {quoted(known.label)} ({known.id})"
+    what = f"{'Update' if if_exists == 'update' else 'Skip'} {called(known.label)} ({known.id})"
     if found.other_name and if_exists == "update":
         what += f", who has this {found.by} and another name: only what is empty is filled"
     return Preview(
@@ -242,8 +242,7 @@ async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) 
     found = await desk.lead(lead)
     new = {name: value for name, value in change.shown().items() if value}
     return Preview(
-        f"update_lead: {quoted(found.label)} ({found.id}), "
-        + ", ".join(f"{name}: {said(value)}" for name, value in new.items()),
+        f"update_lead: {called(found.label)} ({found.id}), {said_each(new)}",
         "\n".join(filter(None, [whole(new), *_doubtful(change.phone)])),
         facts={"lead": found.shown()},
         lead=found.id,

@@ -1,0 +1,238 @@
+"""No two texts share a summary, whatever tool and channel they go by: what comes back with a yes names exactly one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from crm_mcp.actions.approval import Preview, bounded, exactly, quoted, quoted_json, said, same_words
+from crm_mcp.actions.operations import preview_operation
+from crm_mcp.actions.outreach import preview_linkedin
+from crm_mcp.config import PolicySettings
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import LeadDraft, NoteDraft, Sender
+from crm_mcp.server.tools import TOOLS
+from crm_mcp.text import one_line
+
+from .benches import Bench
+from .roads import NUMBER, Clock
+from .tail import Tailed, tailed
+
+PIECES = (
+    *("a", "b", "x" * 140, "nothing", "yes", "1"),
+    *(" ", "  ", "\n", "\n\n", "\r\n", "\r", "\t", "\u2028", "\u00a0", "\u3000"),
+    *('"', "'", "\\", "\\n", "<b", "< b", "](", "] (", "&amp;", "& amp;"),
+    *(", ", ": ", "; ", " (", ")", "{", "}", '", "', '": "', "': \"", "title: ", 'title: "b"', "..."),
+    '" (3 characters in all, fingerprint 0123456789)',
+    '" ... (700 characters in all, fingerprint 0123456789)',
+)
+"""What texts that look alike are made of."""
+texts = st.lists(st.sampled_from(PIECES), min_size=1, max_size=7).map("".join) | st.text(max_size=8)
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[str, str]:
+    """Two texts, most of them alike: one piece is another, or they differ behind what a summary has of them."""
+    pieces = draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=7))
+    place = draw(st.integers(0, len(pieces) - 1))
+    other = [*pieces[:place], draw(st.sampled_from(PIECES)), *pieces[place + 1 :]]
+    front = draw(st.sampled_from(["", "", "y" * 198, "y" * 490, "y  " * 200]))
+    return front + "".join(pieces), front + "".join(other)
+
+
+LEAD, DEAL, TASK = "L181", "D1", "T1"
+CALLS: Mapping[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
+    "an SMS": lambda text: ("send_sms", {"lead": LEAD, "message": text}),
+    "a subject": lambda text: ("send_email", {"lead": LEAD, "subject": text[-150:], "body": "Hello"}),
+    "a mail": lambda text: ("send_email", {"lead": LEAD, "subject": "Hello", "body": text}),
+    "a subject and a mail": lambda text: (
+        "send_email",
+        {"lead": LEAD, "subject": text[: len(text) // 2][-150:] or "a", "body": text[len(text) // 2 :]},
+    ),
+    "a note": lambda text: ("log_note", {"lead": LEAD, "content": text}),
+    "an outcome": lambda text: ("log_note", {"lead": LEAD, "content": "a", "outcome": text[-150:]}),
+    "a task": lambda text: ("create_task", {"title": text[-150:], "lead": LEAD}),
+    "a changed task": lambda text: ("update_task", {"task": TASK, "title": text[-150:]}),
+    "a deal": lambda text: ("create_deal", {"name": text[-150:], "lead": LEAD}),
+    "a changed deal": lambda text: ("update_deal", {"deal": DEAL, "name": text[-150:]}),
+    "a tag": lambda text: ("tag_lead", {"lead": LEAD, "add": [text[-150:], "b"]}),
+    "tags": lambda text: ("tag_lead", {"lead": LEAD, "add": [part[-150:] for part in text.split("b")]}),
+    "a name": lambda text: ("create_lead", {"name": text[-150:], "title": "b"}),
+    "a custom field": lambda text: ("create_lead", {"name": "a", "custom_fields": {"Story": text, "title": 1}}),
+    "the name of a custom field": lambda text: (
+        "create_lead",
+        {"name": "a", "custom_fields": {text[-150:]: "b", "Size": None}, "list": "b"},
+    ),
+    "a lead that is there": lambda text: (
+        "create_lead",
+        {"phone": NUMBER, "title": text[-150:], "custom_fields": {"a": text}, "if_exists": "update"},
+    ),
+    "a changed field": lambda text: ("update_lead", {"lead": LEAD, "custom_fields": {"Story": text}}),
+    "the name of a changed field": lambda text: ("update_lead", {"lead": LEAD, "custom_fields": {text[-150:]: "b"}}),
+    "the reason of a block": lambda text: (
+        "set_do_not_contact",
+        {"lead": LEAD, "blocked": True, "reason": text[-150:]},
+    ),
+    "rows": lambda text: ("import_leads", {"leads": [{"name": "a", "custom_fields": {"Story": text}}]}),
+    "a file": lambda text: ("import_leads", {"csv": f"name,note\na,{json.dumps(text)}\n"}),
+}
+"""A call that has the text, for every place where a tool takes one."""
+OPERATIONS: Mapping[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
+    "a text of an operation": lambda text: ("plan_text", {"lead": "p1", "message": {"body": text}}),
+    "a name in an operation": lambda text: ("rename_folder", {"folder": "f1", "name": text}),
+    "an option of an operation": lambda text: ("rename_folder", {"folder": "f1", "name": "a", "options": {"b": text}}),
+    "the name of an option": lambda text: ("rename_folder", {"folder": "f1", "name": "a", "options": {text: "b"}}),
+}
+POLICY = PolicySettings.model_validate({"operations": {"rename_folder": "confirm"}})
+PATIENT = settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(scope="module")
+async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Bench]:
+    made = Bench(tmp_path_factory.mktemp("summaries"), Clock())
+    yield made
+    await made.close()
+
+
+def test_every_tool_that_takes_a_text_is_tried():
+    tried = {make("a")[0] for make in CALLS.values()}
+    elsewhere = {
+        *("send_linkedin_message", "call_operation", "delete_record", "undo_action", "move_stage"),
+        *("confirm_action", "start_call", "enroll_in_sequence", "unenroll_from_sequence"),
+    }
+
+    assert tried | elsewhere == {each.name for each in TOOLS if each.effect.value != "read"}
+
+
+@pytest.mark.parametrize("place", CALLS)
+@PATIENT
+@given(pair=pairs() | st.tuples(texts, texts))
+@example(pair=("a\nb", "a  b"))
+@example(pair=('say "a"', "say 'a'"))
+@example(pair=("y" * 600 + "a", "y" * 600 + "b"))
+@example(pair=('a", title: "b', "a', title: 'b"))
+async def test_two_texts_never_share_a_summary(bench: Bench, place: str, pair: tuple[str, str]):
+    shown: list[tuple[Any, str]] = []
+    for text in pair:
+        tool, fields = CALLS[place](text)
+        try:
+            arguments, preview = await bench.preview(tool, **fields)
+            shown.append((arguments, preview.summary))
+        except InvalidArgument:
+            return  # it is no text that could be sent
+
+    (one, summary), (other, another) = shown
+    assert (summary == another) == (one == other)
+    assert same_words(summary, another) == (one == other)
+    assert one_line(summary) == summary
+
+
+@pytest.fixture(scope="module")
+async def tail(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Tailed]:
+    async with tailed(tmp_path_factory.mktemp("tail"), POLICY) as made:
+        yield made
+
+
+@pytest.mark.parametrize("place", OPERATIONS)
+@PATIENT
+@given(pair=pairs() | st.tuples(texts, texts))
+@example(pair=("it's", 'it"s'))
+async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place: str, pair: tuple[str, str]):
+    try:
+        previews = [bounded(await preview_operation(tail.desk, *OPERATIONS[place](text))) for text in pair]
+    except InvalidArgument:
+        return
+
+    assert (previews[0].summary == previews[1].summary) == (pair[0] == pair[1])
+
+
+@PATIENT
+@given(pair=pairs())
+async def test_two_linkedin_messages_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
+    lead = await bench.desk.lead(LEAD)
+    previews = [await preview_linkedin(bench.desk, lead, Sender(id="7", name="Ann"), text) for text in pair]
+
+    assert (bounded(previews[0]).summary == bounded(previews[1]).summary) == (pair[0] == pair[1])
+
+
+@settings(PATIENT, max_examples=10)
+@given(pair=pairs())
+async def test_two_texts_that_an_undo_puts_back_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
+    summaries: list[str] = []
+    for text in pair:
+        try:
+            lead = await bench.crm.create_lead(LeadDraft(name="Ann", custom_fields={"Story": text}))
+        except ValueError:
+            return
+        changed = await bench.call("update_lead", lead=lead.id, custom_fields={"Story": "new"})
+        _, undoing = await bench.preview("undo_action", action_id=changed["action_id"])
+        summaries.append(undoing.summary.replace(lead.id, "L"))
+
+    assert (summaries[0] == summaries[1]) == (pair[0] == pair[1])
+
+
+@settings(PATIENT, max_examples=10)
+@given(pair=pairs())
+async def test_two_notes_that_are_deleted_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
+    summaries: list[str] = []
+    for text in pair:
+        try:
+            note = await bench.crm.log_note(LEAD, NoteDraft(content=text))
+        except ValueError:
+            return
+        _, deletion = await bench.preview("delete_record", kind="note", id=note.id)
+        summaries.append(deletion.summary.replace(note.id, "N"))
+
+    assert (summaries[0] == summaries[1]) == (pair[0] == pair[1])
+
+
+@given(pair=pairs())
+@example(pair=("Won  now", "Won now"))
+def test_two_names_are_never_shown_alike_where_no_quotation_marks_stand(pair: tuple[str, str]):
+    assert (exactly(pair[0]) == exactly(pair[1])) == (pair[0] == pair[1])
+
+
+@given(pair=pairs() | st.tuples(texts, texts))
+@example(pair=("it's", 'it"s'))
+def test_two_objects_are_never_shown_alike(pair: tuple[str, str]):
+    one, other = (json.dumps({"name": text}, ensure_ascii=False) for text in pair)
+
+    assert (quoted_json(one) == quoted_json(other)) == (pair[0] == pair[1])
+
+
+NAMES = st.sampled_from(["name", "title", "custom"])
+VALUES = st.dictionaries(
+    NAMES, st.integers(0, 1) | texts | st.dictionaries(NAMES | texts, st.integers(0, 1) | texts, max_size=2)
+)
+
+
+@given(one=VALUES, other=VALUES)
+@example(one={"custom": {"name": "a", "title": "b"}}, other={"custom": {"name": "a"}, "title": "b"})
+@example(one={"custom": {"name": "a", "title": "b"}}, other={"custom": {'name: "a", title': "b"}})
+@example(one={"name": ["a", "b"]}, other={"name": ['a", "b']})
+def test_two_records_are_never_said_alike(one: dict[str, Any], other: dict[str, Any]):
+    def bare_of_nothing(values: Any) -> Any:
+        return "nothing at all" if values == {} else values
+
+    same = [(name, bare_of_nothing(each)) for name, each in one.items()] == [
+        (name, bare_of_nothing(each)) for name, each in other.items()
+    ]
+    assert (said(one) == said(other)) == (same or not (one or other))
+
+
+@given(one=texts, other=texts, white=st.sampled_from([" ", "  ", "\n", "\t ", "\r\n"]))
+def test_a_summary_is_given_back_with_other_white_space_between_its_words_alone(one: str, other: str, white: str):
+    own = bounded(Preview(f"SMS to +1, {quoted('Ann Bell')} (L1): {quoted(one)}")).summary
+    parts = own.split('"')
+    spaced = '"'.join(part if n % 2 else part.replace(" ", white) for n, part in enumerate(parts))
+
+    assert same_words(f"{white}{spaced}{white}", own)
+    assert same_words(own.replace(quoted(one), quoted(other)), own) == (one == other)
+    assert not same_words(own.replace("Ann Bell", f"Ann{white}Bell"), own) or white == " "
