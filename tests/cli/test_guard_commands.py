@@ -55,9 +55,9 @@ def test_what_waits_is_listed_and_done_or_declined_by_its_id(tmp_path: Path):
     assert {yes["status"], no["status"], left["status"]} == {"pending_approval"}
 
     listed = run_afresh(tmp_path, "approvals", **queue)
-    approved = run(tmp_path, "approvals", "approve", yes["action_id"], "a_nonesuch", **queue)
+    approved = run(tmp_path, "approvals", "approve", "--yes", yes["action_id"], "a_nonesuch", **queue)
     declined = run(tmp_path, "approvals", "decline", no["action_id"], **queue)
-    again = run(tmp_path, "approvals", "approve", yes["action_id"], no["action_id"], **queue)
+    again = run(tmp_path, "approvals", "approve", "--yes", yes["action_id"], no["action_id"], **queue)
 
     assert (listed.returncode, listed.stderr) == (0, "")
     ids = [line.split()[0] for line in listed.stdout.splitlines() if line.startswith("a_")]
@@ -96,7 +96,7 @@ def test_the_kill_switch_stops_what_goes_out_until_it_is_lifted(tmp_path: Path):
 
     off = run_afresh(tmp_path, "outbound", "off")
     [blocked] = agent(tmp_path, BY_DAY, *sms("Hello"))
-    not_yet = run(tmp_path, "approvals", "approve", waiting["action_id"])
+    not_yet = run(tmp_path, "approvals", "approve", "--yes", waiting["action_id"])
     how = run(tmp_path, "outbound")
     nothing = sent(tmp_path)
     on = run(tmp_path, "outbound", "on")

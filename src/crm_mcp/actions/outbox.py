@@ -30,7 +30,6 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import anyio.abc
 import anyio.lowlevel
 
@@ -482,6 +481,7 @@ def terms(new: NewAction, seen: Preview) -> Terms:
         resend_of=seen.resend_of,
         writes=seen.writes,
         due=seen.until if seen.blocked and seen.defer else None,
+        digest=new.digest,
         job=seen.bulk,
     )
 

@@ -7,10 +7,13 @@ import sys
 
 def main() -> None:
     """Run the command that the arguments name; `crm-mcp` alone serves on stdio."""
+    from crm_mcp.cli.terminal import log_to_stderr
+
+    log_to_stderr()
     if sys.argv[1:] in ([], ["serve"]):
         from crm_mcp.cli.serving import serve_stdio
 
         sys.exit(serve_stdio())
-    from crm_mcp.cli.commands import app
+    from crm_mcp.cli.commands import run
 
-    app()
+    sys.exit(run())

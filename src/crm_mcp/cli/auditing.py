@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime, timedelta
-from typing import Any
 
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
+from crm_mcp.cli.terminal import say, say_json
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import rfc3339
 from crm_mcp.server.app import Application
 from crm_mcp.store import Entry
-from crm_mcp.text import neutral
+from crm_mcp.text import one_line
 
 AT_ONCE = 1000
 _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
@@ -44,7 +43,10 @@ async def print_log(application: Application, since: str | None, *, as_json: boo
         after = 0
         while entries := await application.store.entries(start, after, AT_ONCE):
             for each in entries:
-                print(_as_json(each) if as_json else _as_line(each))
+                if as_json:
+                    say_json({"no": each.no, "at": rfc3339(each.at), **each.body, "seal": each.mac})
+                else:
+                    say(_as_line(each))
             after = entries[-1].no
     finally:
         await application.aclose()
@@ -58,18 +60,13 @@ async def print_verified(application: Application, head: str | None) -> int:
     finally:
         await application.aclose()
     for fault in found.faults:
-        print(f"FAULT: {neutral(fault)}")
-    print(f"{found.entries} entries, " + ("not as they were written" if found.faults else "each as it was written"))
+        say(f"FAULT: {fault}")
+    say(f"{found.entries} entries, " + ("not as they were written" if found.faults else "each as it was written"))
     for each in found.unproven:
-        print(f"not proved: {neutral(each)}")
+        say(f"not proved: {each}")
     if found.head:
-        print(f"head: {found.head}")
+        say(f"head: {found.head}")
     return 1 if found.faults else 0
-
-
-def _as_json(entry: Entry) -> str:
-    whole: dict[str, Any] = {"no": entry.no, "at": rfc3339(entry.at), **entry.body, "seal": entry.mac}
-    return json.dumps(whole, ensure_ascii=False)
 
 
 def _as_line(entry: Entry) -> str:
@@ -82,4 +79,4 @@ def _as_line(entry: Entry) -> str:
         words.append(f"approved by {approved}")
     if reason := body.get("reason"):
         words.append(str(reason))
-    return neutral("  ".join(" ".join(word.split()) for word in words))
+    return "  ".join(map(one_line, words))

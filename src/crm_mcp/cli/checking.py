@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crm_mcp.actions.desk import Desk
+from crm_mcp.cli.terminal import say
 from crm_mcp.config import Connection
 from crm_mcp.errors import Busy, CrmError, Forbidden, PaymentRequired, TimedOut, Unauthorized, Unreachable
 from crm_mcp.server.app import Application
@@ -27,29 +28,31 @@ async def check_all(application: Application) -> int:
     finally:
         await application.aclose()
     for _, lines in found:
-        print("\n".join(lines))
+        say(lines[0])
+        for each in lines[1:]:
+            say(each, margin="  ")
     return 0 if all(fine for fine, _ in found) else 1
 
 
 async def _look(desk: Desk, connection: Connection) -> tuple[bool, list[str]]:
-    """Return whether a connection works, and what is said of it."""
+    """Return whether a connection works, and what is said of it: a heading, and what stands below it."""
     head = f"{desk.connection} ({desk.backend.vendor})"
     error: CrmError | None = None
     try:
         account = await desk.backend.check()
     except CrmError as failure:
         error = failure
-        lines = [f"{head}: FAILED", f"  {error.code}: {error}"]
+        lines = [f"{head}: FAILED", f"{error.code}: {error}"]
     else:
-        lines = [f"{head}: ok", f"  {account.found}"]
-        lines += [f"  user: {account.user}"] if account.user else []
-        lines += [f"  plan: {account.plan}"] if account.plan else []
+        lines = [f"{head}: ok", account.found]
+        lines += [f"user: {account.user}"] if account.user else []
+        lines += [f"plan: {account.plan}"] if account.plan else []
     if desk.backend.vendor != "local":
-        lines.append(f"  {_key(error, connection)}")
-    lines.append(f"  can: {', '.join(desk.backend.capabilities())}")
+        lines.append(_key(error, connection))
+    lines.append(f"can: {', '.join(desk.backend.capabilities())}")
     budget = await desk.backend.budget()
     said = [f"{each.remaining:,} of {each.limit:,} {_OF.get(each.name, each.name)}" for each in budget]
-    lines.append(f"  limits: {'; '.join(said) or 'none'}")
+    lines.append(f"limits: {'; '.join(said) or 'none'}")
     return error is None, lines
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -15,8 +14,11 @@ from mcp.shared.exceptions import MCPError
 from rich.console import Console
 from rich.table import Table
 
+from crm_mcp.cli import terminal
+from crm_mcp.cli.terminal import complain, say_json, say_lines
 from crm_mcp.config import Connection, Settings, load
 from crm_mcp.errors import CrmError, CrmMcpError, SettingsError, Undecided, choices
+from crm_mcp.text import one_line
 
 if TYPE_CHECKING:
     from crm_mcp.server.app import Application
@@ -28,6 +30,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def run() -> int:
+    """Run the command that the arguments name; returns the exit code."""
+    try:
+        return app(standalone_mode=False) or 0
+    except Exception as error:
+        misread: Any = error
+        if hasattr(misread, "show"):  # the library tells how the command is used; what it quotes stays in its line
+            misread.message = one_line(misread.message)
+            misread.show()
+            return misread.exit_code
+        raise
 
 
 @app.command()
@@ -95,7 +110,7 @@ def tools(
         raise typer.Exit(documents.settle(Path.cwd(), write=write))
     listed = documents.listed(application)
     if as_json:
-        print(json.dumps(listed, ensure_ascii=False, indent=2))
+        say_json(listed, indent=2)
         return
     table = Table("tool", "toolset", "effect", "verdict", "tokens", box=None)
     for each in listed:
@@ -119,7 +134,7 @@ def call(
     async def ask(question: str) -> bool:
         if yes:
             return True
-        return await anyio.to_thread.run_sync(_ask_terminal, question)
+        return await anyio.to_thread.run_sync(terminal.ask, question)
 
     raise typer.Exit(_talk(_call, tool, arguments or [], given, ask, output))
 
@@ -128,17 +143,25 @@ def call(
 def approvals(
     verdict: Annotated[str, typer.Argument(metavar="list|approve|decline", help="default: list")] = "list",
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID ...", help="of the actions")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="approve without a question")] = False,
 ) -> None:
     """The queue of actions that wait for a person: list it, approve some of them by id, or decline them."""
-    from crm_mcp.cli.approvals import decide, list_waiting
+    from crm_mcp.cli.approvals import approve, decline, list_waiting
 
     if verdict not in ("list", "approve", "decline"):
         _refuse(f'"{verdict}" is none of its commands; {choices(verdict, ("list", "approve", "decline"))}')
     if bool(ids) == (verdict == "list"):
         _refuse(f"`approvals {verdict}` takes {'no ids' if ids else 'the ids of the actions'}")
+    if yes and verdict != "approve":
+        _refuse("--yes goes with approve")
     if verdict == "list":
         raise typer.Exit(_run(list_waiting, _application()))
-    raise typer.Exit(_run(partial(decide, approve=verdict == "approve"), _application(), ids or []))
+    if verdict == "decline":
+        raise typer.Exit(_run(decline, _application(), ids or []))
+    if not yes and not terminal.can_ask():
+        _refuse("`approvals approve` asks before it runs an action, and this is no terminal; with --yes it runs them")
+    ask = None if yes else partial(terminal.ask, "")
+    raise typer.Exit(_run(approve, _application(), ids or [], ask))
 
 
 @app.command()
@@ -193,7 +216,7 @@ def import_(
     """Import leads from a CSV. Bad rows go to FILE.rejected.csv; run it again to go on where it stopped."""
     from crm_mcp.cli.importing import import_file
 
-    ask = None if yes or not sys.stdin.isatty() else _ask_terminal
+    ask = None if yes or not terminal.can_ask() else terminal.ask
     try:
         settings = _application().settings
         connection = _connection(settings, crm)
@@ -212,7 +235,7 @@ def _run(work: Callable[..., Awaitable[int]], *arguments: Any) -> int:
 
 
 def _refuse(why: str) -> NoReturn:
-    sys.stderr.write(f"crm-mcp: {why}\n")
+    complain(why)
     raise typer.Exit(2)
 
 
@@ -224,7 +247,7 @@ def _talk(work: Callable[..., Awaitable[int]], *arguments: Any) -> int:
         stopped: BaseException = error
     except BaseExceptionGroup as group:
         stopped = _innermost(group)
-    sys.stderr.write(f"crm-mcp: stopped: {stopped}\n")
+    complain(f"stopped: {stopped}")
     return 1
 
 
@@ -235,6 +258,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 async def _call(tool: str, pairs: list[str], given: str | None, ask: Any, output: str) -> int:
     from crm_mcp.cli.talking import coerced, connected, text_in
+    from crm_mcp.server.show import set_apart
 
     async with connected(ask) as client:
         schemas = {each.name: each.input_schema for each in (await client.list_tools()).tools}
@@ -244,18 +268,16 @@ async def _call(tool: str, pairs: list[str], given: str | None, ask: Any, output
                 **coerced(schemas.get(tool, {}), pairs),
             }
         except ValueError as error:
-            sys.stderr.write(f"crm-mcp: the arguments can't be read: {error}\n")
+            complain(f"the arguments can't be read: {error}")
             return 2
         if tool not in {*schemas, *_tool_names()}:  # why one of ours is not served, the server says
-            from crm_mcp.errors import choices
-
-            sys.stderr.write(f'crm-mcp: there is no tool "{tool}"; {choices(tool, schemas)}\n')
+            complain(f'there is no tool "{tool}"; {choices(tool, schemas)}')
             return 2
         result = await client.call_tool(tool, arguments)
     if output == "json":
-        print(json.dumps(result.structured_content or {"error": text_in(result)}, ensure_ascii=False))
+        say_json(result.structured_content or {"error": text_in(result)})
     else:
-        print(text_in(result))
+        say_lines(set_apart(text_in(result), "  "))
     return 1 if result.is_error else 0
 
 
@@ -273,12 +295,6 @@ def _object(text: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("--json is no JSON object")  # noqa: TRY004 - as every other mistake in the arguments
     return cast("dict[str, Any]", found)
-
-
-def _ask_terminal(question: str) -> bool:
-    sys.stderr.write(f"{question}\nGo ahead? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
 def _settings() -> Settings:
@@ -311,5 +327,5 @@ def _application() -> Application:
 
 def _stop(error: CrmMcpError) -> NoReturn:
     code = f"{error.code}: " if isinstance(error, CrmError) else ""
-    sys.stderr.write(f"crm-mcp: {code}{error}\n")
+    complain(f"{code}{error}")
     raise typer.Exit(2 if not isinstance(error, CrmError) else 3 if isinstance(error, Undecided) else 1)

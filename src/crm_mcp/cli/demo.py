@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import textwrap
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,8 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from crm_mcp.cli.talking import connected, text_in
+from crm_mcp.cli.terminal import folded, shortened
 from crm_mcp.config import variables
 from crm_mcp.model import now, rfc3339
+from crm_mcp.server.show import set_apart
+from crm_mcp.text import neutral, one_line
 
 WIDTH = 80
 LEAD = "jane.whitfield@acme-robotics.example"
@@ -49,9 +51,9 @@ class _Story:
         text = text_in(result)
         if result.is_error:
             raise RuntimeError(f"{tool} failed: {text}")
-        lines = [line if len(line) <= WIDTH - 6 else line[: WIDTH - 9] + "..." for line in text.splitlines()]
+        lines = neutral(set_apart(text, "  ")).splitlines()
         for line in lines[:most_lines]:
-            self._console.print(f"   [dim]{escape(line)}[/dim]")
+            self._console.print(f"   [dim]{escape(shortened(line, WIDTH - 6))}[/dim]")
         if len(lines) > most_lines:
             self._console.print(f"   [dim](and {len(lines) - most_lines} more)[/dim]")
         return result.structured_content or {}
@@ -59,13 +61,13 @@ class _Story:
     async def asked(self, question: str) -> bool:
         """Show what the server asks its user, and answer yes."""
         self._console.print("   [yellow]Before anything goes out, the server asks its user:[/yellow]")
-        for line in question.splitlines():
+        for line in neutral(question).splitlines():
             self._print(line, "yellow", "   ? ")
         self._console.print("   [green]> yes[/green]  (the demo answers for you)")
         return True
 
     def _print(self, text: str, style: str, indent: str = "   ") -> None:
-        for line in textwrap.wrap(text, WIDTH - 2, initial_indent=indent, subsequent_indent="     "):
+        for line in folded(indent + one_line(text), WIDTH - 2, "     "):
             self._console.print(f"[{style}]{escape(line)}[/{style}]")
 
 

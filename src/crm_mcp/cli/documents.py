@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from crm_mcp.backends.catalog import Operation, load
+from crm_mcp.cli.terminal import complain, say
 from crm_mcp.config import VENDORS
 from crm_mcp.server.app import Application
 from crm_mcp.server.tools import TOOLS
@@ -48,7 +48,7 @@ def settle(folder: Path, *, write: bool) -> int:
     made = (("README.md", _readme), ("manifest.json", _manifest), ("docs/operations.md", _operations))
     for path, make in ((folder / name, make) for name, make in made):
         if not path.is_file():
-            sys.stderr.write(f"crm-mcp: {path.name} is not here; run this in a checkout\n")
+            complain(f"{path.name} is not here; run this in a checkout")
             return 2
         present = path.read_text(encoding="utf-8")
         wanted = make(present)
@@ -57,9 +57,9 @@ def settle(folder: Path, *, write: bool) -> int:
             if write:
                 path.write_text(wanted, encoding="utf-8")
     if stale and not write:
-        sys.stderr.write(f"crm-mcp: out of date: {', '.join(stale)}; run `crm-mcp tools --write`\n")
+        complain(f"out of date: {', '.join(stale)}; run `crm-mcp tools --write`")
         return 1
-    print("written: " + ", ".join(stale) if stale else "up to date")
+    say("written: " + ", ".join(stale) if stale else "up to date")
     return 0
 
 

@@ -22,6 +22,7 @@ from crm_mcp.actions.imports.csv_reader import CsvTable
 from crm_mcp.actions.imports.lead_import import label
 from crm_mcp.actions.imports.rows import BadRow, GoodRow
 from crm_mcp.backends.base import IMPORTED_BEFORE
+from crm_mcp.cli.terminal import MARGIN, folded, printable
 from crm_mcp.model import IfExists, ImportOutcome
 
 SAMPLED_ROWS = 3
@@ -313,11 +314,7 @@ def counted(totals: Totals) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line as it is: no markup, no wrapping, and nothing of a file that could move the cursor."""
-    console.print(printable(text, 1_000), markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-
-def printable(text: str, most: int = 40) -> str:
-    """Return a text of a file in one line, cut, and without what could move the cursor."""
-    shown = "".join(each if each.isprintable() else "\u00b7" for each in text[: most + 1])
-    return shown if len(shown) <= most else shown[: most - 1] + "\u2026"
+    """Print a line as it is: no markup, no other line in it, and nothing of a file that could move the cursor."""
+    width = console.width if console.is_terminal else None
+    for part in folded(printable(text, 1_000), width, MARGIN):
+        console.print(part, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -39,6 +39,7 @@ from crm_mcp.config import Connection, Settings, operating_system_user
 from crm_mcp.errors import Conflict, CrmError, CrmMcpError, Forbidden, Unsupported
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
 from crm_mcp.store import LEASE, Action, Ended, NewAction, Store, Terms
+from crm_mcp.text import one_line
 
 log = logging.getLogger("crm_mcp")
 
@@ -117,7 +118,7 @@ def _new_action(caller: str, connection: str, given: dict[str, Any]) -> NewActio
         effect="write",
         arguments=given,
         digest="",
-        summary=f"import {given['file']}",
+        summary=f"import {one_line(given['file'])}",
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from crm_mcp.cli.terminal import say
 from crm_mcp.errors import SettingsError, choices
 from crm_mcp.sandbox import EMULATORS, emulator_of
 from crm_mcp.sandbox.emulator import Emulator
@@ -40,8 +41,10 @@ def run_sandbox(vendors: Sequence[str], port: int, *, sample: bool, switches: Se
                 except OSError as error:
                     why = error.strerror or "it is taken"
                     raise SettingsError(f"port {wanted} can't be used ({why}); give another with --port") from None
-                print(_settings(emulator, url), flush=True)
-            print("Ctrl-C ends it.", flush=True)
+                say(f"{emulator.vendor} at {url}")
+                for each in _settings(emulator, url):
+                    say(each, margin="  ")
+            say("Ctrl-C ends it.", now=True)
             while True:
                 time.sleep(3600)
     except KeyboardInterrupt:
@@ -76,11 +79,11 @@ def _as(first: object, name: str, text: str) -> Any:
     return value
 
 
-def _settings(emulator: Emulator, url: str) -> str:
+def _settings(emulator: Emulator, url: str) -> tuple[str, ...]:
     return (
-        f"{emulator.vendor} at {url}\n"
-        f"  export CRM_MCP_VENDOR={emulator.vendor}\n"
-        f"  export CRM_MCP_BASE_URL={url}\n"
-        f"  export CRM_MCP_API_KEY={emulator.key}\n"
-        f"  what arrives: {url.removesuffix(emulator.prefix)}/_sandbox/journal\n"
+        f"export CRM_MCP_VENDOR={emulator.vendor}",
+        f"export CRM_MCP_BASE_URL={url}",
+        f"export CRM_MCP_API_KEY={emulator.key}",
+        f"what arrives: {url.removesuffix(emulator.prefix)}/_sandbox/journal",
+        "",
     )

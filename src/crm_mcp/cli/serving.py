@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 import anyio
 
+from crm_mcp.cli.terminal import complain
 from crm_mcp.config import Settings, is_loopback, load
 from crm_mcp.errors import SettingsError
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 def serve_stdio() -> int:
     """Serve on stdin and stdout until stdin closes; returns the exit code. Everything else goes to stderr."""
-    _log_to_stderr()
     try:
         settings = load()
         from crm_mcp.server.app import Application
@@ -27,7 +25,7 @@ def serve_stdio() -> int:
         application = Application(settings)
         _kill_where_told(application)
     except SettingsError as error:
-        sys.stderr.write(f"crm-mcp: {error}\n")
+        complain(str(error))
         return 2
     from mcp.server.stdio import stdio_server
 
@@ -50,7 +48,6 @@ def serve_http(settings: Settings, address: str) -> None:
         SettingsError: the address is malformed, or not loopback.
     """
     host, port = _loopback(address)
-    _log_to_stderr()
     import uvicorn
     from mcp.server.transport_security import TransportSecuritySettings
 
@@ -69,8 +66,9 @@ def serve_http(settings: Settings, address: str) -> None:
             allowed_origins=[f"http://{name}:*" for name in names],
         ),
     )
-    sys.stderr.write(f"crm-mcp: serving on http://{shown}:{port}/mcp\n")
-    uvicorn.run(served, host=host, port=port, log_level="warning", access_log=False)
+    complain(f"serving on http://{shown}:{port}/mcp")
+    # Without a set-up of its own, what it logs is written as everything else is.
+    uvicorn.run(served, host=host, port=port, log_config=None, log_level="warning", access_log=False)
 
 
 def _kill_where_told(application: Application) -> None:
@@ -100,9 +98,3 @@ def _loopback(address: str) -> tuple[str, int]:
             "alone: use 127.0.0.1, ::1 or localhost"
         )
     return host, int(port)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )

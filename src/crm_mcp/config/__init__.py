@@ -37,6 +37,7 @@ from crm_mcp.config.policy import (
     time_zone,
 )
 from crm_mcp.errors import InvalidArgument, SettingsError, choices
+from crm_mcp.text import one_line
 
 __all__ = [
     "MESSAGES",
@@ -258,11 +259,11 @@ def variables() -> list[str]:
 
 @cache
 def operating_system_user() -> str:
-    """Return the name of the OS user that this process runs as; the system takes its time to look it up."""
+    """Return the name of the OS user that this process runs as, in one line; the system takes time to look it up."""
     import getpass
 
     try:
-        return getpass.getuser()
+        return one_line(getpass.getuser())
     except (KeyError, OSError):
         return f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 

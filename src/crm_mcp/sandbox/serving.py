@@ -47,6 +47,7 @@ def serving(emulator: Emulator, port: int = 0, *, within: float = 5.0) -> Genera
 
     config = uvicorn.Config(
         cast("Any", application),
+        log_config=None,
         log_level="critical",
         lifespan="off",
         http=Droppable,

@@ -172,7 +172,7 @@ class Application:
                 vendors = " and ".join(dict.fromkeys(desk.backend.vendor for desk in self.desks.values()))
                 raise Unsupported(f"{vendors} can't do {name}", "see crm_status for what it can do")
             raise Forbidden(f"{name} is not served with these settings", "see crm_status")
-        raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {name[:80]}; {choices(name[:80], self.tools)}")
+        raise MCPError(types.INVALID_PARAMS, one_line(f"Unknown tool: {name[:80]}; {choices(name[:80], self.tools)}"))
 
     # Which connection
 

@@ -12,6 +12,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from crm_mcp.actions.approval import ANSWER_WITHIN, Answer, Question
 from crm_mcp.config import Fallback, operating_system_user
+from crm_mcp.text import one_line
 
 QUESTION = "confirm"
 FORM: dict[str, Any] = {
@@ -21,6 +22,11 @@ FORM: dict[str, Any] = {
     },
     "required": ["confirm"],
 }
+
+
+NAME_MOST = 80
+REQUEST_MOST = 200
+UNNAMED = "unnamed client"
 
 
 class MustAsk(Exception):
@@ -51,13 +57,13 @@ class Caller:
     def caller(self) -> str:
         """The OS user (over HTTP: `loopback`) and the client's name."""
         info = self._ctx.session.client_params
-        name = info.client_info.name if info else "unnamed client"
-        return f"{'loopback' if self._ctx.request is not None else operating_system_user()} via {name[:80]}"
+        name = client_name(info.client_info.name if info else "")
+        return f"{'loopback' if self._ctx.request is not None else operating_system_user()} via {name}"
 
     @property
     def request(self) -> str | None:
         """The id of the client's request."""
-        return None if self._ctx.request_id is None else str(self._ctx.request_id)
+        return None if self._ctx.request_id is None else _name(str(self._ctx.request_id), REQUEST_MOST)
 
     @property
     def _modern(self) -> bool:
@@ -98,6 +104,19 @@ class Caller:
     async def progress(self, done: int, total: int) -> None:
         """Say how far the call has come, where the client wants to know."""
         await self._ctx.session.report_progress(done, total)
+
+
+def client_name(given: str) -> str:
+    """Return what a client calls itself as it stands in what is kept and shown: one line of at most 80 characters.
+
+    Two names that are one when they are clean are one caller. Nobody gains by that: a client says its name itself, and
+    could say the other's as it is. What tells callers apart for certain stands before it.
+    """
+    return _name(given, NAME_MOST) or UNNAMED
+
+
+def _name(given: str, most: int) -> str:
+    return one_line(one_line(given)[:most])  # the cut may part a joiner from what it joins
 
 
 def _read(result: types.ElicitResult | None) -> Answer:

@@ -8,7 +8,7 @@ import mcp_types as types
 
 from crm_mcp.errors import InvalidArgument, NotFound, choices
 from crm_mcp.server.resources import Desks, activity_page, framed, lead_page
-from crm_mcp.text import neutral
+from crm_mcp.text import neutral, one_line
 
 MOST_ACTIVITY = 12_000
 """Characters of a lead's activity in a prompt."""
@@ -97,7 +97,7 @@ async def get(desks: Desks, served: Collection[str], name: str, arguments: Mappi
     lead = await desk.lead(arguments["lead"])
     if name == "log_call":
         text = LOG_CALL.format(
-            id=lead.id, notes=neutral(arguments["notes"]), outside=framed(f"{lead.label} ({lead.id})")
+            id=lead.id, notes=neutral(arguments["notes"]), outside=framed(one_line(f"{lead.label} ({lead.id})"))
         )
     else:
         goal = f"\nMy goal: {neutral(arguments['goal'])}\n" if arguments.get("goal") else ""

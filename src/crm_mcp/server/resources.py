@@ -1,8 +1,8 @@
 """What a client may read by address, as compact markdown; and the completion of `{lead}`.
 
 Each resource belongs to a tool that tells the same, and is there where that tool is served: `served` has their names.
-A page is from outside, and fenced as such. What a record says stays within its line, its cell or its indented block,
-and begins no tag, link or picture of its own.
+A page is from outside, and fenced as such. What a record says stays within its line, its cell or its block, whose lines
+stand behind a bar; and it begins no tag, link or picture of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDe
 from crm_mcp.errors import CrmError, NotFound, Unsupported
 from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
 from crm_mcp.server.show import fenced, lines_of
-from crm_mcp.text import neutral, neutral_json, one_line, unmarked
+from crm_mcp.text import behind, neutral, neutral_json, one_line, unmarked
 
 MARKDOWN = "text/markdown"
 MOST = 100_000
@@ -40,7 +40,7 @@ async def lead_page(desk: Desk, lead: str) -> str:
     if not isinstance(desk.backend, ReadsDeals):
         return page
     listed_deals = "\n".join(
-        f"- {_line(each.name)} ({each.id}): {_line(each.stage)}"
+        f"- {_line(each.name)} ({_line(each.id)}): {_line(each.stage)}"
         + (f", {each.value:,.0f} {_line(each.currency or '')}" if each.value else "")
         for each in await desk.open_deals(found.id)
     )
@@ -51,7 +51,7 @@ async def activity_page(desk: Desk, lead: str) -> str:
     """What happened with a lead, newest first, texts whole."""
     found = await desk.lead(lead)
     crm = desk.crm(ReadsActivity)
-    lines = [f"# Activity of {_line(found.label)} ({found.id})", ""]
+    lines = [f"# Activity of {_line(found.label)} ({_line(found.id)})", ""]
     position: str | None = None
     size = 0
     while size < MOST:
@@ -118,12 +118,14 @@ async def sequences_page(desk: Desk) -> str:
             for step in each.steps
         )
         enrolled = "" if each.active is None else f", {each.active} enrolled"
-        parts.append(f"## {_line(each.name)} ({each.id}){enrolled}\n\n{steps or 'its steps are not told by this CRM'}")
+        parts.append(
+            f"## {_line(each.name)} ({_line(each.id)}){enrolled}\n\n{steps or 'its steps are not told by this CRM'}"
+        )
     if not isinstance(crm, PlansSteps):
         return "\n\n".join(parts) + "\n"
     due = await crm.due_steps()
     listed_due = "\n".join(
-        f"- {rfc3339(step.due_at)} {_line(step.lead)} ({step.lead_id}): "
+        f"- {rfc3339(step.due_at)} {_line(step.lead)} ({_line(step.lead_id)}): "
         f"step {step.position} of {_line(step.sequence)}, {step.channel}"
         for step in due
     )
@@ -254,8 +256,8 @@ def _entry(item: Activity) -> str:
     about = ", ".join(_line(str(each)) for each in (item.channel, item.direction, item.outcome) if each)
     done = "" if item.completed is None else (" (done)" if item.completed else " (open)")
     at = rfc3339(item.at) if item.at else "without a date"
-    text = "\n".join(f"  {line}" for line in _block(item.text or "").splitlines())
-    return f"- {at} {item.kind} {item.id}{f' ({about})' if about else ''}{done}\n{text}"
+    text = behind("  | ", _block(item.text or ""))
+    return f"- {at} {item.kind} {_line(item.id)}{f' ({about})' if about else ''}{done}\n{text}"
 
 
 def _amount(value: float | None) -> str:
@@ -269,7 +271,7 @@ def _value(value: Any) -> str:
         return ", ".join(_value(each) for each in cast("list[Any]", value))
     if isinstance(value, dict):
         return "; ".join(f"{_line(str(name))}: {_value(each)}" for name, each in cast("dict[Any, Any]", value).items())
-    return _block(str(value)).replace("\n", "\n  ")
+    return _block(str(value)).replace("\n", "\n  | ")
 
 
 def _line(text: str | None) -> str:

@@ -92,6 +92,8 @@ class Actions(Reading):
             row = _row(connection, action_id, locked=True)
             if row is None or caller not in {None, row["caller"]} or action_of(row, moment).status not in HELD:
                 return None
+            if terms.digest not in {None, row["digest"]}:
+                return None
             given = {mark.key for mark in terms.marks}
             own = (*terms.marks, *(mark for mark in marks.of(connection, action_id) if mark.key not in given))
             refused = self._refused(connection, moment, terms, own, row["connection"], action_id)

@@ -98,6 +98,8 @@ class Terms(Record):
     writes: tuple[Address, ...] = ()
     due: Moment | None = None
     """It is not to start now, but to be `scheduled` for then."""
+    digest: str | None = None
+    """Of the call that was looked at: what has another by now is not claimed."""
     job: bool = False
     """It becomes `running`, worked item by item, instead of `sending`."""
 
