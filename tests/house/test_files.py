@@ -62,6 +62,18 @@ def test_nothing_that_is_served_writes_to_stdout():
     assert wrong == []
 
 
+def test_the_commands_write_and_ask_in_one_place():
+    wrong = [
+        f"{source.shown}:{line} {name}"
+        for source in served()
+        if source.room == "cli" and source.module != "cli.terminal"
+        for line, name in used(source)
+        if name in ("print", "input", "sys.stdin", "sys.stdout", "sys.stderr", "typer.echo", "typer.confirm")
+    ]
+
+    assert wrong == []
+
+
 def test_only_config_reads_the_environment():
     wrong = [
         f"{source.shown}:{line} {name}"

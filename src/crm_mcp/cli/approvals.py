@@ -73,7 +73,8 @@ def show(row: Action, *, err: bool = False) -> None:
     """Write an action whole: a heading of ours, and below it, behind a margin, the whole preview."""
     until = f", until {rfc3339(row.expires_at)}" if row.expires_at else ""
     who = f"asked by {named(row.caller, CALLER_MOST)}, since {rfc3339(row.created_at)}{until}"
-    say(f"{row.id}  {one_line(row.tool)[:80]} on {one_line(row.connection)}, {who}", err=err, paged=True)
+    heading = f"{row.id}  {one_line(row.tool)[:80]} on {one_line(row.connection)}, {who}"
+    say(heading, more=2 * MARGIN, err=err, paged=True)  # where it is wrapped, it is no line of the preview either
     say_lines(row.preview or row.summary, margin=MARGIN, err=err, paged=True)
 
 

@@ -29,11 +29,16 @@ USUAL = 80
 """Cells of a line of a terminal that does not tell its size."""
 
 
-def say(text: str, *, margin: str = "", err: bool = False, paged: bool = False, now: bool = False) -> None:
-    """Write one line on stdout, or stderr. `paged`: it is wrapped for a pager as well; `now`: it leaves at once."""
+def say(
+    text: str, *, margin: str = "", more: str = MARGIN, err: bool = False, paged: bool = False, now: bool = False
+) -> None:
+    """Write one line on stdout, or stderr; `more` stands before what a terminal has no room for in it.
+
+    `paged`: it is wrapped for a pager as well; `now`: it leaves at once.
+    """
     to = sys.stderr if err else sys.stdout
     line = _flat(text)
-    for part in folded(margin + line if line else "", _width(to, paged=paged), margin + MARGIN):
+    for part in folded(margin + line if line else "", _width(to, paged=paged), margin + more):
         _write(to, part + "\n")
     if now:
         to.flush()
@@ -65,10 +70,10 @@ def ask(question: str, last: str = "Go ahead?") -> bool:
 
     `question` has been built by us; `last` is its last line.
     """
-    say_lines(question, err=True)
-    _write(sys.stderr, f"{_flat(last)} [y/N] ")
-    sys.stderr.flush()
     with _interrupted_at_once():
+        say_lines(question, err=True)
+        _write(sys.stderr, f"{_flat(last)} [y/N] ")
+        sys.stderr.flush()
         return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
@@ -84,18 +89,17 @@ def folded(line: str, width: int | None, rest: str) -> Iterator[str]:
         yield line
         return
     rest = rest if width >= NARROWEST + len(rest) else " "
-    begun, start, space, cells = "", 0, 0, 0
-    for place, each in enumerate(line):
-        cells += _cells(each)
-        if cells > width and place > start:
-            end = space if space > start else place
-            yield begun + line[start:end]
-            begun, start = rest, end
-            cells = len(rest) + sum(map(_cells, line[start : place + 1]))
-        if each == " ":
+    begun, start = "", 0
+    while start < len(line):
+        end, space, room = start, 0, width - len(begun)
+        while end < len(line) and (room := room - _cells(line[end])) >= 0:
+            end += 1
             # The margin is no place to part a line: the part before it would be empty.
-            space = place + 1 if line[start:place].strip() else space
-    yield begun + line[start:]
+            space = end if line[end - 1] == " " and line[start:end].strip() else space
+        if end < len(line):
+            end = space or max(end, start + 1)
+        yield begun + line[start:end]
+        begun, start = rest, end
 
 
 def shortened(line: str, most: int) -> str:
@@ -163,11 +167,10 @@ def _cells(character: str) -> int:
     """Return how many cells a terminal may take for a character: the most, where terminals differ."""
     if character.isascii():
         return 1
-    category = unicodedata.category(character)
-    if category in ("Mn", "Me", "Cf"):
-        return int(character == "\ufe0f")  # it makes a picture of what stands before it
-    wide = unicodedata.east_asian_width(character)
-    return 2 if wide in "WF" or category[0] in "SC" or (wide == "A" and category[0] != "L") else 1
+    category, wide = unicodedata.category(character), unicodedata.east_asian_width(character)
+    if wide in "WF" or category[0] == "S" or category in ("Co", "Cn"):
+        return 2
+    return 2 if wide == "A" and category[0] in "PN" else 1
 
 
 def _joins(character: str) -> bool:
