@@ -134,6 +134,28 @@ async def test_two_texts_never_share_a_summary(bench: Bench, place: str, pair: t
     assert one_line(summary) == summary
 
 
+FORGED = "FAULT: forged"
+FORGING = f"{FORGED} {'y' * 600}\n{FORGED}\r\n\n{FORGED}\u2028{FORGED}"
+"""A long text that would have lines of its own."""
+
+
+@pytest.mark.parametrize("place", CALLS)
+async def test_no_line_of_a_question_is_begun_by_a_text(bench: Bench, place: str):
+    tool, fields = CALLS[place](FORGING)
+    _, preview = await bench.preview(tool, **fields)
+
+    assert not [line for line in preview.text.splitlines() if line.startswith(FORGED)]
+
+
+async def test_no_line_of_a_question_is_begun_by_the_name_of_a_field(bench: Bench):
+    _, preview = await bench.preview("update_lead", lead=LEAD, custom_fields={FORGED: FORGING, f"{FORGED}\n": "x"})
+    _, imported = await bench.preview("import_leads", leads=[{"name": "a"}, {"name": "b", "email": f"x\n{FORGED}"}])
+
+    for text in (preview.text, imported.text):
+        assert not [line for line in text.splitlines() if line.startswith(FORGED)]
+    assert "not item 2: " in imported.details
+
+
 @pytest.fixture(scope="module")
 async def tail(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Tailed]:
     async with tailed(tmp_path_factory.mktemp("tail"), POLICY) as made:
@@ -151,6 +173,15 @@ async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place
         return
 
     assert (previews[0].summary == previews[1].summary) == (pair[0] == pair[1])
+
+
+@pytest.mark.parametrize("place", OPERATIONS)
+async def test_no_line_of_a_question_is_begun_by_what_an_operation_is_given(tail: Tailed, place: str):
+    name, arguments = OPERATIONS[place](FORGING[:150] if "name" in place else FORGING)
+
+    preview = bounded(await preview_operation(tail.desk, name, arguments))
+
+    assert not [line for line in preview.text.splitlines() if line.startswith(FORGED)]
 
 
 @PATIENT

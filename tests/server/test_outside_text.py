@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, cast
@@ -167,6 +168,8 @@ def test_no_line_of_a_page_is_a_records_own(crm: Talk, lead: str) -> None:
     for uri in (f"crm://leads/{lead}", f"crm://leads/{lead}/activity", "crm://pipeline", "crm://sequences"):
         lines = said.read(uri).splitlines()
         assert not [line for line in lines if line.startswith(("Forged", "# Forged", "| Forged", "```", "[", "{"))]
+        ours = re.compile(r"#{1,2} \w|- \w|  \| |\| |\|-|\d+\. after |These are shown|none$|$")
+        assert not [line for line in lines if not ours.match(line)]
 
 
 def test_what_is_done_is_said_in_one_line_whatever_the_names_are(crm: Talk, lead: str) -> None:
