@@ -79,6 +79,10 @@ CALLS: Mapping[str, Callable[[str], tuple[str, dict[str, Any]]]] = {
         {"lead": LEAD, "blocked": True, "reason": text[-150:]},
     ),
     "rows": lambda text: ("import_leads", {"leads": [{"name": "a", "custom_fields": {"Story": text}}]}),
+    "the field of a column": lambda text: (
+        "import_leads",
+        {"csv": "name,note\na,b\n", "map": {"note": f"custom_fields.{text[-150:]}"}},
+    ),
     "a file": lambda text: ("import_leads", {"csv": f"name,note\na,{json.dumps(text)}\n"}),
 }
 """A call that has the text, for every place where a tool takes one."""

@@ -178,7 +178,7 @@ class RowsAside:
 
     def _fail(self, why: str) -> None:
         self._failed = True
-        say(self._console, f"{self.path} can't be written ({why}): {self._kind} rows are listed here.")
+        say(self._console, f"File {self.path} can't be written ({why}): {self._kind} rows are listed here.")
 
 
 class Stop:
@@ -237,7 +237,10 @@ class Bar:
 def show_plan(console: Console, table: CsvTable, columns: Columns, if_exists: IfExists) -> None:
     """Show how a file is read, and what becomes of its columns: each is named."""
     delimiter = _DELIMITER_NAMES[table.delimiter]
-    say(console, f"{table.name}: {table.encoding}, {delimiter}, {len(table.header)} columns; {_KNOWN_ROWS[if_exists]}")
+    say(
+        console,
+        f"File {table.name}: {table.encoding}, {delimiter}, {len(table.header)} columns; {_KNOWN_ROWS[if_exists]}",
+    )
     sample = [record.cells for record in table.peek(SAMPLED_ROWS) if record.fault is None]
     shown = Table("column", "field", "as in the first rows")
     became = [each["became"] for each in columns.became()]
@@ -280,7 +283,7 @@ def show_end(console: Console, path: Path, totals: Totals, *, dry_run: bool) -> 
         counts = f"{totals.ready + known:,} could be imported, {totals.rejected:,} rejected"
         if known or totals.skipped:
             counts += f" ({totals.created:,} would be created, {totals.updated:,} updated, {totals.skipped:,} skipped)"
-    say(console, f"{path.name}: {counts}; {totals.seconds:.1f} s, {speed:,.0f} rows a second")
+    say(console, f"File {path.name}: {counts}; {totals.seconds:.1f} s, {speed:,.0f} rows a second")
     for reason in totals.reasons:
         say(console, f"  {reason}")
     if totals.rejected > len(totals.reasons):

@@ -257,7 +257,7 @@ async def run_import(
         totals.rejects, totals.skipped_rows = rejects.written, skips.written
     show_end(console, path, totals, dry_run=dry_run)
     if not totals.rejected and rejects.path.exists():
-        say(console, f"{rejects.path} is of an earlier run.")
+        say(console, f"File {rejects.path} is of an earlier run.")
     return totals
 
 
