@@ -9,6 +9,7 @@ import logging
 import os
 import pty
 import struct
+import subprocess
 import sys
 import termios
 from collections.abc import Callable
@@ -144,6 +145,20 @@ def test_a_traceback_can_not_look_like_a_record(value: str):
 
     assert first.endswith("send_sms: x (x)")
     assert len(more) > 3
+    assert all(line.startswith(MARGIN) for line in more)
+
+
+@pytest.mark.parametrize("start", ["import sys; ", "import threading; threading.Thread(target=lambda: "])
+def test_what_nobody_caught_leaves_as_a_record_too(start: str):
+    fails = "(_ for _ in ()).throw(RuntimeError('x\\nFAULT: forged'))"
+    thread = fails + ").start()" if "thread" in start else fails
+    program = f"from crm_mcp.cli.terminal import log_to_stderr; log_to_stderr(); {start}{thread}"
+
+    failed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=20)
+
+    first, *more = lines_of(failed.stderr)
+    assert first.endswith(" CRITICAL crm_mcp: the program failed")
+    assert "    FAULT: forged" in more
     assert all(line.startswith(MARGIN) for line in more)
 
 

@@ -41,6 +41,14 @@ def at_most(most: int, **more: Any) -> Bound:
     )
 
 
+async def test_what_is_another_call_by_now_is_not_claimed(store: Store) -> None:
+    proposed = await store.propose(asked(), DAY)
+
+    assert await store.claim(proposed.id, "token", sending(sms(), digest="of another call")) is None
+    assert await store.get(proposed.id) == proposed
+    assert isinstance(await store.claim(proposed.id, "token", sending(sms(), digest=proposed.digest)), Action)
+
+
 # The kill switch
 
 
