@@ -21,8 +21,8 @@ from crm_mcp.actions.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import CHANNELS, Channel, Lead
-from crm_mcp.text import in_quotes
 from crm_mcp.store import Bound
+from crm_mcp.text import in_quotes
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation
@@ -275,7 +275,7 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
 
 def _nobodys(strangers: Sequence[str]) -> rules.Finding:
     """Say what is nobody's address."""
-    shown = ", ".join(in_quotes(each, 80) for each in strangers[:IN_THE_SUMMARY])
+    shown = ", ".join(in_quotes(bare(each), 80) for each in strangers[:IN_THE_SUMMARY])
     more = len(strangers) - IN_THE_SUMMARY
     is_not = "is not that of one lead" if len(strangers) == 1 else "are not those of leads"
     return rules.Finding(

@@ -12,7 +12,7 @@ from crm_mcp.errors import CrmError
 from crm_mcp.model import rfc3339
 from crm_mcp.server.app import Application
 from crm_mcp.store import Action
-from crm_mcp.text import named, one_line
+from crm_mcp.text import in_quotes, one_line
 
 Ask = Callable[[str], bool]
 """Asks the person, with these words last; what it is about has been shown."""
@@ -72,7 +72,7 @@ async def decline(application: Application, ids: Sequence[str]) -> int:
 def show(row: Action, *, err: bool = False) -> None:
     """Write an action whole: a heading of ours, and below it, behind a margin, the whole preview."""
     until = f", until {rfc3339(row.expires_at)}" if row.expires_at else ""
-    who = f"asked by {named(row.caller, CALLER_MOST)}, since {rfc3339(row.created_at)}{until}"
+    who = f"asked by {in_quotes(row.caller, CALLER_MOST)}, since {rfc3339(row.created_at)}{until}"
     heading = f"{row.id}  {one_line(row.tool)[:80]} on {one_line(row.connection)}, {who}"
     say(heading, more=2 * MARGIN, err=err, paged=True)  # where it is wrapped, it is no line of the preview either
     say_lines(row.preview or row.summary, margin=MARGIN, err=err, paged=True)
