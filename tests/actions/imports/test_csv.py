@@ -466,6 +466,11 @@ def test_a_path_that_is_no_file_says_so(tmp_path: Path):
             pass
 
 
+def test_a_path_that_the_system_does_not_take_says_so(tmp_path: Path):
+    with pytest.raises(InvalidArgument, match="can't be read: File name too long"), open_csv(tmp_path / ("a" * 300)):
+        pass
+
+
 def test_rows_looked_at_beforehand_are_still_read():
     table = read_csv("name\nAnn\nBob\nCid\n")
 

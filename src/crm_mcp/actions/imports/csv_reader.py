@@ -282,9 +282,9 @@ def open_csv(path: Path) -> Generator[CsvTable]:
     Raises:
         InvalidArgument: it is no file, can't be read, is empty or no CSV.
     """
-    if not path.is_file():
-        raise InvalidArgument(f'there is no file "{path}"', "give the path of a CSV file")
     try:
+        if not path.is_file():
+            raise InvalidArgument(f'there is no file "{path}"', "give the path of a CSV file")
         encoding = find_encoding(path)
         errors = "replace" if encoding.damaged else "strict"
         stream = path.open(encoding=encoding.name, errors=errors, newline="")
