@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _PLUS = ("+", "\uff0b")
 _AS = "give one such as +14155550123"
+LONGEST = 320
+"""Characters of the longest e-mail address: 64, the sign and 255. To judge more takes the square of their number."""
 _PLAIN_ADDRESS = re.compile(
     r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})"
 )
@@ -46,6 +48,8 @@ def email_address(text: str) -> str:
             return f"{plain[1]}@{domain}"
     import email_validator
 
+    if len(address) > LONGEST:
+        raise InvalidArgument(f'"{text[:80]}" is no e-mail address', "give one such as jane@example.com")
     try:
         return email_validator.validate_email(address, check_deliverability=False).normalized
     except email_validator.EmailNotValidError:

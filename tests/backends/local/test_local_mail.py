@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from crm_mcp.backends.local import Local
 from crm_mcp.backends.local.smtp import Post, keep_password
-from crm_mcp.errors import SettingsError, TimedOut, Unreachable, VendorError
+from crm_mcp.errors import InvalidArgument, SettingsError, TimedOut, Unreachable, VendorError
 from crm_mcp.model import Delivery, Lead, LeadDraft, Message, Slice
 
 SECRET = "hunter2-very-secret"
@@ -131,6 +131,42 @@ async def test_a_subject_can_not_smuggle_a_header(tmp_path: Path, smtp: Controll
     assert mail["Subject"] == "Hello Bcc: evil@b.example X: y"
     assert mail["Bcc"] is None
     assert server.taken[0].rcpt_tos == ["jane@a.example"]
+    await crm.aclose()
+
+
+async def test_a_subject_that_looks_encoded_brings_no_header_and_no_text(
+    tmp_path: Path, smtp: Controller, server: Server
+):
+    crm = Local(tmp_path, smtp_url=url(smtp))
+    subject = "=?utf-8?q?Hello=0D=0ABcc:_evil@b.example=0D=0A=0D=0AAnother_text?="
+
+    await send(crm, subject=subject, body="Hello")
+
+    mail = read(server.taken[0])
+    assert mail["Subject"] == subject
+    assert [*mail] == [
+        *("From", "To", "Reply-To", "Subject", "Date", "Message-ID"),
+        *("MIME-Version", "Content-Type", "Content-Transfer-Encoding"),
+    ]
+    assert mail.get_content().splitlines() == ["Hello"]
+    assert server.taken[0].rcpt_tos == ["jane@a.example"]
+    await crm.aclose()
+
+
+async def test_an_address_that_others_would_read_otherwise_gets_nothing(
+    tmp_path: Path, smtp: Controller, server: Server
+):
+    crm = Local(tmp_path, smtp_url=url(smtp))
+    odd = "=?utf-8?q?jane=40evil.example?=@a.example"
+
+    with pytest.raises(InvalidArgument, match="can't be written so that") as caught:
+        await send(crm, email=odd)
+
+    assert caught.value.wrote is False
+    assert server.taken == []
+    lead = await _lead(crm, email=odd)
+    assert (await crm.list_messages(lead.id, Slice())).items == ()
+    assert lead.last_contacted_at is None
     await crm.aclose()
 
 

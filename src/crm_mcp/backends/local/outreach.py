@@ -41,6 +41,7 @@ class LocalOutreach(SendsEmail, SendsSms, RecallsMessages, KeepsBlocklist):
 
         Raises:
             Conflict: the lead's address is not the one given any more.
+            InvalidArgument: it can't be written so that the receiver reads exactly this.
             Unreachable, VendorError: it was not sent.
             TimedOut: it was handed in, and whether it was sent is not known.
         """
@@ -56,15 +57,13 @@ class LocalOutreach(SendsEmail, SendsSms, RecallsMessages, KeepsBlocklist):
         mail = letter(mailbox.address, to, subject, body, reply)
         # The row is there before the mail server hears of it, whatever happens to this process then.
         kept = await self._file.write(
-            lambda db: _keep(
-                db, lead, "email", "sending", subject, body, _sender(db, mailbox, at), str(mail["Message-ID"])
-            )
+            lambda db: _keep(db, lead, "email", "sending", subject, body, _sender(db, mailbox, at), mail.message_id)
         )
         done, note = kept, None
         # Once the mail server may have it, what became of it is written down even when the caller has gone.
         with anyio.CancelScope(shield=True):
             try:
-                await anyio.to_thread.run_sync(post, at, mail, mailbox.address, to)
+                await anyio.to_thread.run_sync(post, at, mail)
             except CrmError as error:
                 await self._settle(kept, "failed" if error.wrote is False else "unknown")
                 raise
