@@ -25,6 +25,7 @@ from urllib.parse import quote
 import anyio
 import httpx2
 import stamina
+from anyio import to_thread
 from pydantic import SecretStr
 
 from crm_mcp import __version__
@@ -47,6 +48,8 @@ stamina.instrumentation.set_on_retry_hooks(())  # what is tried again is logged 
 
 MOST_BYTES = 10_000_000
 """Size of an answer, unpacked, that is still read."""
+LARGE = 100_000
+"""Size from which on an answer is decoded in a thread."""
 ONE_TRY = 10.0
 """Seconds for one request, from the first byte sent to the last byte read."""
 MANY = 60.0
@@ -180,7 +183,9 @@ class Api:
         """
         answer = await self._led(call, end)
         if answer.status < 300:
-            return self._decoded(call, answer)
+            if len(answer.body or b"") < LARGE:
+                return self._decoded(call, answer)
+            return await to_thread.run_sync(self._decoded, call, answer)  # other calls go on meanwhile
         error = self._refused(call, answer)
         if not call.reads or answer.status not in (408, 502, 503, 504):
             raise error

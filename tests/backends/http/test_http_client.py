@@ -7,6 +7,7 @@ import gzip
 import json
 import socket
 import ssl
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -15,12 +16,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import anyio
+import anyio.to_thread
 import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crm_mcp.backends import http
+from crm_mcp.backends.answers import parsed
 from crm_mcp.backends.http import Api, after_write, at
 from crm_mcp.errors import (
     Conflict,
@@ -502,6 +505,33 @@ async def test_a_cancelled_call_leaves_the_client_usable(talk: Talk):
     assert (await talk.api.read("GET", "/rows"))["rows"] == []
 
 
+async def test_other_calls_go_on_while_a_large_answer_is_read(talk: Talk, monkeypatch: pytest.MonkeyPatch):
+    await talk.api.write("POST", "/rows", {"text": "x" * 200_000})
+    begun, may_go_on = threading.Event(), threading.Event()
+    on_time: list[bool] = []
+
+    def held(body: bytes) -> Any:
+        if len(body) > http.LARGE:
+            begun.set()
+            on_time.append(may_go_on.wait(5))  # on the event loop it would wait in vain
+        return parsed(body)
+
+    monkeypatch.setattr(http, "parsed", held)
+
+    async def meanwhile() -> None:
+        await anyio.to_thread.run_sync(begun.wait, 5)
+        assert (await talk.api.read("GET", "/rows/7"))["id"] == "7"
+        may_go_on.set()
+
+    found: list[Any] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(meanwhile)
+        found.append(await talk.api.read("GET", "/rows"))
+
+    assert on_time == [True]
+    assert len(found[0]["rows"][0]["text"]) == 200_000
+
+
 # Ids in paths
 
 
@@ -529,3 +559,16 @@ def test_an_id_that_no_record_could_have_is_not_found(text: str):
 @pytest.mark.parametrize("text", ["a/b", "a b", "?x=1", "%2e%2e", "é", "{0}", "a.b", "...", "#", "a;b", "+"])
 async def test_an_id_arrives_as_it_is(talk: Talk, text: str):
     assert await talk.api.read("GET", at("/rows/{}", text)) == {"id": text, "query": {}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a&b=c", "a\r\nX-Evil: 1\r\n\r\n{}", "a#b", "a?b", "%0d%0a", "é", "😀", "a b+c", "=", "", "\0", ";", "\u2028"],
+)
+async def test_a_query_and_a_body_arrive_as_they_are(talk: Talk, text: str):
+    await talk.api.write("POST", "/rows", {"word": text, f"n{text}": "v"}, {"word": text, f"n{text}": "v"})
+
+    (call,) = talk.vendor.journal
+    assert call.path == "/rows"
+    assert call.query == call.body == {"word": text, f"n{text}": "v"}
+    assert "x-evil" not in call.headers
