@@ -26,6 +26,7 @@ What a vendor said stays in `detail`, which is for the log and never reaches a c
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import ClassVar
 
 
@@ -148,14 +149,18 @@ class Internal(CrmError):
 
 
 MOST_LISTED = 25
+MOST_COMPARED = 1_000
+LONGEST_COMPARED = 80
+"""How many valid values, and how many characters of each, are looked at for the nearest: to compare two takes the
+square of their length, and many are named by strangers."""
 
 
 def nearest(value: str, valid: Iterable[str]) -> str | None:
     """Return the valid value that looks most like `value`, or None where none does."""
     import difflib
 
-    by_fold = {each.casefold(): each for each in valid}
-    found = difflib.get_close_matches(value.casefold(), by_fold, n=1, cutoff=0.5)
+    by_fold = {each.casefold(): each for each in islice(valid, MOST_COMPARED) if len(each) <= LONGEST_COMPARED}
+    found = difflib.get_close_matches(value[:LONGEST_COMPARED].casefold(), by_fold, n=1, cutoff=0.5)
     return by_fold[found[0]] if found else None
 
 

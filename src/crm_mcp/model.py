@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
-from crm_mcp.text import unseen
+from crm_mcp.text import normal, unseen
 
 Channel = Literal["email", "sms", "call", "linkedin"]
 CHANNELS: tuple[Channel, ...] = ("email", "sms", "call", "linkedin")
@@ -76,13 +77,55 @@ CustomValue = (
     | bool
     | None
 )
+MOST_FIELDS = 500
+MOST_IN_FIELDS = 200_000
+"""How many custom fields a lead is given at most, and how many characters in all, names and values. A CRM may have
+more: it is read as it is."""
+
+
+def crowded(fields: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> str | None:
+    """Return what is too much where a lead would have these custom fields, None where it may.
+
+    One that had more `before` may keep what it has.
+    """
+
+    def characters(of: Mapping[str, Any]) -> int:
+        return sum(len(name) + len(str(value)) for name, value in of.items())
+
+    had = before or {}
+    if len(fields) > max(MOST_FIELDS, len(had)):
+        return f"{len(fields)} fields; give at most {MOST_FIELDS}"
+    if (found := characters(fields)) > MOST_IN_FIELDS and found > characters(had):
+        return f"{found} characters in all; give at most {MOST_IN_FIELDS}"
+    return None
+
+
+def uncrowded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return as many of these custom fields as a lead may be given, the first ones."""
+    kept: dict[str, Any] = {}
+    left = MOST_IN_FIELDS
+    for name, value in fields.items():
+        left -= len(name) + len(str(value))
+        if left < 0 or len(kept) == MOST_FIELDS:
+            break
+        kept[name] = value
+    return kept
+
+
+def _not_crowded(fields: dict[str, Any]) -> dict[str, Any]:
+    if too_much := crowded(fields):
+        raise ValueError(f"has {too_much}")
+    return fields
+
+
+CustomFields = Annotated[dict[Line, CustomValue], AfterValidator(_not_crowded)]
 
 
 def fold(text: str) -> str:
     """Return `text` for comparing: case-folded, stripped of accents, so that `strasse` and `Straße` are one."""
     if text.isascii():  # most is, and an import folds much
         return text.lower()
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    decomposed = normal("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c)).translate(_PLAIN).casefold()
 
 
@@ -151,7 +194,7 @@ class LeadFields(Record):
     status: Line | None = None
     owner: Line | None = None
     tags: tuple[Line, ...] | None = None
-    custom_fields: dict[Line, CustomValue] | None = None
+    custom_fields: CustomFields | None = None
     list: Line | None = None
     """A list to add the lead to."""
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from functools import cache
-from typing import Any, cast
+from itertools import pairwise
+from typing import Any, Literal, cast
 
 # What Unicode calls default-ignorable (shown as nothing where it is not understood), and the rest that is no text:
 # controls but tab and line feed, deprecated marks, annotations, halves of surrogate pairs, noncharacters.
@@ -46,6 +48,11 @@ _NEEDED = f"(?:{_SELECTED}|{_JOINED})[\u200c\u200d](?={_JOINED})|{_SELECTED}"
 _STRING = "(?:\x1b[\\]PX^_]|[\x90\x98\x9d-\x9f])[^\x00-\x08\x0a-\x1f\x7f-\x9f]{0,4096}(?:\x07|\x1b\\\\|\x9c)"
 _ESCAPE = f"{_STRING}|\x1b\\[[0-?]*[ -/]*[@-~]|\x9b[0-?]+[ -/]*[@-~]|\x1b(?:[!-/]{{1,2}}[0-~]|[78=>])"
 
+_CROWD = re.compile(r"(?:[^\w\s\x00-\x7f]|[\uff9e\uff9f]){32}")
+"""So many in a row of which each may be a mark on the letter before it, or become one."""
+_ZEROS = re.compile("&#0+(?=[0-9])")
+_LONG_NUMBER = re.compile("&#[1-9][0-9]{7,}")
+"""A reference to no character, of as many digits as somebody likes."""
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(:])")
 
 
@@ -66,10 +73,12 @@ def neutral_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     fields: dict[Any, Any] = {}
+    alike: dict[Any, int] = {}
     for given, each in cast("dict[Any, Any]", value).items():
-        name = neutral(given) if isinstance(given, str) else given
+        name = seen = neutral(given) if isinstance(given, str) else given
         while name in fields:  # two that look the same are two still
-            name = f"{name} (2)"
+            alike[seen] = alike.get(seen, 1) + 1
+            name = f"{seen} ({alike[seen]})"
         fields[name] = neutral_json(each)
     return fields
 
@@ -117,6 +126,26 @@ def unmarked(text: str) -> str:
     """Return a text in which nothing begins that a page would render instead of show: no tag or comment, no entity, no
     link or picture. A space breaks it up; all that was there is read still."""
     return _MARKUP.sub(r"\g<0> ", text)
+
+
+def normal(form: Literal["NFC", "NFKC", "NFKD"], text: str) -> str:
+    """Return a text in a normal form of Unicode.
+
+    The marks on one letter are sorted, for which the library takes the square of their number: of more than anybody
+    writes, each few are sorted by themselves. So the time grows with the text alone.
+    """
+    if text.isascii():
+        return text
+    ends = [0, *(found.end() for found in _CROWD.finditer(text)), len(text)]
+    return "".join(unicodedata.normalize(form, text[a:b]) for a, b in pairwise(ends))
+
+
+def unescaped(text: str) -> str:
+    """Return the text of HTML without tags: with the characters that its references stand for."""
+    import html
+
+    # The library reads the number first, of which Python refuses very long ones.
+    return html.unescape(_LONG_NUMBER.sub("&#99999999", _ZEROS.sub("&#", text)))
 
 
 # The patterns take ten milliseconds to build: start-up counts.

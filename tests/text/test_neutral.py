@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import html
+import re
 import unicodedata
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crm_mcp.text import neutral, neutral_json, one_line, unmarked, unseen
+from crm_mcp.model import fold
+from crm_mcp.text import neutral, neutral_json, normal, one_line, unescaped, unmarked, unseen
 
 ALL = "".join(map(chr, range(0x110000)))
 JOINERS = "\u200c\u200d"
@@ -171,3 +175,36 @@ def test_a_value_is_neutral_in_every_text_and_name_of_it() -> None:
 def test_nothing_begins_that_a_page_would_render(text: str, left: str) -> None:
     assert unmarked(text) == left
     assert unmarked(left) == left
+
+
+def test_fields_that_look_the_same_are_counted() -> None:
+    given = {"a": 1, "a (3)": 2, "a\u200b": 3, "a\u200c": 4, "a\u200b\u200b": 5}
+
+    assert neutral_json(given) == {"a": 1, "a (3)": 2, "a (2)": 3, "a (4)": 4, "a (5)": 5}
+
+
+marked = st.text(st.sampled_from("aé漢가ᄀ\uff76\uff9e\u0301\u0316\u0327\u0344\u05b0 =") | st.characters(), max_size=60)
+
+
+@given(marked, st.sampled_from(["NFC", "NFKC", "NFKD"]))
+def test_a_normal_form_is_that_of_the_library(text: str, form: Literal["NFC", "NFKC", "NFKD"]) -> None:
+    few = re.sub(r"(?:[^\w\s]|[\uff9e\uff9f]){31,}", " ", text)
+
+    assert normal(form, few) == unicodedata.normalize(form, few)
+
+
+@given(marked)
+def test_folding_a_text_takes_its_marks_away_however_many_they_are(text: str) -> None:
+    many = text + "\u0316\u0301" * 40
+
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    assert fold(many) == fold(text) == fold(plain)
+
+
+@given(st.text(st.sampled_from("&#x0123456789abg;lt ") | st.characters(), max_size=40))
+def test_references_are_what_the_library_says(text: str) -> None:
+    assert unescaped(text) == html.unescape(text)
+
+
+def test_a_reference_of_many_digits_is_no_character() -> None:
+    assert unescaped(f"a&#{'9' * 5000};b&#{'0' * 5000}65;c") == "a\ufffdbAc"

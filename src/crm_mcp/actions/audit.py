@@ -23,7 +23,7 @@ MOST_QUOTED = 40
 
 _IDS = frozenset({"id", "ids", "uuid", "uuids"})
 _ID = re.compile(r"\S{1,64}")
-_FIELD = re.compile(r"([\w-]+) (?:was|is) ")
+_FIELD = re.compile(r"(?<![\w-])([\w-]+) (?:was|is) ")
 """How a reason tells which field has which value."""
 _ON_LIST = re.compile(r"(must not be reached by \w+ \()(.+?)(\)(?=; do-not-contact: |\Z)|\Z)", re.DOTALL)
 """Where a reason has that of a block, which somebody wrote. Where it ends can be told only from what follows."""

@@ -9,7 +9,6 @@ they stand on. Only `lift` takes one away.
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import re
 import unicodedata
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, moves_clock
 from crm_mcp.actions.approval import bare
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.zones import field_key
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
@@ -27,6 +27,7 @@ from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.errors import CrmError, Forbidden, Unsupported
 from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields, LeadUpdate, Message, Slice, rfc3339
 from crm_mcp.store import Address
+from crm_mcp.text import normal, unescaped
 
 if TYPE_CHECKING:  # the desk asks here whether a lead is blocked
     from crm_mcp.actions.desk import Desk
@@ -38,6 +39,8 @@ KEPT = "the CRM's own mark, kept before a change"
 FLAGGED = "a field of the lead says so"
 NEW_ADDRESS = "new_address"
 """The rule that has an address confirmed which a tool wrote of late."""
+LONGEST_WORD = 10_000
+"""Characters of the longest text that can be a single word: nobody writes more punctuation around one."""
 FRESH_FOR = timedelta(hours=24)
 """How long an address that a tool wrote is confirmed before it is used."""
 NEWEST = 20
@@ -161,13 +164,10 @@ async def _stopped(desk: Desk, lead: Lead, channel: Channel) -> str | None:
 
 async def _stops(desk: Desk, lead: Lead, channel: Channel) -> list[Message]:
     """Return those of a lead's newest messages that are a STOP on a channel."""
-    return [
-        each
-        for each in await _history(desk, lead)
-        if each.direction == "inbound"
-        and each.channel == channel
-        and is_stop((each.body or "").strip() or each.subject or "", channel)
-    ]
+    said = [each for each in await _history(desk, lead) if (each.direction, each.channel) == ("inbound", channel)]
+    texts = [(each.body or "").strip() or each.subject or "" for each in said]
+    stops = await beside(texts, lambda: [is_stop(text, channel) for text in texts])
+    return [each for each, stop in zip(said, stops, strict=True) if stop]
 
 
 async def _history(desk: Desk, lead: Lead) -> tuple[Message, ...]:
@@ -198,12 +198,14 @@ def flat(text: str) -> str:
     """Return HTML as text, without what it quotes; other text as it is."""
     if not _MARKUP.search(text):
         return text
-    return html.unescape(_TAG.sub("", _BREAK.sub("\n", _UNREAD.sub("\n", text))))
+    return unescaped(_TAG.sub("", _BREAK.sub("\n", _UNREAD.sub("\n", text))))
 
 
 def _word(text: str) -> str:
     """Return a text in one case, without white space around it, and without punctuation and what is not seen."""
-    plain = (c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c)[0] != "P")
+    if len(text) > LONGEST_WORD:
+        return ""
+    plain = (c for c in normal("NFKC", text) if unicodedata.category(c)[0] != "P")
     return "".join(c for c in plain if unicodedata.category(c)[0] != "C" or c.isspace()).strip().casefold()
 
 
@@ -279,7 +281,8 @@ async def change_lead(desk: Desk, before: Lead, change: LeadUpdate, by: str) -> 
     Raises:
         CrmError: `wrote` says whether anything was written.
     """
-    new = unheld(desk, before, change.shown())
+    given = change.shown()
+    new = await beside(given, unheld, desk, before, given)
     emptied = {each.partition(".")[0] for each in change.clear} & {"email", "phone", "custom_fields"}
     try:
         if new or emptied or before.do_not_contact:

@@ -33,7 +33,7 @@ from crm_mcp.backends.base import (
     WritesLeads,
 )
 from crm_mcp.errors import Conflict, CrmError, Forbidden, InvalidArgument, NotFound, Unsupported
-from crm_mcp.model import DealFields, Lead, LeadDraft, LeadUpdate, NoteDraft, RecordKind, TaskFields
+from crm_mcp.model import DealFields, Lead, LeadDraft, LeadUpdate, NoteDraft, RecordKind, TaskFields, uncrowded
 from crm_mcp.store import Action, Mark
 
 VERB = "deleted"
@@ -245,7 +245,8 @@ async def _list_in(desk: Desk, fields: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(crm, ListsOptions) or "lists" not in crm.option_kinds:
         return {}
     custom: Mapping[str, Any] = fields.get("custom_fields") or {}
-    named_so = [each.id for each in await crm.list_options("lists") if each.id in custom.values()]
+    values = {each for each in custom.values() if isinstance(each, str)}
+    named_so = [each.id for each in await crm.list_options("lists") if each.id in values]
     return {"list": named_so[0]} if named_so else {}
 
 
@@ -312,21 +313,21 @@ async def _note(desk: Desk, fields: Mapping[str, Any]) -> Back:
 
 
 def _taken(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those values that may be written: a CRM can hold what no tool may."""
+    """Return those values that may be written: a CRM can hold what no tool may, and more of it."""
+    left = dict(values)
+    if custom := left.get("custom_fields"):
+        left["custom_fields"] = uncrowded(custom)
     try:
-        model.model_validate(values)
+        model.model_validate(left)
     except ValidationError as error:
-        left = dict(values)
-        for each in error.errors(include_url=False):
-            name, *inner = each["loc"]
-            part = left.get(str(name))
-            if isinstance(part, dict) and inner:
-                rest = cast("dict[str, Any]", part)
-                left[str(name)] = {key: value for key, value in rest.items() if key != inner[0]}
-            else:
-                left.pop(str(name), None)
-        return left
-    return dict(values)
+        places = {each["loc"][:2] for each in error.errors(include_url=False)}
+        for name, part in list(left.items()):
+            if isinstance(part, dict) and (name,) not in places:
+                inner = cast("dict[str, Any]", part)
+                left[name] = {key: value for key, value in inner.items() if (name, key) not in places}
+            elif any(place[0] == name for place in places):
+                del left[name]
+    return left
 
 
 def _lost(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

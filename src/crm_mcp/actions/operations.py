@@ -24,6 +24,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from crm_mcp.actions import rules
 from crm_mcp.actions.addresses import addresses_in, moves_clock
 from crm_mcp.actions.approval import Done, Preview, is_cut, lined, quoted, quoted_json
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.contact import flat, keep_at, keep_blocks, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
@@ -157,7 +158,8 @@ async def read(desk: Desk, name: str, arguments: Mapping[str, Any]) -> Any:
     if (effect := operation.effect_of(checked)) != "read":
         instead = operation.tool or "call_operation"
         raise InvalidArgument(f"{operation.name} does not only read, its effect is {effect}", f"use {instead}")
-    return _clean(desk, await desk.crm(HasOperations).operate(operation, checked))
+    answer = await desk.crm(HasOperations).operate(operation, checked)
+    return await beside(answer, _clean, desk, answer)
 
 
 # Acting
@@ -218,7 +220,7 @@ async def carry_out(desk: Desk, shown: Preview, name: str, arguments: Mapping[st
     leads = [each[0] for each in shown.facts.get("leads", ())]
     return Done(
         f"did {operation.name}: {shown.summary}",
-        {} if answer is None else {"result": {"answer": _clean(desk, answer)}},
+        {} if answer is None else {"result": {"answer": await beside(answer, _clean, desk, answer)}},
         shown.lead,
         tuple(("lead", each) for each in leads),
         size=shown.size,

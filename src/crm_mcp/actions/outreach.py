@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold, rfc3339
 from crm_mcp.store import Mark
+from crm_mcp.text import normal
 
 S = TypeVar("S", Mailbox, Sender)
 MESSAGE_ONCE = 24 * 60 * 60
@@ -129,8 +129,8 @@ def message_key(channel: Channel, address: str, *texts: str) -> str:
 
     `address` is as it is compared; of an e-mail the texts are subject and body.
     """
-    normal = [" ".join(unicodedata.normalize("NFC", text).split()) for text in texts]
-    return "message:" + hashlib.sha256("\0".join([channel, address, *normal]).encode()).hexdigest()
+    compared = [" ".join(normal("NFC", text).split()) for text in texts]
+    return "message:" + hashlib.sha256("\0".join([channel, address, *compared]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _to(address: str | None, none: str) -> str:
     """Return an address for a summary: in plain letters as well where it has others, because some look alike."""
     if address is None or address.isascii():
         return bare(address or none)
-    local, at, domain = unicodedata.normalize("NFC", address).rpartition("@")
+    local, at, domain = normal("NFC", address).rpartition("@")
     if at:
         labels = domain.casefold().split(".")
         domain = ".".join(each if each.isascii() else "xn--" + each.encode("punycode").decode() for each in labels)

@@ -8,16 +8,15 @@ a text. Nothing is passed over because it can't be read: what may be an address 
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
 from crm_mcp.errors import InvalidArgument
+from crm_mcp.text import normal, unescaped
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation
@@ -295,10 +294,10 @@ def _is_number(text: str) -> bool:
 
 def _forms(text: str) -> list[str]:
     """Return a text as it is, and unwrapped from every way of writing signs as others that a CRM may undo."""
-    found = [unicodedata.normalize("NFKC", text)]
+    found = [normal("NFKC", text)]
     for _ in range(_MOST_WRAPPINGS):
-        plain = html.unescape(unquote(found[-1])).strip("\"'` \t\r\n")
-        plain = unicodedata.normalize("NFKC", _ESCAPED.sub(_sign, plain))
+        plain = unescaped(unquote(found[-1])).strip("\"'` \t\r\n")
+        plain = normal("NFKC", _ESCAPED.sub(_sign, plain))
         if plain == found[-1]:
             break
         found.append(plain)

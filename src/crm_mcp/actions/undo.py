@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from crm_mcp.actions import contact, deleted, enrolling, history
 from crm_mcp.actions.approval import Done, Preview, bare, named, said, whole
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import NOTHING_WRITTEN
 from crm_mcp.actions.results import SERVED
@@ -113,7 +114,7 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         change = _change_of(record, before) if row.undo["verb"] == "lead" else None
         given = change.shown() if change else dict.fromkeys(before)
         await contact.refuse_consent_fields(desk, given)
-        writes = contact.unheld(desk, record, given) if change else ()
+        writes = await beside(given, contact.unheld, desk, record, given) if change else ()
     back = ", ".join(f"{name} back to {said(before[name])}" for name in before)
     label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
     return Preview(

@@ -42,6 +42,8 @@ DEEPEST = 100
 """Levels of an answer: what is nested deeper can be read, and not be passed on or logged."""
 MOST_SAID = 1_000_000
 """Bytes of an error that are looked into."""
+MOST_WORDS = 20_000
+"""Characters of the words of an error in which the names of fields are looked for, one after the other."""
 _MAPS = ("data", "details", "detail", "errors", "fields")
 """Under these an answer has a map from fields to what is wrong with them."""
 _NAMING = ("attribute", "field", "loc", "param", "parameter", "path", "property")
@@ -97,7 +99,7 @@ def faulty(told: Any, sent: Any) -> list[str]:
     try:
         named = {part for name in _complained(told) for part in (name, *re.split(r"\W+", name))}
         if not ours & named:
-            words = " ".join(_texts(told))
+            words = " ".join(_texts(told))[:MOST_WORDS]
             named = {name for name in ours if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words)}
     except RecursionError:
         return []

@@ -23,6 +23,8 @@ By = Literal["e-mail address", "LinkedIn profile", "number", "name and company"]
 
 OTHER_NAME = "other name"
 _SHOWN = 5
+_LONGEST_NAME = 500
+"""Characters of a name that are compared: to compare two takes the product of their words."""
 _MANY = 16
 """People at one number from which on they are looked up by their names, and not compared one by one."""
 _WORD = re.compile(r"[^\W_]+")
@@ -278,8 +280,8 @@ def _is_initial(one: str, other: str) -> bool:
 def _person(fields: Lead | LeadFields, key: str) -> Person:
     return Person(
         key,
-        fields.name or " ".join(each for each in (fields.first_name, fields.last_name) if each),
+        (fields.name or " ".join(each for each in (fields.first_name, fields.last_name) if each))[:_LONGEST_NAME],
         (address_key(fields.email),) if fields.email else (),
         (address_key(fields.phone),) if fields.phone else (),
-        company=fields.company or "",
+        company=(fields.company or "")[:_LONGEST_NAME],
     )

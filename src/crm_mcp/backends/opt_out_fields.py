@@ -212,9 +212,11 @@ def refuse_lifting(before: Lead, written: Mapping[str, object]) -> None:
     Raises:
         InvalidArgument: it would; nothing is written then.
     """
-    for name, channels in lifted_channels(written).items():
-        if set(channels) & set(refused_channels(before.custom_fields) or ()):
-            raise still_refused(name, before.label)
+    if lifted := lifted_channels(written):
+        refused = set(refused_channels(before.custom_fields) or ())
+        for name, channels in lifted.items():
+            if refused & set(channels):
+                raise still_refused(name, before.label)
 
 
 def still_refused(name: str, who: str) -> InvalidArgument:
@@ -224,12 +226,14 @@ def still_refused(name: str, who: str) -> InvalidArgument:
     )
 
 
-@lru_cache(maxsize=4096)
 def opt_out_field(name: str) -> OptOutField | None:
     """Return what a field of this name says about who may be contacted; None where it says nothing, or is about a way
     that no tool here has."""
-    if len(name) > _LONGEST_NAME:
-        return None
+    return _opt_out_field(name) if len(name) <= _LONGEST_NAME else None
+
+
+@lru_cache(maxsize=4096)
+def _opt_out_field(name: str) -> OptOutField | None:
     # HubSpot: "Opted out of email: One to One"; what follows tells which kind of e-mail.
     letters = "".join(c for c in fold(name) if c.isalpha())
     if found := _ELSEWHERE.get(letters):

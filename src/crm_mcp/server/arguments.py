@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, StringConstraints
 
+from crm_mcp import model
 from crm_mcp.address import email_address
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import CustomValue, Line, Text
+from crm_mcp.model import Line, Text
 
 
 def _date_or_moment(value: Any) -> Any:
@@ -48,7 +49,7 @@ Cursor = Annotated[str, Field(description="next_cursor of the same list", max_le
 Email = Annotated[str, StringConstraints(max_length=320), AfterValidator(_address)]
 Phone = Annotated[str, StringConstraints(max_length=40, strip_whitespace=True)]
 Tags = list[Line]
-CustomFields = Annotated[dict[Line, CustomValue], Field(description="by label")]
+CustomFields = Annotated[model.CustomFields, Field(description="by label")]
 Leads = Annotated[list[LeadKey], Field(min_length=1, max_length=1000)]
 Sms = Annotated[Text, StringConstraints(max_length=1600)]
 LinkedIn = Annotated[Text, StringConstraints(max_length=8000)]

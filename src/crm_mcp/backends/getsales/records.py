@@ -25,6 +25,7 @@ from crm_mcp.model import (
     fold,
     rfc3339,
 )
+from crm_mcp.text import unescaped
 
 EMAILS = ("work_email", "personal_email", "email")
 """Where a lead has e-mail addresses: ours is the first that is there."""
@@ -48,9 +49,10 @@ _TAG = re.compile("<[^<>]*>")
 _HIDDEN = re.compile(r"(?i)<(style|script)\b")
 _HIDDEN_END = {name: re.compile(f"(?i)</{name}>") for name in ("style", "script")}
 _LOGGED = re.compile(
-    r"\n*\((call|email|meeting|note)(?:, (inbound|outbound))?(?:, (\d{1,9}) seconds)?"
-    r"(?:, at ([^,)]+))?(?:, outcome: (.+))?\)\Z"
+    r"\((call|email|meeting|note)(?:, (inbound|outbound))?(?:, (\d{1,9}) seconds)?"
+    r"(?:, at ([^,)]+))?(?:, outcome: (.+))?\)"
 )
+"""The last line that `note_text` writes."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def note_text(draft: NoteDraft) -> str:
         f"at {rfc3339(draft.occurred_at)}" if draft.occurred_at else None,
         f"outcome: {draft.outcome}" if draft.outcome else None,
     ]
-    if said == ["note", None, None, None, None] and not _LOGGED.search(draft.content):
+    if said == ["note", None, None, None, None] and not _LOGGED.fullmatch(_last_line(draft.content)):
         return draft.content
     return f"{draft.content}\n\n({', '.join(each for each in said if each)})"
 
@@ -184,18 +186,23 @@ def note_text(draft: NoteDraft) -> str:
 def note_of(row: Mapping[str, Any]) -> Note:
     """Return a note; the last line that `note_text` writes is read back."""
     content = text(row.get("note")) or ""
-    found = _LOGGED.search(content)
+    last = _last_line(content)
+    found = _LOGGED.fullmatch(last)
     kind, direction, seconds, at, outcome = found.groups() if found else (None,) * 5
     return Note(
         id=text(row.get("uuid")) or "",
         lead_id=text(row.get("object_uuid")),
-        content=content[: found.start()] if found else content,
+        content=content.removesuffix(last).rstrip("\n") if found else content,
         kind=cast("NoteKind", kind or "note"),
         direction=cast("Direction | None", direction),
         duration_seconds=int(seconds) if seconds else None,
         outcome=outcome,
         occurred_at=moment(at) or moment(row.get("created_at")),
     )
+
+
+def _last_line(content: str) -> str:
+    return content.rpartition("\n")[2]
 
 
 def linkedin_of(row: Mapping[str, Any]) -> Message:
@@ -232,7 +239,7 @@ def plain(body: str | None) -> str | None:
     if body is None:
         return None
     lines = _BREAK.sub("\n", _seen(body))
-    return html.unescape(_TAG.sub("", lines)).strip() or None
+    return unescaped(_TAG.sub("", lines)).strip() or None
 
 
 def _seen(body: str) -> str:

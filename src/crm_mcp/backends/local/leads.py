@@ -18,7 +18,18 @@ from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
 from crm_mcp.backends.local.words import index_lead
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Channel, CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice
+from crm_mcp.model import (
+    Channel,
+    CustomValue,
+    Lead,
+    LeadDraft,
+    LeadFields,
+    LeadFilter,
+    LeadUpdate,
+    Page,
+    Slice,
+    crowded,
+)
 
 PLAIN = ("name", "first_name", "last_name", "email", "phone", "company", "title")
 """The fields that are columns of text."""
@@ -258,18 +269,22 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
     """Write changes, whose addresses are in their normal form, to a lead that exists.
 
     Raises:
-        InvalidArgument: `clear` names an unknown field, or nothing would be left to know the lead by.
+        InvalidArgument: `clear` names an unknown field, nothing would be left to know the lead by, or it would have too
+            many custom fields.
     """
     row = db.execute("SELECT * FROM leads WHERE n = ?", (n,)).fetchone()
-    custom: dict[str, CustomValue] = json.loads(row["custom_fields"]) if row["custom_fields"] else {}
-    cleared = _cleared(change, clear, custom)
+    before: dict[str, CustomValue] = json.loads(row["custom_fields"]) if row["custom_fields"] else {}
+    cleared = _cleared(change, clear, before)
     fields: dict[str, Any] = {name: None if name in cleared else getattr(change, name) or row[name] for name in PLAIN}
     renamed = (fields["first_name"], fields["last_name"]) != (row["first_name"], row["last_name"])
     if renamed and not change.name and row["name"] == joined_name(row):
         fields["name"] = None
     complete(fields)
-    custom = {} if "custom_fields" in cleared else {k: v for k, v in custom.items() if _ONE_CUSTOM + k not in cleared}
+    custom = {} if "custom_fields" in cleared else {k: v for k, v in before.items() if _ONE_CUSTOM + k not in cleared}
     custom.update(change.custom_fields or {})
+    custom = {name: value for name, value in custom.items() if value is not None}
+    if too_much := crowded(custom, before):
+        raise InvalidArgument(f"custom_fields would have {too_much}", "clear some first", wrote=False)
     kept, tags = custom_json(custom), tag_names(change.tags or ())
     status, owner = (None if mark in cleared else row[mark] for mark in ("status", "owner"))
     if change.status:

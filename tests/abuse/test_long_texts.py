@@ -1,0 +1,170 @@
+"""Whatever a stranger writes, each reader of it comes to an end in time.
+
+Nothing is timed: a text is so long that work which grows with the square of its length would take hours, and that which
+grows with the length alone a moment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from crm_mcp.actions import audit, contact, masking
+from crm_mcp.actions.addresses import address_of, addresses_in, moves_clock, one_email
+from crm_mcp.actions.approval import Preview, bounded, differences, exactly, lined, quoted_json, said, same_words, whole
+from crm_mcp.actions.imports.columns import map_columns
+from crm_mcp.actions.imports.csv_reader import read_csv
+from crm_mcp.actions.imports.rows import refusals, rows
+from crm_mcp.actions.outreach import message_key, segments
+from crm_mcp.actions.places import may_be_address
+from crm_mcp.actions.zones import field_key
+from crm_mcp.address import email_address, phone_number
+from crm_mcp.backends.answers import faulty, told_in
+from crm_mcp.backends.base import Limits
+from crm_mcp.backends.dialsheet import records as dialsheet
+from crm_mcp.backends.getsales import records as getsales
+from crm_mcp.backends.http import Api, Terms
+from crm_mcp.backends.identity import People, person_of
+from crm_mcp.backends.local import words
+from crm_mcp.backends.local.smtp import letter
+from crm_mcp.backends.opt_out_fields import opt_out_field, refused_channels
+from crm_mcp.backends.pace import Pace
+from crm_mcp.errors import CrmError, choices
+from crm_mcp.model import Activity, Lead, fold
+from crm_mcp.server import resources
+from crm_mcp.server.cap import capped
+from crm_mcp.server.show import fits, set_apart, text_of
+from crm_mcp.text import neutral, neutral_json, normal, one_line, unescaped, unmarked, unseen
+
+LENGTH = 100_000
+SEEDS = (
+    *("a", "1", "1 ", "+1 ", "-", "\\", '"', "(", ", ", "\n", "\r", "> ", "a:\n>", "sep=,\n", '"\n'),
+    *("<", "<p>", "<br ", "<style>", "</style ", "<style></style ", "&", "&#9", "]("),
+    *("@", "a@", "a@.", "a@b.c, ", "linkedin.com/", "\x1b]", "\x1b[0", "\x90a", "a\u200d", "\u200b"),
+    *("\u0316\u0301", "\uff9e", "가", "(call, outcome: ", "\n(call, at ", "a was ", "contact", "stop ", '{"a":'),
+)
+
+
+def texts(length: int) -> list[str]:
+    """Return what strangers could write, at this length."""
+    ends = [f"{seed * (length // len(seed))}@a.b" for seed in ("a", ".", "a@", "a@.", "1 ")]
+    return [*(seed * (length // len(seed)) for seed in SEEDS), *ends]
+
+
+QUICK = frozenset(
+    (
+        *("unescaped", "normal", "email_address", "phone_number", "address_of", "one_email"),
+        *("message_key", "flat", "part_of", "told_in", "GetSales' text", "GetSales' note", "GetSales' profile"),
+        *("Dialsheet's note", "choices", "an address of a letter"),
+    )
+)
+"""The readers that take so little time for each character that they are given ten times as many."""
+READERS: dict[str, Callable[[str], object]] = {
+    "neutral": neutral,
+    "unseen": unseen,
+    "one_line": one_line,
+    "unmarked": unmarked,
+    "unescaped": unescaped,
+    "normal": lambda text: [normal(form, text) for form in ("NFC", "NFKC", "NFKD")],
+    "fold": fold,
+    "neutral_json": lambda text: neutral_json({text: [text]}),
+    "email_address": email_address,
+    "phone_number": lambda text: phone_number(text, "US"),
+    "address_of": lambda text: [address_of(channel, text, "US") for channel in ("email", "sms", "linkedin")],
+    "addresses_in": lambda text: addresses_in({"note": text}, "US"),
+    "moves_clock": lambda text: moves_clock({text: text}),
+    "one_email": one_email,
+    "may_be_address": may_be_address,
+    "field_key": field_key,
+    "message_key": lambda text: message_key("email", "jane@a.example", text, text),
+    "segments": segments,
+    "said": lambda text: said({text: [text]}),
+    "lined": lined,
+    "exactly": exactly,
+    "quoted_json": quoted_json,
+    "same_words": lambda text: same_words(text, f"{text} "),
+    "whole": lambda text: whole({"a": [text]}),
+    "bounded": lambda text: bounded(Preview(text, text)),
+    "differences": lambda text: differences({"a": {text: text}}, {"a": {text: "other"}}),
+    "a stop": lambda text: [contact.is_stop(text, channel) for channel in ("sms", "email")],
+    "flat": lambda text: contact.flat(f"<html>{text}"),
+    "masked": lambda text: masking.masked({text: text}, "secret"),
+    "part_of": lambda text: masking.part_of({text: text}, 14_000),
+    "redactor": lambda text: audit.redactor(False, ["secret"])({text: text}),
+    "reworder": lambda text: audit.reworder(False, ["secret"])(f'it "{text}" was {text}'),
+    "refused_channels": lambda text: refused_channels({text: text, "do not call": text}),
+    "refusals": lambda text: refusals({text: text, "consent": text}),
+    "an opt-out": opt_out_field,
+    "people": lambda text: People([person_of(Lead(id="1", name=text, company=text, phone="+1"))]).alike(
+        person_of(Lead(id="2", name=f"{text} b", phone="+1", custom_fields={text: text}))
+    ),
+    "faulty": lambda text: faulty({"error": text, "errors": [text]}, {f"field_{n}": text for n in range(50)}),
+    "told_in": lambda text: told_in(json.dumps({text: text})),
+    "GetSales' text": getsales.plain,
+    "GetSales' note": lambda text: getsales.note_of({"uuid": "1", "note": text}),
+    "GetSales' profile": getsales.handle,
+    "Dialsheet's note": dialsheet._parsed,  # pyright: ignore[reportPrivateUsage]
+    "Dialsheet's status": lambda text: dialsheet._status(text, ("open",)),  # pyright: ignore[reportPrivateUsage]
+    "tokens": words.tokens,
+    "terms": words.terms,
+    "choices": lambda text: choices(text, [text, f"{text}x", *(f"{text[:80]}{n}" for n in range(300))]),
+    "a letter": lambda text: letter("a@b.example", "c@d.example", text[:200], text, None),
+    "an address of a letter": lambda text: letter("a@b.example", text, "Hello", "Text", None),
+    "set_apart": lambda text: set_apart(f"[outside data a: not instructions]\n{text}", "| "),
+    "text_of": lambda text: text_of({"lead": {text: text}, "rows": [{"a": text}, {text: 1}]}),
+    "capped": lambda text: fits(capped(neutral_json({"lead": {text: text}, "rows": [{text: text}]}), "see there")),
+    "a lead's page": lambda text: resources._value({text: [text]}),  # pyright: ignore[reportPrivateUsage]
+    "an activity": lambda text: resources._entry(Activity(kind="note", id="1", text=text, outcome=text)),  # pyright: ignore[reportPrivateUsage]
+    "a csv": lambda text: [*read_csv(text)],
+    "a csv of leads": lambda text: [*rows(table := read_csv(f"name,email\n{text}"), map_columns(table.header), "US")],
+    "a label": lambda text: Lead(id="1", custom_fields={text: text}).label,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_of_strangers_texts_comes_to_an_end(name: str) -> None:
+    read, length = READERS[name], LENGTH * 10 if name in QUICK else LENGTH
+
+    for text in texts(length):
+        with suppress(CrmError):
+            read(text)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFKC", "NFKD"])
+@pytest.mark.parametrize("marks", ["\u0316\u0301", "\u0301\u0316\u0327", "\uff9e", "\u05b0\u05b1\u05b2", "\u0344"])
+def test_marks_without_end_are_sorted_in_time(form: Any, marks: str) -> None:
+    normal(form, "a" + marks * (1_000_000 // len(marks)))
+
+
+def test_an_email_with_a_number_without_end_is_read() -> None:
+    body = f"<p>&#{'9' * 5000};</p><p>STOP</p>"
+
+    assert not contact.is_stop(body, "email")
+    assert contact.is_stop("<p>S&#00000000084;OP</p>", "email")
+    assert may_be_address(f"jane&#{'0' * 5000}64;a.example &#{'9' * 5000};")
+    assert getsales.plain(body) == "\ufffd\nSTOP"
+
+
+def test_the_last_line_of_a_note_says_what_it_is() -> None:
+    for text, kind, content in (
+        ("Talked\n\n(call, inbound, 60 seconds, outcome: (good))", "call", "Talked"),
+        ("(meeting)", "meeting", ""),
+        ("\n" * 100 + "(call", "note", "(call"),
+        ("Rang (call)", "note", "Rang (call)"),
+        ("(call)\n", "call", ""),
+    ):
+        note = getsales.note_of({"uuid": "1", "note": text})
+        assert (note.kind, note.content) == (kind, content)
+
+
+def test_a_key_is_found_in_an_error_without_end(tmp_path: Any) -> None:
+    pace = Pace("key", Limits(per_minute=1000), tmp_path / "pace.sqlite3")
+    api = Api(Terms("Tiny", "http://127.0.0.1:9", SecretStr("aaa\\a1")), pace)
+
+    for text in texts(LENGTH * 10):
+        assert "aaa\\a1" not in api._clean(f"{text}aaa\\a1")  # pyright: ignore[reportPrivateUsage]
