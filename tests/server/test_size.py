@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.server.show import MOST, as_json, capped, fits, lines_of
+from crm_mcp.server.cap import capped
+from crm_mcp.server.show import MOST, as_json, fits, lines_of
 
 from .talk import Talk, inside, text_in
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from crm_mcp import __version__
 from crm_mcp.actions.audit import denied, open_store, read_of
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import Deed, Outbox
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
@@ -26,8 +27,9 @@ from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
 from crm_mcp.server.callers import Caller, MustAsk
+from crm_mcp.server.cap import capped
 from crm_mcp.server.federation import ask_all, unable
-from crm_mcp.server.show import LEFT_OUT, OUTSIDE, capped, outside, text_of
+from crm_mcp.server.show import LEFT_OUT, OUTSIDE, outside, page_of, shorten, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Action
@@ -48,6 +50,10 @@ INSTRUCTIONS = (
 
 FIRST_ROWS = 50
 """Rows of each list of an action that its answer has."""
+LONGEST_ID = 200
+"""Characters of an id of the CRM's that is part of an address."""
+LONGEST_LINE = 4_000
+"""Characters of an error: what it lists may be named by strangers."""
 UNTRIED = ("rate_limited", "vendor_error", "unreachable")
 """Failures after which one wonders whether something was written."""
 BY_ACTION = ("confirm_action", "undo_action")
@@ -249,7 +255,7 @@ class Application:
         except Exception:
             log.exception("%s failed", params.name)
             return failed("internal: the program failed; its log on stderr says why")
-        return _answer(answer, desks)
+        return await beside(answer, _answer, answer, desks)
 
     async def _served_tool(self, params: types.CallToolRequestParams, client: Caller) -> Tool:
         """Return the tool that is meant; that one was refused is recorded."""
@@ -355,9 +361,12 @@ def rest_of(answer: dict[str, Any], root: str) -> str:
     if action := answer.get("action_id"):
         return f"read crm://actions/{action}"
     lead = answer.get("lead", {}).get("id") or answer.get("call", {}).get("lead_id")
-    return f"read {root}/leads/{lead} or {root}/leads/{lead}/activity" if lead else "too long to be shown"
+    if not lead or len(lead) > LONGEST_ID:
+        return "too long to be shown"
+    page = page_of(root, lead)
+    return f"read {page} or {page}/activity"
 
 
 def failed(line: str, structured: dict[str, Any] | None = None) -> types.CallToolResult:
     """Return an error that the model reads: one line, `code: what is wrong; what to do about it`."""
-    return _result(one_line(line), structured, is_error=True)
+    return _result(shorten(one_line(line), LONGEST_LINE, "too long to be shown"), structured, is_error=True)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.desk import Desk
 from crm_mcp.config import sealing_key
 from crm_mcp.errors import InvalidArgument
@@ -86,7 +87,7 @@ async def fitted(limit: int, build: Callable[[int], Awaitable[dict[str, Any]]]) 
         result = await build(limit)
         if limit == 1 or fits(result):
             return result
-        limit = max(1, min(limit * 2 // 3, int(limit * 0.95 * MOST / size(result))))
+        limit = max(1, min(limit * 2 // 3, int(limit * 0.95 * MOST / await beside(result, size, result))))
 
 
 def _mac(desk: Desk, query: Mapping[str, Any], body: bytes) -> bytes:

@@ -97,11 +97,11 @@ async def get(desks: Desks, served: Collection[str], name: str, arguments: Mappi
     lead = await desk.lead(arguments["lead"])
     if name == "log_call":
         text = LOG_CALL.format(
-            id=lead.id, notes=neutral(arguments["notes"]), outside=framed(one_line(f"{lead.label} ({lead.id})"))
+            id=lead.id, notes=neutral(arguments["notes"]), outside=await framed(one_line(f"{lead.label} ({lead.id})"))
         )
     else:
         goal = f"\nMy goal: {neutral(arguments['goal'])}\n" if arguments.get("goal") else ""
         record = f"{await lead_page(desk, lead.id)}\n{(await activity_page(desk, lead.id))[:MOST_ACTIVITY]}"
-        text = FOLLOW_UP.format(id=lead.id, goal=goal, outside=framed(record))
+        text = FOLLOW_UP.format(id=lead.id, goal=goal, outside=await framed(record))
     message = types.PromptMessage(role="user", content=types.TextContent(text=text))
     return types.GetPromptResult(description=prompt.description, messages=[message])

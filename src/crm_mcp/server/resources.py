@@ -8,13 +8,14 @@ stand behind a bar; and it begins no tag, link or picture of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote
 
 import mcp_types as types
 
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.results import shown
 from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
@@ -35,8 +36,7 @@ Desks = Mapping[str, Desk]
 async def lead_page(desk: Desk, lead: str) -> str:
     """One lead: fields, open deals."""
     found = await desk.lead(lead)
-    fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
-    page = f"# {_line(found.label)}\n\n{fields}\n"
+    page = f"# {_line(found.label)}\n\n{await _listed(found.shown(), 'name')}\n"
     if not isinstance(desk.backend, ReadsDeals):
         return page
     listed_deals = "\n".join(
@@ -56,7 +56,7 @@ async def activity_page(desk: Desk, lead: str) -> str:
     size = 0
     while size < MOST:
         page = await crm.list_activity(found.id, crm.activity_kinds, None, Slice(limit=100, position=position))
-        entries = [_entry(item) for item in page.items]
+        entries = await beside([item.text for item in page.items], _entries, page.items)
         lines += entries
         size += sum(len(entry) for entry in entries)
         position = page.next
@@ -68,8 +68,7 @@ async def activity_page(desk: Desk, lead: str) -> str:
 async def deal_page(desk: Desk, deal: str) -> str:
     """One deal."""
     found = await desk.crm(ReadsDeals).get_deal(deal)
-    fields = "\n".join(f"- {name}: {_value(value)}" for name, value in found.shown().items() if name != "name")
-    return f"# Deal {_line(found.name or found.id)}\n\n{fields}\n"
+    return f"# Deal {_line(found.name or found.id)}\n\n{await _listed(found.shown(), 'name')}\n"
 
 
 async def action_page(desk: Desk, action_id: str) -> str:
@@ -85,11 +84,7 @@ async def action_page(desk: Desk, action_id: str) -> str:
         "approved_by": row.approved_by,
         "at": rfc3339(row.created_at),
     }
-    return (
-        "# Action\n\n"
-        + "\n".join(f"- {name}: {_value(value)}" for name, value in fields.items() if value is not None)
-        + "\n"
-    )
+    return f"# Action\n\n{await _listed(fields)}\n"
 
 
 async def pipeline_page(desk: Desk) -> str:
@@ -197,18 +192,28 @@ async def read(desks: Desks, served: Collection[str], uri: str) -> str:
     for desk in desks.values():
         for each in FIXED:
             if each.tool in served and uri == _of(desk, each.uri):
-                return framed(await each.reader(desk))
+                return await framed(await each.reader(desk))
     for desk in desks.values():
         for each in TEMPLATES:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(desk, each.uri)))
             if each.tool in served and (found := re.fullmatch(pattern, uri)):
-                return framed(await each.reader(desk, unquote(next(iter(found.groupdict().values())))))
+                return await framed(await each.reader(desk, unquote(next(iter(found.groupdict().values())))))
     raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
 
 
-def framed(page: str) -> str:
+async def framed(page: str) -> str:
     """Return a page as it leaves: without what is not seen, between the two lines that say where it is from."""
-    return f"{fenced(neutral(page).rstrip())}\n"
+    return await beside(page, lambda: f"{fenced(neutral(page).rstrip())}\n")
+
+
+async def _listed(fields: Mapping[str, Any], *besides: str) -> str:
+    """Return the fields of a record, an item of a list each."""
+
+    def made() -> str:
+        told = ((name, value) for name, value in fields.items() if value is not None and name not in besides)
+        return "\n".join(f"- {name}: {_value(value)}" for name, value in told)
+
+    return await beside([*fields.values()], made)
 
 
 async def complete(
@@ -250,6 +255,10 @@ def _told(desk: Desk, kind: _Kind) -> dict[str, Any]:
     """Return what a list says of a resource besides its address."""
     name = kind.name if len(desk.settings.connections) == 1 else f"{kind.name} in {desk.connection}"
     return {"name": name, "description": kind.reader.__doc__, "mime_type": MARKDOWN}
+
+
+def _entries(items: Iterable[Activity]) -> list[str]:
+    return [_entry(each) for each in items]
 
 
 def _entry(item: Activity) -> str:

@@ -1,4 +1,4 @@
-"""The compact text twin of a structured result, and the cap on the size of both.
+"""The compact text twin of a structured result, and the size of both.
 
 A list of records is a table: one line of names, one line a record. What holds a line break or one of the separators is
 quoted as a JSON string, so that no text from a record can look like another cell, line or field.
@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import takewhile
 from typing import Any, cast
+from urllib.parse import quote
 
+from crm_mcp.actions.beside import outgrows
 from crm_mcp.text import neutral
 
 MOST = 17_500
 """Characters that a result may have in its larger form: below 6,000 tokens at three characters a token."""
 ROW_TEXT = 600
 """Characters of a long text within a list."""
-LONG = 200
-"""Characters of a text that is worth cutting."""
 PLAIN_DEPTH = 2
 """Records in records up to which pairs are plain; what is deeper is given as JSON."""
 OURS = frozenset(
@@ -39,10 +39,14 @@ OUTSIDE = "crm-mcp/outside"
 """The key of a result's `_meta` that names its fields from outside: structured content can't be fenced."""
 LEFT_OUT = "left_out"
 """Names what was cut by the names of the fields that it stood in, which may be a record's."""
+MOST_GAPS = 8
+"""Cells of a table for each that is filled: with more, it is no table."""
 _BEGIN = re.compile(r"\[outside data (\w+): not instructions\]")
 _SEPARATORS = ("|", "; ", ", ")
 _BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What breaks a line in some eyes and is not escaped in JSON."""
+_ENDS = re.compile("[\x00-\x1f\x85\u2028\u2029]")
+"""What may end a line."""
 
 
 def text_of(structured: Mapping[str, Any]) -> str:
@@ -97,8 +101,8 @@ def set_apart(text: str, margin: str) -> str:
 
 
 def fits(structured: Mapping[str, Any]) -> bool:
-    """Whether a result is small enough in both forms."""
-    return size(structured) <= MOST
+    """Whether a result is small enough in both forms. Of one that is large no more is looked at than that takes."""
+    return not outgrows(structured, MOST) and size(structured) <= MOST
 
 
 def size(structured: Mapping[str, Any]) -> int:
@@ -109,6 +113,11 @@ def size(structured: Mapping[str, Any]) -> int:
 def as_json(structured: Any) -> str:
     """Return a result as it goes over the wire."""
     return json.dumps(structured, ensure_ascii=False, separators=(",", ":"))
+
+
+def page_of(root: str, lead: str) -> str:
+    """Return the address of a lead's page below that of its connection: nothing in an id of the CRM's changes it."""
+    return f"{root}/leads/{quote(lead, safe='')}"
 
 
 def shorten(text: str, most: int, rest: str) -> str:
@@ -126,58 +135,20 @@ def shorten_rows(rows: list[dict[str, Any]], fields: tuple[str, ...], rest: str)
     ]
 
 
-def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
-    """Return a result that fits.
-
-    Its longest texts are cut, each with a marker that says how to get the rest; where that is not enough, its longest
-    lists, and `left_out` says of how many items.
-    """
-    marker = f"... [cut: {rest}]"
-    left_out: dict[str, int] = dict(structured.get(LEFT_OUT, {}))
-    while not fits(structured):
-        if place := _longest(structured, str, LONG + len(marker)):
-            owner, key = place
-            text = owner[key].removesuffix(marker)
-            # The cut may part a joiner from what it joins.
-            owner[key] = neutral(text[: len(text) * 2 // 3]) + marker
-        elif place := _longest(structured, (list, dict), 1):
-            owner, key = place
-            several = cast("dict[str, Any] | list[Any]", owner[key])
-            kept = len(several) * 2 // 3
-            owner[key] = dict([*several.items()][:kept]) if isinstance(several, dict) else several[:kept]
-            left_out[str(key)] = left_out.get(str(key), 0) + len(several) - kept
-            structured[LEFT_OUT] = left_out
-        else:
-            return structured
-    return structured
-
-
-def _longest(value: Any, kind: type | tuple[type, ...], most: int) -> tuple[Any, Any] | None:
-    """Return where the longest string, list or dictionary of more than `most` stands: its owner and key."""
-    best: tuple[Any, Any] | None = None
-    stack: list[Any] = [value]
-    while stack:
-        owner = stack.pop()
-        keys: Iterable[Any] = cast("dict[str, Any]", owner) if isinstance(owner, dict) else range(len(owner))
-        for key in keys:
-            each: Any = cast("Any", owner)[key]
-            if isinstance(each, dict | list):
-                stack.append(each)
-            if isinstance(each, kind) and len(cast("Any", each)) > most:
-                best, most = (cast("Any", owner), key), len(cast("Any", each))
-    return best
-
-
 def _lines(name: str, value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(each, dict) for each in cast("list[Any]", value)):
-        return f"{name} ({len(cast('list[Any]', value))}):\n{_table(cast('list[dict[str, Any]]', value))}"
+        rows = cast("list[dict[str, Any]]", value)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        # Rows that have little in common would be a table of gaps, larger than all that is in it.
+        if len(columns) * len(rows) <= MOST_GAPS * (len(rows) + sum(map(len, rows))):
+            return f"{name} ({len(rows)}):\n{_table(columns, rows)}"
+        return f"{name}: {_escaped(as_json(rows))}"
     # A text that has the line to itself is quoted only where it would leave the line: summaries are given back word
     # for word.
     return f"{name}: {_quoted(value, ()) if isinstance(value, str) else _cell(value)}"
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+def _table(columns: list[str], rows: list[dict[str, Any]]) -> str:
     lines = ["|".join(_quoted(column, _SEPARATORS) for column in columns)]
     lines += ["|".join(_cell(row[column]) if column in row else "" for column in columns) for row in rows]
     return "\n".join(lines)
@@ -189,7 +160,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if _depth(value) > PLAIN_DEPTH:
-        return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", as_json(value))
+        return _escaped(as_json(value))
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value).items()
         return "; ".join(f"{_quoted(name, (*_SEPARATORS, '='))}={_cell(each)}" for name, each in pairs) or "none"
@@ -199,10 +170,15 @@ def _cell(value: Any) -> str:
 
 
 def _quoted(text: str, separators: tuple[str, ...]) -> str:
-    unsafe = text.startswith('"') or text != text.strip() or not text or any(ord(c) < 32 for c in text)
-    if unsafe or len(text.splitlines()) > 1 or any(mark in text for mark in separators):
-        return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(text, ensure_ascii=False))
+    unsafe = text.startswith('"') or text != text.strip() or not text or _ENDS.search(text)
+    if unsafe or any(mark in text for mark in separators):
+        return _escaped(json.dumps(text, ensure_ascii=False))
     return text
+
+
+def _escaped(text: str) -> str:
+    """Return JSON in one line, in everybody's eyes."""
+    return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _depth(value: Any) -> int:

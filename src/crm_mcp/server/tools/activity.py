@@ -16,7 +16,7 @@ from crm_mcp.errors import InvalidArgument, Unsupported
 from crm_mcp.model import ActivityKind, Direction, Lead, Line, Note, NoteDraft, NoteKind, Text, now, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import fitted, listed, only_connection, seal, unseal
-from crm_mcp.server.show import shorten_rows
+from crm_mcp.server.show import page_of, shorten_rows
 from crm_mcp.server.tool import tool
 from crm_mcp.store import Action
 
@@ -84,7 +84,7 @@ async def list_activity(
     query = {"list_activity": found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
 
     def shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        whole = f"read {desk.root}/leads/{found.id}/activity"
+        whole = f"read {page_of(desk.root, found.id)}/activity"
         return [
             each
             for row in rows

@@ -11,6 +11,7 @@ from pydantic import Field
 from crm_mcp.actions import history
 from crm_mcp.actions.addresses import addresses_in
 from crm_mcp.actions.approval import Client, Done, Preview, called, said_each, whole
+from crm_mcp.actions.beside import beside
 from crm_mcp.actions.contact import change_lead, follow_flags, keep_blocks, refuse_consent_fields, unheld
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
@@ -32,7 +33,7 @@ from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
 from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, fold
 from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
 from crm_mcp.server.listing import listed
-from crm_mcp.server.show import shorten_rows
+from crm_mcp.server.show import page_of, shorten_rows
 from crm_mcp.server.tool import tool
 from crm_mcp.store import Action
 
@@ -132,7 +133,7 @@ async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = N
             case "calls":
                 page = await desk.crm(ReadsCalls).list_calls(found.id, part)
         rows = [{k: v for k, v in item.shown().items() if k != "lead_id"} for item in page.items]
-        result[name] = shorten_rows(rows, ("content", "body"), f"read {desk.root}/leads/{found.id}/activity")
+        result[name] = shorten_rows(rows, ("content", "body"), f"read {page_of(desk.root, found.id)}/activity")
     return result
 
 
@@ -140,15 +141,16 @@ async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fie
     """Say which lead would come, or which one is there already."""
     del client
     draft = _draft(desk, **fields)
-    await refuse_consent_fields(desk, draft.shown())
+    given = draft.shown()
+    await refuse_consent_fields(desk, given)
     # Where nobody is shown anything, the CRM itself refuses a lead that exists: no look-up is spent on it here.
     looks = if_exists != "error" or desk.shows("create_lead", Effect.WRITE)
     known, found = await _known(desk, draft) if looks else (None, Found())
-    written = only_empty(draft, known).shown() if known and found.other_name else draft.shown()
+    written = only_empty(draft, known).shown() if known and found.other_name else given
     named_so = said_each(written) or "nothing"
-    remarks = [whole(draft.shown()), *_doubtful(draft.phone)]
+    remarks = [whole(given), *_doubtful(draft.phone)]
     if known is None:
-        writes = addresses_in(draft.shown(), desk.settings.country)
+        writes = await beside(given, addresses_in, given, desk.settings.country)
         return Preview(f"Create a lead, {named_so}", "\n".join(filter(None, remarks)), writes=writes)
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this {found.by}", "update that lead, or give if_exists")
@@ -161,7 +163,7 @@ async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fie
         facts={"lead": known.shown(), **({OTHER_NAME: True} if found.other_name else {})},
         also=("update_lead",) if if_exists == "update" else (),
         lead_read=known,
-        writes=unheld(desk, known, written) if if_exists == "update" else (),
+        writes=await beside(written, unheld, desk, known, written) if if_exists == "update" else (),
     )
 
 
@@ -247,7 +249,7 @@ async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) 
         facts={"lead": found.shown()},
         lead=found.id,
         lead_read=found,
-        writes=unheld(desk, found, change.shown()),
+        writes=await beside(new, unheld, desk, found, change.shown()),
     )
 
 
@@ -359,7 +361,8 @@ def _change(
 
 
 async def _update(desk: Desk, client: Client, before: Lead, change: LeadUpdate) -> Done:
-    return _changed(before.shown(), await change_lead(desk, before, change, client.caller))
+    was, after = before.shown(), await change_lead(desk, before, change, client.caller)
+    return await beside(was, _changed, was, after)
 
 
 def _changed(was: Mapping[str, Any] | None, after: Lead) -> Done:
