@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import guards, imports, search, start, tokens, vendors
+from benchmarks import guards, imports, records, search, start, tokens, vendors
 from benchmarks.report import FULL, QUICK, show
 
 SUBJECTS = {
@@ -21,6 +21,7 @@ SUBJECTS = {
     "imports": imports,
     "tokens": tokens,
     "guards": guards,
+    "records": records,
     "vendors": vendors,
 }
 
