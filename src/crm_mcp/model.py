@@ -338,6 +338,8 @@ class Activity(Record):
     direction: Direction | None = None
     outcome: str | None = None
     completed: bool | None = None
+    opt_out_suspected: bool | None = None
+    """Whether a message that came in may ask for no more of them; None: it does not."""
 
 
 class Mailbox(Record):

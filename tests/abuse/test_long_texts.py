@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.actions import audit, contact, masking
+from crm_mcp.actions import audit, masking, opt_out
 from crm_mcp.actions.addresses import address_of, addresses_in, moves_clock, one_email
 from crm_mcp.actions.approval import Preview, bounded, differences, exactly, lined, quoted_json, said, same_words, whole
 from crm_mcp.actions.imports.columns import map_columns
@@ -91,8 +91,10 @@ READERS: dict[str, Callable[[str], object]] = {
     "whole": lambda text: whole({"a": [text]}),
     "bounded": lambda text: bounded(Preview(text, text)),
     "differences": lambda text: differences({"a": {text: text}}, {"a": {text: "other"}}),
-    "a stop": lambda text: [contact.is_stop(text, channel) for channel in ("sms", "email")],
-    "flat": lambda text: contact.flat(f"<html>{text}"),
+    "a stop": lambda text: [opt_out.is_stop(text, channel, text, {text}) for channel in ("sms", "email")],
+    "perhaps a stop": lambda text: [opt_out.may_be_stop(text, channel, text, {text}) for channel in ("sms", "email")],
+    "names": lambda text: opt_out.names_of(Lead(id="1", name=text, company=text)),
+    "flat": lambda text: opt_out.flat(f"<html>{text}"),
     "masked": lambda text: masking.masked({text: text}, "secret"),
     "part_of": lambda text: masking.part_of({text: text}, 14_000),
     "redactor": lambda text: audit.redactor(False, ["secret"])({text: text}),
@@ -144,8 +146,8 @@ def test_marks_without_end_are_sorted_in_time(form: Any, marks: str) -> None:
 def test_an_email_with_a_number_without_end_is_read() -> None:
     body = f"<p>&#{'9' * 5000};</p><p>STOP</p>"
 
-    assert not contact.is_stop(body, "email")
-    assert contact.is_stop("<p>S&#00000000084;OP</p>", "email")
+    assert not opt_out.is_stop(body, "email")
+    assert opt_out.is_stop("<p>S&#00000000084;OP</p>", "email")
     assert may_be_address(f"jane&#{'0' * 5000}64;a.example &#{'9' * 5000};")
     assert getsales.plain(body) == "\ufffd\nSTOP"
 

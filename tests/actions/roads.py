@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +16,9 @@ from crm_mcp.actions.outreach import preview_sms
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends.base import SendsSms
 from crm_mcp.backends.local import Local
+from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import PolicySettings, Settings
-from crm_mcp.model import Lead, LeadDraft, LeadUpdate, Slice
+from crm_mcp.model import Channel, Lead, LeadDraft, LeadUpdate, Slice
 from crm_mcp.store import Action, Store
 
 NUMBER = "+14155550171"
@@ -129,3 +131,22 @@ class Road:
         """Return all actions, the newest first."""
         found, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
         return list(found)
+
+
+def said(
+    road: Road,
+    text: str,
+    channel: Channel = "sms",
+    subject: str | None = None,
+    lead: str | None = None,
+    **before: float,
+) -> None:
+    """Let a lead, without one the road's own, have written this, a while ago."""
+    at = road.clock() - timedelta(**(before or {"hours": 1}))
+    with sqlite3.connect(road.desk.settings.data_dir / FILE) as db:
+        db.execute(
+            "INSERT INTO messages (lead, channel, direction, subject, body, status, sent_at)"
+            " VALUES (?, ?, 'inbound', ?, ?, 'received', ?)",
+            (int((lead or road.lead.id)[1:]), channel, subject, text, int(at.timestamp() * 1000)),
+        )
+    db.close()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncGenerator
-from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,13 +14,11 @@ from hypothesis import strategies as st
 from crm_mcp.actions.addresses import address_of, addresses_in
 from crm_mcp.actions.contact import (
     INHERITED,
-    STOP_WORDS,
     block,
     blocked,
     change_lead,
     follow_blocks,
     fresh,
-    is_stop,
     keep_at,
     keep_blocks,
     lift,
@@ -31,30 +27,17 @@ from crm_mcp.actions.contact import (
     replied,
     unheld,
 )
-from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Forbidden, VendorError
 from crm_mcp.model import CHANNELS, Channel, Lead, LeadDraft, LeadUpdate, Option, Page
 from crm_mcp.store import Action, Address, Ended, NewAction, Terms
 
-from .roads import NUMBER, Road
+from .roads import NUMBER, Road, said
 
 OTHER = "+14155550199"
 EMAIL = "jane@doe.example"
 BY = "ann via tests"
 NONE: set[tuple[str, str]] = set()
-
-
-def said(road: Road, text: str, channel: Channel = "sms", subject: str | None = None, **before: float) -> None:
-    """Let the lead have written this, a while ago."""
-    at = road.clock() - timedelta(**(before or {"hours": 1}))
-    with sqlite3.connect(road.desk.settings.data_dir / FILE) as db:
-        db.execute(
-            "INSERT INTO messages (lead, channel, direction, subject, body, status, sent_at)"
-            " VALUES (?, ?, 'inbound', ?, ?, 'received', ?)",
-            (int(road.lead.id[1:]), channel, subject, text, int(at.timestamp() * 1000)),
-        )
-    db.close()
 
 
 async def jane(road: Road) -> Lead:
@@ -86,91 +69,6 @@ async def reached(road: Road) -> Road:
         road.lead.id, LeadUpdate(email=EMAIL, custom_fields={"linkedin": "https://www.linkedin.com/in/Jane/"})
     )
     return road
-
-
-# The word
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "STOP",
-        "stop",
-        " Stop. ",
-        "«STOP!»",
-        "S.T.O.P",
-        "opt-out",
-        "OptOut",
-        "STOPALL",
-        "\tquit\n",
-        "\uff33top",
-        "end\u200b",
-    ],
-)
-def test_a_stop_word_is_known_however_it_is_written(text: str) -> None:
-    assert is_stop(text, "sms")
-
-
-@pytest.mark.parametrize("text", ["", "please stop", "stop it", "STOPS", "stop all", "don't stop", "the end", "ok"])
-def test_other_texts_are_no_stop(text: str) -> None:
-    assert not is_stop(text, "sms")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Unsubscribe\n\nJane\n-- \nSent from my phone",
-        "\n\n  STOP  \n> On Monday you wrote:\n> Hello",
-        "On Monday Bob wrote:\n> Hello\n\nstop",
-        "> Hello\n\nQUIT!",
-        "<html><body><style>p {}</style><p>Unsubscribe</p><blockquote>Hello</blockquote></body></html>",
-        "<blockquote>Hello Jane</blockquote><div>STOP<br>Jane</div>",
-    ],
-)
-def test_of_an_e_mail_the_first_line_that_is_no_quotation_counts(text: str) -> None:
-    assert is_stop(text, "email")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Hello,\nSTOP",
-        "> STOP",
-        "> STOP\nThanks, let us talk",
-        "You wrote:\n> unsubscribe\nNo, I like it",
-        "<p>Fine.</p><blockquote>STOP</blockquote>",
-    ],
-)
-def test_what_an_e_mail_quotes_or_says_later_does_not(text: str) -> None:
-    assert not is_stop(text, "email")
-
-
-@given(
-    st.sampled_from(sorted(STOP_WORDS)),
-    st.text(".,;:!?-\"'()[]*/ \t\n", max_size=8),
-    st.text(".,;:!?-\"'()[]*/ \t\n", max_size=8),
-    st.data(),
-)
-def test_neither_case_nor_punctuation_nor_white_space_around_it_hides_a_stop(
-    word: str, before: str, after: str, data: st.DataObject
-) -> None:
-    mixed = "".join(c.upper() if data.draw(st.booleans()) else c for c in word)
-
-    assert is_stop(f"{before}{mixed}{after}", "sms")
-
-
-@given(st.text(max_size=60), st.sampled_from(CHANNELS))
-def test_a_text_is_a_stop_only_where_its_letters_are_one_of_the_words(text: str, channel: Channel) -> None:
-    found = is_stop(text, channel)
-
-    assert not (found and channel in ("call", "linkedin"))
-    if found and channel == "sms":
-        assert sum(c.isalnum() for c in text) <= max(map(len, STOP_WORDS))
-
-
-@given(st.text("<>pblockquotedivr/ \n:STOP", max_size=300))
-def test_no_markup_breaks_the_reading_of_an_e_mail(text: str) -> None:
-    is_stop(text, "email")
 
 
 # Blocked
@@ -227,33 +125,76 @@ async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> N
     assert await blocked(road.desk, await jane(road), "sms") is None
 
 
-async def test_the_history_is_read_once_for_each_time_that_the_lead_is_read(
+async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Road) -> None:
+    said(reached, "Stop please", days=40)
+    for n in range(300):
+        said(reached, f"Message {n}", days=20, minutes=n)
+        said(reached, f"Mail {n}", "email", days=10, minutes=n)
+
+    assert await blocked(reached.desk, await jane(reached), "sms")
+    assert await blocked(reached.desk, await jane(reached), "email") is None
+
+
+async def test_a_lead_signs_a_stop_with_its_name(road: Road) -> None:
+    said(road, "stop jane doe")
+
+    assert await blocked(road.desk, await jane(road), "sms")
+
+
+async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> None:
+    second = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
+    third = await road.crm.create_lead(LeadDraft(name="Somebody Else", phone=OTHER))
+    said(road, "STOP")
+
+    assert await blocked(road.desk, await road.crm.get_lead(second.id), "sms")
+    assert await blocked(road.desk, await road.crm.get_lead(second.id), "email") is None
+    assert await blocked(road.desk, await road.crm.get_lead(third.id), "sms") is None
+    await lift(road.desk, await road.crm.get_lead(second.id), ("sms",), "a person")
+    assert await blocked(road.desk, await road.crm.get_lead(second.id), "sms") is None
+
+
+async def test_the_crm_s_mark_of_one_counts_for_every_lead_that_has_the_address(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
+    marked = (await jane(road)).model_copy(update={"do_not_contact": ("sms",)})
+
+    async def leads_at(*_: object) -> tuple[Lead, ...]:
+        return marked, second
+
+    monkeypatch.setattr(road.crm, "leads_at", leads_at)
+    why = await blocked(road.desk, await road.crm.get_lead(second.id), "sms")
+
+    assert why
+    assert "Jane Doe" in why
+
+
+async def test_what_a_lead_has_written_is_read_once_for_each_time_that_the_lead_is_read(
     reached: Road, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    listing = reached.crm.list_messages
+    reading = reached.crm.inbound_messages
 
-    async def counting(lead: str, part: Any) -> Any:
-        read.append(lead)
-        assert part.limit == 20
-        return await listing(lead, part)
+    async def counting(lead: str, channel: Channel) -> Any:
+        read.append(channel)
+        return await reading(lead, channel)
 
-    monkeypatch.setattr(reached.crm, "list_messages", counting)
+    monkeypatch.setattr(reached.crm, "inbound_messages", counting)
     first = await jane(reached)
     for each in CHANNELS:
         await blocked(reached.desk, first, each)
     await replied(reached.desk, first)
-    once = len(read)
+    once = sorted(read)
     await blocked(reached.desk, await jane(reached), "sms")
 
-    assert (once, len(read)) == (1, 2)
+    assert (once, len(read)) == (["email", "sms"], 3)
 
 
 async def test_a_history_that_can_t_be_read_lets_no_message_pass(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> Page[Any]:
         raise VendorError("the CRM has failed", "try again")
 
-    monkeypatch.setattr(road.crm, "list_messages", broken)
+    monkeypatch.setattr(road.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError):
         await blocked(road.desk, await jane(road), "sms")
@@ -362,7 +303,7 @@ async def test_a_change_that_gives_no_address_reads_nothing_more(road: Road, mon
     async def never(*_: object) -> Any:
         raise AssertionError("nothing had to be read")
 
-    monkeypatch.setattr(road.crm, "list_messages", never)
+    monkeypatch.setattr(road.crm, "inbound_messages", never)
     monkeypatch.setattr(road.crm, "leads_at", never)
 
     after = await change_lead(road.desk, await jane(road), LeadUpdate(title="Director", phone=NUMBER), BY)
@@ -374,7 +315,7 @@ async def test_what_could_not_be_kept_stops_the_change(road: Road, monkeypatch: 
     async def broken(*_: object) -> Page[Any]:
         raise VendorError("the CRM has failed", "try again")
 
-    monkeypatch.setattr(road.crm, "list_messages", broken)
+    monkeypatch.setattr(road.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError) as refused:
         await change_lead(road.desk, await jane(road), LeadUpdate(phone=OTHER), BY)

@@ -14,7 +14,7 @@ from crm_mcp.backends.base import EndsSequences
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OutcomeUnknown, Unreachable
-from crm_mcp.model import Message, Page, Slice
+from crm_mcp.model import Channel, Message
 
 from .benches import SEQUENCE, Bench, Crm, Untold, Watcher
 from .roads import Clock
@@ -231,12 +231,12 @@ async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_j
     leads = await here.leads(2)
     monkeypatch.setattr(enrolling, "MOST_INLINE", 1)
 
-    async def meanwhile(lead: str, page: Slice) -> Page[Message]:
+    async def meanwhile(lead: str, channel: Channel) -> tuple[Message, ...]:
         if lead == leads[1] and here.crm.enrolling:
             await here.store.block({"email": "person1@many.example"}, "asked", "bob")
-        return await Local.list_messages(here.crm, lead, page)
+        return await Local.inbound_messages(here.crm, lead, channel)
 
-    monkeypatch.setattr(here.crm, "list_messages", meanwhile)
+    monkeypatch.setattr(here.crm, "inbound_messages", meanwhile)
     result = await enrol(here, leads)
 
     reason = "do-not-contact: Person 1 must not be reached by email (asked)"

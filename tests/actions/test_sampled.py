@@ -15,7 +15,7 @@ from crm_mcp.backends.local import Local
 from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
-from crm_mcp.model import Budget, Lead, LeadUpdate, Message, Page, Slice
+from crm_mcp.model import Budget, Channel, Lead, LeadUpdate, Message
 
 from .benches import SEQUENCE, Bench, Crm, Killed, Watcher
 from .roads import Clock
@@ -38,9 +38,9 @@ class Limited(Crm):
         self.read.append(lead)
         return await super().get_lead(lead)
 
-    async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
+    async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
         self.read.append(lead)
-        return await super().list_messages(lead, part)
+        return await super().inbound_messages(lead, channel)
 
 
 class Unsure(Limited):

@@ -11,50 +11,37 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import unicodedata
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from crm_mcp.actions import heard
 from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, moves_clock
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.zones import field_key
 from crm_mcp.address import address_key
-from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsMessages, WritesLeads
+from crm_mcp.backends.base import FindsLeads, ListsOptions, WritesLeads
 from crm_mcp.backends.opt_out_fields import refused_channels
-from crm_mcp.errors import CrmError, Forbidden, Unsupported
-from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields, LeadUpdate, Message, Slice, rfc3339
+from crm_mcp.errors import CrmError, Forbidden
+from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields, LeadUpdate, rfc3339
 from crm_mcp.store import Address
-from crm_mcp.text import normal, unescaped
 
 if TYPE_CHECKING:  # the desk asks here whether a lead is blocked
     from crm_mcp.actions.desk import Desk
 
-STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
 STOPPED_BY = "the lead's own STOP"
 INHERITED = "inherited from the address before"
 KEPT = "the CRM's own mark, kept before a change"
 FLAGGED = "a field of the lead says so"
 NEW_ADDRESS = "new_address"
 """The rule that has an address confirmed which a tool wrote of late."""
-LONGEST_WORD = 10_000
-"""Characters of the longest text that can be a single word: nobody writes more punctuation around one."""
 FRESH_FOR = timedelta(hours=24)
 """How long an address that a tool wrote is confirmed before it is used."""
-NEWEST = 20
-"""How many of a lead's messages are looked at."""
 ENROLLING = "enroll_in_sequence"
-
-_MARKUP = re.compile(r"(?i)<(?:br|p|div|html|body|blockquote|span|table)\b")
-_UNREAD = re.compile(r"(?is)<(style|script|head|title|blockquote)\b.*?(?:</\1\s*>|\Z)")
-_BREAK = re.compile(r"(?i)<br\s*/?>|</(?:p|div|li|tr|h\d)\s*>")
-_TAG = re.compile("<[^<>]*>")
 _JSON = re.compile(r"\s*[\[{]")
 
-_histories: dict[int, tuple[Message, ...]] = {}
-"""The newest messages of each lead that has been read, for as long as what was read of the lead is used."""
 _field_ids: weakref.WeakKeyDictionary[Desk, tuple[datetime, dict[str, str]]] = weakref.WeakKeyDictionary()
 """The folded names of each CRM's custom fields by their folded ids, and when they were read."""
 _KNOWN_FOR = timedelta(minutes=10)
@@ -66,8 +53,8 @@ _KNOWN_FOR = timedelta(minutes=10)
 async def blocked(desk: Desk, lead: Lead, channel: Channel) -> str | None:
     """Return why this lead must not be contacted on this channel, else None.
 
-    What counts is our own list, the CRM's mark, and a STOP word among the lead's newest messages, which is put on our
-    list at once.
+    What counts is our own list, the CRM's mark, and a STOP word among all that the lead has written, which is put on
+    our list at once; and the same of every other lead that has the address.
 
     Raises:
         CrmError: the history can't be read: who can't be asked what the lead said can't send to it either.
@@ -77,10 +64,13 @@ async def blocked(desk: Desk, lead: Lead, channel: Channel) -> str | None:
         reason = ""
     if reason is None:
         reason = await _stopped(desk, lead, channel)
-        # The history is read now, and tells the newest messages alone: a STOP on the other channel is kept as well.
-        other: Channel | None = "sms" if channel == "email" else "email" if channel == "sms" else None
-        if other and await _stops(desk, lead, other) and not await listed(desk, lead, (other,)):
-            await _stopped(desk, lead, other)
+    for other in await heard.sharing(desk, lead, channel) if reason is None else ():
+        if channel in (other.do_not_contact or ()):
+            reason = f"{bare(other.label)} ({other.id}), who has the same address, is marked so in the CRM"
+        else:
+            reason = await _stopped(desk, other, channel)
+        if reason is not None:
+            break
     return None if reason is None else no_contact(lead, channel, reason)
 
 
@@ -117,21 +107,9 @@ async def lift(desk: Desk, lead: Lead, channels: Iterable[Channel], by: str) -> 
         await desk.store.unblock(keys, by)
 
 
-def is_stop(text: str, channel: Channel) -> bool:
-    """Whether an inbound message of this text asks for no more of them.
-
-    Of an SMS the whole text counts, of an e-mail its first line that quotes nothing; other channels have no such word.
-    """
-    if channel == "email":
-        text = _first_line(text)
-    elif channel != "sms":
-        return False
-    return _word(text) in STOP_WORDS
-
-
 async def replied(desk: Desk, lead: Lead) -> bool:
     """Whether a lead has written since it was last enrolled through this server, as far as the CRM's history tells."""
-    answers = [each for each in await _history(desk, lead) if each.direction == "inbound"]
+    answers = [each for each in await heard.all_written(desk, lead) if each.direction == "inbound"]
     if not answers:
         return False
     rows, _ = await desk.store.list_actions(
@@ -145,9 +123,7 @@ async def replied(desk: Desk, lead: Lead) -> bool:
 
 async def _stopped(desk: Desk, lead: Lead, channel: Channel) -> str | None:
     """Return that the lead itself said no on this channel, after the last time that somebody lifted a block of it."""
-    if channel not in ("sms", "email"):
-        return None
-    said = await _stops(desk, lead, channel)
+    said = await heard.stops(desk, lead, channel)
     lifted: datetime | None = None
     for keys in _keys(desk, lead, (channel,)) if said else ():
         at = (await desk.store.lifted(keys)).get(channel)
@@ -160,53 +136,6 @@ async def _stopped(desk: Desk, lead: Lead, channel: Channel) -> str | None:
             await block(desk, lead, (channel,), reason, STOPPED_BY)
             return reason
     return None
-
-
-async def _stops(desk: Desk, lead: Lead, channel: Channel) -> list[Message]:
-    """Return those of a lead's newest messages that are a STOP on a channel."""
-    said = [each for each in await _history(desk, lead) if (each.direction, each.channel) == ("inbound", channel)]
-    texts = [(each.body or "").strip() or each.subject or "" for each in said]
-    stops = await beside(texts, lambda: [is_stop(text, channel) for text in texts])
-    return [each for each, stop in zip(said, stops, strict=True) if stop]
-
-
-async def _history(desk: Desk, lead: Lead) -> tuple[Message, ...]:
-    """Return a lead's newest messages: read once for each time that the lead is read."""
-    if not isinstance(desk.backend, ReadsMessages):
-        return ()
-    if (kept := _histories.get(id(lead))) is None:
-        try:
-            kept = (await desk.backend.list_messages(lead.id, Slice(limit=NEWEST))).items
-        except Unsupported:
-            kept = ()
-        _histories[id(lead)] = kept
-        weakref.finalize(lead, _histories.pop, id(lead), None).atexit = False
-    return kept
-
-
-def _first_line(text: str) -> str:
-    """Return the first line of an e-mail that says something and is no quotation, nor introduces one."""
-    lines = [line.strip() for line in flat(text).splitlines()]
-    lines = [line for line in lines if line]
-    for line, following in zip(lines, [*lines[1:], ""], strict=False):
-        if not line.startswith(">") and not (line.endswith(":") and following.startswith(">")):
-            return line
-    return ""
-
-
-def flat(text: str) -> str:
-    """Return HTML as text, without what it quotes; other text as it is."""
-    if not _MARKUP.search(text):
-        return text
-    return unescaped(_TAG.sub("", _BREAK.sub("\n", _UNREAD.sub("\n", text))))
-
-
-def _word(text: str) -> str:
-    """Return a text in one case, without white space around it, and without punctuation and what is not seen."""
-    if len(text) > LONGEST_WORD:
-        return ""
-    plain = (c for c in normal("NFKC", text) if unicodedata.category(c)[0] != "P")
-    return "".join(c for c in plain if unicodedata.category(c)[0] != "C" or c.isspace()).strip().casefold()
 
 
 # How a block is known
@@ -240,8 +169,7 @@ async def keep_blocks(desk: Desk, lead: Lead, by: str) -> None:
     marked: list[Channel] = [each for each in lead.do_not_contact or () if each not in on_list]
     if marked:
         await block(desk, lead, marked, KEPT, by)
-    said_in: tuple[Channel, ...] = ("email", "sms")
-    for channel in said_in:
+    for channel in heard.HEARD:
         if channel not in on_list and channel not in marked:
             await _stopped(desk, lead, channel)
 

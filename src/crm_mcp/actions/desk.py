@@ -308,6 +308,9 @@ class Desk:
             judged = self._judged(deed, made)
             if most == "allow" and made.confirm:
                 return replace(made, blocked="it is to be confirmed by now; make the call again", until=None)
+            if by == "token" and made.person_only:
+                why = "only a person may say yes to it by now, and a token proves none; make the call again"
+                return replace(made, blocked=why, rule=made.rule, until=None)
             if STRICTNESS.index(judged.verdict) <= STRICTNESS.index(most):
                 return made
             why = f"the policy has changed since ({judged.rule}: {judged.verdict}); make the call again"

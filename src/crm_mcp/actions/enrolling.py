@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from crm_mcp.actions import contact, history, rules
+from crm_mcp.actions import contact, heard, history, rules
 from crm_mcp.actions.approval import Client, Done, Preview, bare, called, quoted
 from crm_mcp.actions.desk import Desk, meant
 from crm_mcp.actions.policy import ASKS, Effect
@@ -84,6 +84,10 @@ class _People:
     """What forbids it for all of them now."""
     remarks: list[str] = field(default_factory=list[str])
     """Why a person is asked even where the policy allows it."""
+    person: list[str] = field(default_factory=list[str])
+    """Why only a person may say yes: no token serves."""
+    doubts: list[str] = field(default_factory=list[str])
+    """The ids of messages in which one of them may have asked for no more."""
 
     @property
     def size(self) -> int:
@@ -114,13 +118,15 @@ async def preview(desk: Desk, name: str, keys: Sequence[str], *, dry_run: bool =
             "sequence": {"id": chosen.id, "name": chosen.name, "steps": chosen.shown().get("steps", [])},
             "leads": [*map(as_shown, able), *([each] for each in people.unread.values())],
             "left out": [[each.item, each.reason] for each in people.unable],
+            **({heard.DOUBTED: people.doubts} if people.doubts else {}),
         },
         lead=able[0].id if able and people.size == 1 else None,
         size=max(people.size, 1),
         blocked=(forbidden.reason if forbidden else None) if people.size else nobody,
-        rule=forbidden.rule if forbidden else "asks_anew" if people.remarks else "",
+        rule=forbidden.rule if forbidden else heard.DOUBT if people.person else "asks_anew" if people.remarks else "",
         until=forbidden.until if forbidden and people.size else None,
-        confirm=bool(people.remarks),
+        confirm=bool(people.remarks or people.person),
+        person_only=bool(people.person),
         marks=(
             *(
                 enrolment_mark(enrolment_key(desk.connection, chosen.id, each.id), people.addresses.get(each.id))
@@ -158,6 +164,8 @@ async def _sorted(desk: Desk, channels: Sequence[Channel], keys: Sequence[str]) 
         people.able[lead.id] = lead
         people.addresses[lead.id] = found.address
         people.bounds |= dict.fromkeys(found.bounds)
+        people.person += [f"{_named(lead)}: {each}" for each in found.person]
+        people.doubts += found.facts.get(heard.DOUBTED, ())
     return people
 
 
@@ -259,7 +267,7 @@ def _details(chosen: Steps, people: _People, left_out: Sequence[str]) -> str:
         + ", ".join(dict.fromkeys(bare(each) for channel in CHANNELS if (each := lead.address(channel))))
         for lead in people.able.values()
     ]
-    return "\n".join([*people.remarks, *_some(listed), *_later(people), *_some(left_out), *steps])
+    return "\n".join([*people.person, *people.remarks, *_some(listed), *_later(people), *_some(left_out), *steps])
 
 
 def _some_of(people: _People) -> str:

@@ -25,10 +25,11 @@ from crm_mcp.actions import rules
 from crm_mcp.actions.addresses import addresses_in, moves_clock
 from crm_mcp.actions.approval import Done, Preview, is_cut, lined, quoted, quoted_json
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.contact import flat, keep_at, keep_blocks, refuse_consent_fields
+from crm_mcp.actions.contact import keep_at, keep_blocks, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.masking import masked, part_of
+from crm_mcp.actions.opt_out import flat
 from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
 from crm_mcp.actions.places import sequences_in, tells_people, texts_of, unnamed, values_at
 from crm_mcp.actions.policy import Effect
@@ -204,7 +205,7 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         bounds=people.bounds,
         writes=_written(desk, operation, checked, effect),
         confirm=lifts or zoned or people.confirm,
-        person_only=lifts,
+        person_only=lifts or people.person_only,
         effect=effect,
         also=also,
         operation=operation.name,

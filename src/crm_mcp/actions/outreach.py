@@ -11,6 +11,7 @@ from crm_mcp.actions import whose
 from crm_mcp.actions.approval import Preview, bare, called, is_cut, lined, quoted
 from crm_mcp.actions.contact import NEW_ADDRESS, fresh
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.heard import DOUBT
 from crm_mcp.actions.rules import Finding, look
 from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
@@ -182,9 +183,11 @@ async def _message(
     new = await fresh(desk, lead, (channel,))
     if answers:
         new = tuple(dict.fromkeys((*new, *answers.new)))
-        if finding.reason is None and (other := answers.finding).reason:
+        other = answers.finding
+        finding = replace(finding, doubts=(*finding.doubts, *other.doubts))
+        if finding.reason is None and other.reason:
             finding = replace(finding, reason=other.reason, rule=other.rule, until=other.until)
-    remarks = [shown.details, *new, *finding.remarks]
+    remarks = [shown.details, *finding.person, *new, *finding.remarks]
     if defer and finding.until:
         remarks.append(f"goes out later: {finding.reason}")
     marks: tuple[Mark, ...] = ()
@@ -201,11 +204,12 @@ async def _message(
         lead=lead.id,
         lead_read=lead,
         blocked=finding.reason,
-        rule=finding.rule or ("resend_of" if resend_of else NEW_ADDRESS if new else ""),
+        rule=finding.rule or (DOUBT if finding.person else "resend_of" if resend_of else NEW_ADDRESS if new else ""),
         until=finding.until,
         bounds=finding.bounds,
         marks=marks,
-        confirm=resend_of is not None or bool(new),
+        confirm=resend_of is not None or bool(new) or bool(finding.person),
+        person_only=bool(finding.person),
         resend_of=resend_of,
         defer=defer,
     )

@@ -17,6 +17,7 @@ from crm_mcp.actions import rules, whose
 from crm_mcp.actions.approval import bare, called
 from crm_mcp.actions.contact import NEW_ADDRESS, fresh, replied
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.heard import DOUBT, DOUBTED
 from crm_mcp.actions.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
@@ -68,8 +69,12 @@ class Reached:
     remarks: tuple[str, ...] = ()
     confirm: bool = False
     """A person is asked even where policy allows it."""
+    person_only: bool = False
+    """Only a person may say yes: no token serves."""
     zones: tuple[str, ...] = ()
     """The time zones that they may be in, where the time there matters."""
+    doubts: tuple[str, ...] = ()
+    """The ids of messages in which one of them may have asked for no more."""
     at: datetime | None = None
     """When the CRM reaches them, where the call says so."""
 
@@ -77,7 +82,8 @@ class Reached:
     def facts(self) -> dict[str, Any]:
         """Every value of theirs that a person is shown."""
         rows = [[each.id, each.label, *_addresses(each, self.channels)] for each in self.leads]
-        return ({"leads": rows} if rows else {}) | ({"time zones": [*self.zones]} if self.zones else {})
+        known = {"leads": rows, "time zones": [*self.zones], DOUBTED: [*self.doubts]}
+        return {name: each for name, each in known.items() if each}
 
     @property
     def shown(self) -> str:
@@ -245,11 +251,16 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
     allowed: list[rules.Finding] = []
     remarks: list[str] = []
     zones: list[str] = []
+    person: list[str] = []
+    doubts: list[str] = []
     for lead in people.leads:
+        whose_it_is = f'"{bare(lead.label)}": ' if len(people.leads) > 1 else ""
         for finding in await _findings(desk, lead, people):
             (wrong if finding.reason else allowed).append(finding)
             zones += finding.zones
-            remarks += [f'"{bare(lead.label)}": {each}' if len(people.leads) > 1 else each for each in finding.remarks]
+            doubts += finding.facts.get(DOUBTED, ())
+            person += [f"{whose_it_is}{each}" for each in finding.person]
+            remarks += [f"{whose_it_is}{each}" for each in finding.remarks]
     new = [remark for lead in people.leads for remark in await fresh(desk, lead, people.channels)]
     if people.enrols:
         new += [
@@ -264,11 +275,13 @@ async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reach
     return replace(
         people,
         blocked="; ".join(dict.fromkeys(str(each.reason) for each in wrong[:10])) or None,
-        rule=wrong[0].rule if wrong else NEW_ADDRESS if new else "",
+        rule=wrong[0].rule if wrong else DOUBT if person else NEW_ADDRESS if new else "",
         until=max(ends) if ends and len(ends) == len(wrong) else None,
         bounds=tuple(dict.fromkeys(bounds)),  # counted with the marks of all when it is claimed
-        remarks=tuple(dict.fromkeys([*new, *remarks])),
-        confirm=bool(new),
+        remarks=tuple(dict.fromkeys([*person, *new, *remarks])),
+        confirm=bool(new or person),
+        person_only=bool(person),
+        doubts=tuple(dict.fromkeys(doubts)),
         zones=tuple(dict.fromkeys(zones)),
     )
 

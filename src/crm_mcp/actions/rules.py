@@ -7,7 +7,7 @@ transaction that claims the action (`Finding.bounds`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -15,11 +15,11 @@ from crm_mcp.actions import zones
 from crm_mcp.actions.addresses import E164, address_of, one_email
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.heard import DOUBTED, ENROLMENT, Doubt, doubt
 from crm_mcp.actions.zones import Zones
 from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
 from crm_mcp.store import Bound
 
-ENROLMENT = "enrolment"
 Reach = Channel | Literal["enrolment"]
 AT_NIGHT = ("sms", "call")
 """What wakes people up: quiet hours are about these."""
@@ -54,11 +54,20 @@ class Finding:
     """Where they are reached, as it is compared."""
     zones: tuple[str, ...] = ()
     """The time zones that they may be in, where the time there matters."""
+    doubts: tuple[Doubt, ...] = ()
+    """Messages in which they may have asked for no more."""
+
+    @property
+    def person(self) -> tuple[str, ...]:
+        """Why only a person may say yes now, whatever the policy allows: no token serves."""
+        return tuple(f"only a person may decide this: {each.said}" for each in self.doubts if not each.settled)
 
     @property
     def facts(self) -> dict[str, list[str]]:
-        """What of it a confirmation is bound to: whoever moves somebody to another time zone voids it."""
-        return {"time zone": [*self.zones]} if self.zones else {}
+        """What of it a confirmation is bound to: whoever moves somebody to another time zone voids it, and a new
+        message that may ask for no more does."""
+        zones = {"time zone": [*self.zones]} if self.zones else {}
+        return zones | ({DOUBTED: [each.message for each in self.doubts]} if self.doubts else {})
 
 
 async def look(
@@ -91,10 +100,11 @@ async def of_person(
     for each in used or CHANNELS:
         if why := await desk.blocked(lead, each):
             return Finding(why, "do_not_contact", address=address)
+    doubts = [found for each in used or CHANNELS if (found := await doubt(desk, lead, each))]
     for each in used or [each for each in CHANNELS if lead.address(each)]:
         if why := _no_consent(desk, lead, each):
             return Finding(why, "consent", address=address)
-    return await _when(desk, lead, channel, address, at)
+    return replace(await _when(desk, lead, channel, address, at), doubts=tuple(doubts))
 
 
 async def kill_switch(desk: Desk) -> str | None:

@@ -18,6 +18,7 @@ from crm_mcp.actions.enrolling import (
     is_over,
     on_our_list,
 )
+from crm_mcp.actions.heard import DOUBTED
 from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
 from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.backends.base import FindsLeads, RunsSequences
@@ -120,6 +121,8 @@ async def _why_not(desk: Desk, row: Action, item: Item, lead: Lead, taken: dict[
             return f"{new[0]}, and enrol it on its own"
         if await contact.replied(desk, lead):
             return "it has answered since the last enrolment: enrol it on its own, and the user is asked"
+    if found.person and not {*found.facts[DOUBTED]} <= {*row.facts.get(DOUBTED, ())}:
+        return f"{found.person[0]}; enrol it on its own, and the user is asked"
     return await _take(desk, row, item, lead, found, taken)
 
 

@@ -215,12 +215,28 @@ class ReadsCalls(Capability):
         """List a lead's calls, newest first, without transcripts."""
 
 
+LOOKED_THROUGH = 1_000
+"""How many of a lead's messages are looked through for what it has written: an older STOP has been answered since by
+more of them than anybody sends who was asked to stop."""
+
+
 class ReadsMessages(Capability):
     """Reads e-mails and SMS."""
+
+    hears: ClassVar[frozenset[Channel]]
+    """The channels on which it tells what leads write."""
 
     @abstractmethod
     async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
         """List a lead's messages, newest first."""
+
+    @abstractmethod
+    async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
+        """Return what a lead has written on a channel, each with its text, newest first.
+
+        All of it, as far back as its newest `LOOKED_THROUGH` messages tell. One of which the CRM does not tell the
+        direction is among them.
+        """
 
 
 class RecallsMessages(Capability):

@@ -367,6 +367,11 @@ class Store:
         """Return who has set these addresses since then, the last one of each."""
         return await self._contact(lambda contacts: contacts.written(addresses, since))
 
+    async def approved_facts(self, channels: Sequence[str], address: str) -> tuple[dict[str, Any], ...]:
+        """Return the facts of the newest 100 actions that reached an address on one of these channels, or that may
+        have, after a person had seen them and said yes."""
+        return await self._contact(lambda contacts: contacts.approved_facts(channels, address))
+
     async def outbound(self) -> str | None:
         """Return None while messages may go out, else by whom and when the kill switch was turned, in words."""
         return await self._contact(lambda contacts: contacts.outbound())

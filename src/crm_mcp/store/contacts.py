@@ -13,7 +13,7 @@ from crm_mcp.model import Channel, rfc3339
 from crm_mcp.store import Action, Address, Written
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
-from crm_mcp.store.tables import actions, do_not_contact, switches
+from crm_mcp.store.tables import actions, do_not_contact, marks, switches
 from crm_mcp.store.tables import addresses as written
 
 OUTBOUND = "outbound"
@@ -117,6 +117,21 @@ class Contacts:
         keys = dict.fromkeys((one.channel, address_key(one.address)) for one in addresses)
         names = tuple(Written.model_fields)
         return tuple(Written.model_validate({name: last[key][name] for name in names}) for key in keys if key in last)
+
+    def approved_facts(self, channels: Sequence[str], address: str) -> tuple[dict[str, Any], ...]:
+        """Return the facts of the newest 100 actions that reached an address on one of these channels after a person
+        had seen them and said yes."""
+        person = or_(actions.c.approved_by.in_(("elicitation", "cli")), actions.c.approved_by.startswith("approval"))
+        reached = and_(
+            marks.c.action == actions.c.id,
+            marks.c.channel.in_(channels),
+            marks.c.address == address,
+            marks.c.at.is_not(None),
+            marks.c.state != "released",
+        )
+        query = select(actions.c.facts).where(person, select(marks.c.no).where(reached).exists())
+        with self.database.reading() as connection:
+            return tuple(connection.execute(query.order_by(actions.c.no.desc()).limit(100)).scalars())
 
     def outbound(self) -> str | None:
         """Return who turned the kill switch, and when."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar
 
-from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
 from crm_mcp.backends.dialsheet.records import note_content
 from crm_mcp.backends.dialsheet.sheet import (
     CALLS,
@@ -26,7 +26,7 @@ from crm_mcp.backends.histories import of_call, of_message, of_note, of_task, re
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.remote import merged, part_of, text
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Slice
+from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Slice
 
 _MOST_CALLS = 1_000
 
@@ -35,6 +35,8 @@ class DialsheetActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, She
     """Histories come whole, filtered by lead (documented); their order is not documented and made here."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("note", "call", "message", "task")
+    hears: ClassVar[frozenset[Channel]] = frozenset(("sms",))
+    """Of e-mails only sent ones are kept (documented)."""
 
     async def list_activity(
         self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
@@ -111,10 +113,18 @@ class DialsheetActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, She
             await self._lead_record(lead)
         return part_of(found, part)
 
+    async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
+        """Return the SMS that a lead has written, newest first."""
+        texts = await self._texts(lead) if channel in self.hears else ()
+        return tuple(each for each in texts[:LOOKED_THROUGH] if each.direction != "outbound")
+
     async def _messages(self, lead: str) -> list[Message]:
         emails = self._newest(await self._of_lead(EMAILS, lead, sure=True), self._records.email, _message_at)
-        texts = self._newest(await self._of_lead(SMS, lead, sure=True), self._records.sms, _message_at)
-        return sorted([*emails, *texts], key=lambda each: (each.sent_at is not None, each.sent_at), reverse=True)
+        both = [*emails, *await self._texts(lead)]
+        return sorted(both, key=lambda each: (each.sent_at is not None, each.sent_at), reverse=True)
+
+    async def _texts(self, lead: str) -> list[Message]:
+        return self._newest(await self._of_lead(SMS, lead, sure=True), self._records.sms, _message_at)
 
     async def _note_history(self, lead: str) -> list[Activity]:
         listed = await self._of_lead(NOTES, lead, sure=True)

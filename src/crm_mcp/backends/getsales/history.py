@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar
 
-from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsMessages, RecallsMessages
+from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsMessages, RecallsMessages
 from crm_mcp.backends.getsales.records import email_of, linkedin_of, note_of, note_text
 from crm_mcp.backends.getsales.wire import (
     EMAIL,
@@ -31,6 +31,10 @@ _NOTES_SEARCHED = 5
 """Pages of notes that are looked through for one: there is no operation that reads one."""
 _BODIES = 10
 """E-mails of a page whose text is read: a list leaves it out, so that each costs a call."""
+LONGEST_KEPT = 20_000
+"""Characters of the text of an e-mail that are kept, of which what its writer says is the beginning."""
+MOST_KEPT = 1_000
+"""Texts of e-mails that are kept."""
 _RECALLED = 5
 """Pages of messages that are looked through for one that went out."""
 
@@ -39,22 +43,29 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
     """Notes are the vendor's; calls are none. Messages are LinkedIn's and e-mails, in one order by `sent_at`."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("note", "message")
+    hears: ClassVar[frozenset[Channel]] = frozenset(("email", "linkedin"))
 
     async def list_activity(
         self, lead: str, kinds: Seq[ActivityKind], since: datetime | None, part: Slice
     ) -> Page[Activity]:
-        """List notes and messages, newest first; of e-mails the subject, since their lists leave the text out."""
+        """List notes and messages, newest first; of e-mails that were sent the subject alone, since lists leave the
+        text out, and to read it costs a call each."""
         refuse_kinds(kinds, self.activity_kinds)
         wanted = kinds or self.activity_kinds
         sources: dict[str, Fetch] = {}
+        mails: dict[str, Message] = {}
         if "note" in wanted:
             sources["note"] = partial(self._activity, self._notes, of_note, lead)
         if "message" in wanted:
             sources["linkedin"] = partial(self._activity, self._linkedin, of_message, lead)
-            sources["email"] = partial(self._activity, self._emails, of_message, lead)
+            sources["email"] = partial(self._activity, self._emails, of_message, lead, seen=mails)
         page = await merged(sources, since, part)
         await self._known(lead, page, part)
-        return page
+        came_in = {key: mail for key, mail in mails.items() if mail.direction == "inbound"}
+        items = [
+            of_message(await self._with_text(came_in[each.id])) if each.id in came_in else each for each in page.items
+        ]
+        return page.model_copy(update={"items": tuple(items)})
 
     async def log_note(self, lead: str, draft: NoteDraft) -> Note:
         """Log a note. GetSales has text alone: kind, direction, duration, time and outcome become its last line."""
@@ -106,6 +117,33 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
             for each in found
         )
         return Page[Message](items=items, next=page.next)
+
+    async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
+        """Return what a lead has written on a channel, newest first; a list leaves the text of e-mails out, so that
+        each costs a call, once."""
+        if channel not in self.hears:
+            return ()
+        fetch = self._linkedin if channel == "linkedin" else self._emails
+        found: list[Message] = []
+        part = Slice(limit=PAGE)
+        for _ in range(LOOKED_THROUGH // PAGE):
+            page = await fetch(lead, part)
+            found += [each for each in page.items if each.direction != "outbound"]
+            if page.next is None:
+                break
+            part = Slice(limit=PAGE, position=page.next)
+        return tuple([await self._with_text(each) if channel == "email" else each for each in found])
+
+    async def _with_text(self, mail: Message) -> Message:
+        """Return an e-mail with its text. What somebody has written stays as it is, and is read once."""
+        if mail.body is not None:
+            return mail
+        if (kept := self._texts.get(mail.id)) is None:
+            body = email_of(record_in(await self._api.read("GET", at(EMAIL, mail.id)))).body
+            kept = self._texts[mail.id] = (body or "")[:LONGEST_KEPT]
+            if len(self._texts) > MOST_KEPT:
+                del self._texts[next(iter(self._texts))]
+        return mail.model_copy(update={"body": kept})
 
     async def sent_message(
         self, lead: Lead, channel: Channel, text: str, subject: str | None, since: datetime, known: frozenset[str]

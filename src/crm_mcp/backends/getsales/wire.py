@@ -146,6 +146,7 @@ class Wire(Remote):
             given = str(getattr(self._keys, name))
             if not re.fullmatch(r"/[A-Za-z0-9/_-]+", given):
                 raise SettingsError(f'keys of GetSales: {name} is "{given[:80]}"; give a path such as {LEADS}')
+        self._texts: dict[str, str] = {}
         self._kept: dict[OptionKind, tuple[float, tuple[dict[str, Any], ...]]] = {}
 
     @classmethod

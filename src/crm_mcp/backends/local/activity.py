@@ -8,12 +8,12 @@ from collections.abc import Sequence as Seq
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
-from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.words import index_lead
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Slice
+from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Slice
 
 R = TypeVar("R")
 
@@ -39,6 +39,7 @@ class LocalActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages):
     """The history of leads in the file."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = _KINDS
+    hears: ClassVar[frozenset[Channel]] = frozenset(("email", "sms"))
 
     _file: File
 
@@ -73,6 +74,10 @@ class LocalActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages):
     async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
         """List a lead's messages, newest first."""
         return await self._file.read(lambda db: _listed(db, "messages", "sent_at", lead, part, messages))
+
+    async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
+        """Return what a lead has written on a channel, newest first."""
+        return await self._file.read(lambda db: _inbound(db, lead, channel))
 
 
 def _notes(found: Seq[sqlite3.Row]) -> list[Note]:
@@ -126,6 +131,15 @@ def messages(found: Seq[sqlite3.Row]) -> list[Message]:
         )
         for row in found
     ]
+
+
+def _inbound(db: sqlite3.Connection, lead: str, channel: Channel) -> tuple[Message, ...]:
+    written = "lead = ? AND channel = ? AND direction = 'inbound'"
+    found = db.execute(
+        f"SELECT * FROM messages WHERE {written} ORDER BY sent_at DESC, n DESC LIMIT ?",
+        (rows.existing(db, "lead", lead), channel, LOOKED_THROUGH),
+    ).fetchall()
+    return tuple(messages(found))
 
 
 def _one(db: sqlite3.Connection, kind: str, n: int, make: Callable[[Seq[sqlite3.Row]], list[R]]) -> R:

@@ -10,10 +10,10 @@ from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMes
 from crm_mcp.backends.histories import of_task, refuse_duration, refuse_kinds
 from crm_mcp.backends.remote import Fetch, merged, moment, part_of, refuse_unkept
 from crm_mcp.backends.salessheet import decoding
-from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, Row, SalesSheetApi, as_row
+from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, Row, Rows, SalesSheetApi, as_row
 from crm_mcp.backends.salessheet.decoding import Json
 from crm_mcp.errors import NotFound
-from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
+from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
 
 R = TypeVar("R", bound=Record)
 
@@ -25,6 +25,7 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
     """Activities log e-mails, calls and meetings (documented); `note` as a type of theirs is inferred."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = KINDS
+    hears: ClassVar[frozenset[Channel]] = frozenset(("email",))
 
     async def list_activity(
         self, lead: str, kinds: Sequence[ActivityKind], since: datetime | None, part: Slice
@@ -92,6 +93,16 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         page = await self._history(lead, self._of_kind("message"), lambda row: decoding.message(row, self._keys), part)
         return await self._existing(lead, page)
 
+    async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
+        """Return the e-mails that a lead has written, newest first: of its newest 1,000 activities."""
+        if channel not in self.hears:
+            return ()
+        when = self._keys.activity_at
+        mine = self._of_lead(lead, self._of_kind("message"))
+        found = await self._looked_through(self._rows_of(ACTIVITIES, lead, when), as_row, mine, cut=True)
+        written = [decoding.message(each.row, self._keys) for each in _sorted(found.items, when)]
+        return tuple(each for each in written if each.direction != "outbound")
+
     def _note(self, row: Json) -> Note:
         return decoding.note(row, self._keys)
 
@@ -131,16 +142,10 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         decode: Callable[[Json], R],
         part: Slice,
     ) -> Page[R]:
-        keys = self._keys
-        fetch = self._rows(path, {keys.contact: lead}, f"-{when}")
-
-        def mine(each: Row) -> bool:
-            return decoding.contact_of(each.row, keys) == lead and fits(each.row)
-
+        fetch, mine = self._rows_of(path, lead, when), self._of_lead(lead, fits)
         found = await self._looked_through(fetch, as_row, mine)
         if found.whole:
-            rows = sorted(found.items, key=lambda each: _moment(each.row, when), reverse=True)
-            page = part_of(rows, part)
+            page = part_of(_sorted(found.items, when), part)
         else:
             page = await self._sifted(fetch, as_row, mine, part, narrow=_NARROW)
         return Page[R](
@@ -148,6 +153,16 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
             next=page.next,
             total=page.total,
         )
+
+    def _rows_of(self, path: str, lead: str, when: str) -> Rows:
+        return self._rows(path, {self._keys.contact: lead}, f"-{when}")
+
+    def _of_lead(self, lead: str, fits: Callable[[Json], bool]) -> Callable[[Row], bool]:
+        return lambda each: decoding.contact_of(each.row, self._keys) == lead and fits(each.row)
+
+
+def _sorted(rows: list[Row], when: str) -> list[Row]:
+    return sorted(rows, key=lambda each: _moment(each.row, when), reverse=True)
 
 
 def _moment(row: Json, key: str) -> float:

@@ -7,13 +7,27 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from crm_mcp.actions import history
+from crm_mcp.actions import heard, history
 from crm_mcp.actions.approval import Done
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCalls
 from crm_mcp.errors import InvalidArgument, Unsupported
-from crm_mcp.model import ActivityKind, Direction, Lead, Line, Note, NoteDraft, NoteKind, Text, now, rfc3339
+from crm_mcp.model import (
+    Activity,
+    ActivityKind,
+    Direction,
+    Lead,
+    Line,
+    Note,
+    NoteDraft,
+    NoteKind,
+    Page,
+    Slice,
+    Text,
+    now,
+    rfc3339,
+)
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import fitted, listed, only_connection, seal, unseal
 from crm_mcp.server.show import page_of, shorten_rows
@@ -91,15 +105,11 @@ async def list_activity(
             for each in shorten_rows([row], ("text",), f"get_call {row['id']}" if row["kind"] == "call" else whole)
         ]
 
-    return await listed(
-        desk,
-        "items",
-        query,
-        limit,
-        cursor,
-        lambda part: crm.list_activity(found.id, wanted, since, part),
-        shape=shape,
-    )
+    async def fetch(part: Slice) -> Page[Activity]:
+        page = await crm.list_activity(found.id, wanted, since, part)
+        return page.model_copy(update={"items": await heard.marked(found, page.items)})
+
+    return await listed(desk, "items", query, limit, cursor, fetch, shape=shape)
 
 
 @tool(Effect.READ, across="changes")

@@ -1,0 +1,161 @@
+"""What leads have written: who has asked for no more messages, and who may have.
+
+An address is one person's, whichever leads have it: what one of them has written counts for all.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from crm_mcp.actions.addresses import address_of
+from crm_mcp.actions.approval import quoted
+from crm_mcp.actions.beside import beside
+from crm_mcp.actions.opt_out import HEARD, is_stop, may_be_stop, names_of
+from crm_mcp.backends.base import FindsLeads, ReadsMessages
+from crm_mcp.model import Activity, Channel, Lead, Message
+
+if TYPE_CHECKING:  # the desk asks whether a lead is blocked, which begins here
+    from crm_mcp.actions.desk import Desk
+
+R = TypeVar("R")
+
+ENROLMENT = "enrolment"
+"""The channel of the mark of an enrolment, whose messages may go out on any."""
+DOUBT = "opt_out_suspected"
+"""The rule that has a person asked after a message that may ask for no more of them."""
+DOUBTED = "may ask for no more messages"
+"""The fact of a question that names such messages by their ids: whoever says yes has seen them."""
+SHOWN = 200
+"""Characters of such a message that a question shows."""
+
+_read: dict[int, dict[str, tuple[Any, ...]]] = {}
+"""What each lead that has been read has written, and who shares its addresses, for as long as what was read of the lead
+is used."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A message in which somebody may have asked for no more of them on its channel."""
+
+    message: str
+    """Its id."""
+    said: str
+    """When and what was written, in words."""
+    settled: bool
+    """Whether a person has seen it, and said yes to a message all the same."""
+
+
+async def stops(desk: Desk, lead: Lead, channel: Channel) -> list[Message]:
+    """Return what a lead has written that is a STOP on a channel, newest first.
+
+    Raises:
+        CrmError: what it has written can't be read.
+    """
+    if not _is_heard(desk, channel):
+        return []
+    written, names = await _written(desk, lead, channel), names_of(lead)
+    return await beside(
+        [each.body for each in written],
+        lambda: [each for each in written if is_stop(each.body or "", channel, each.subject, names)],
+    )
+
+
+async def doubt(desk: Desk, lead: Lead, channel: Channel) -> Doubt | None:
+    """Return the newest message in which a lead, or another that has its address, may have asked for no more on a
+    channel; None: there is none.
+
+    Raises:
+        CrmError: what they have written can't be read.
+    """
+    if not _is_heard(desk, channel):
+        return None
+    found: list[Message] = []
+    for each in (lead, *await sharing(desk, lead, channel)):
+        written = [one for one in await _written(desk, each, channel) if one.direction == "inbound"]
+        found += await beside([one.body for one in written], _newest_doubtful, written, channel, names_of(each))
+    if not found:
+        return None
+    newest = max(found, key=_at)
+    on = f" on {newest.sent_at:%Y-%m-%d}" if newest.sent_at else ""
+    text = quoted(newest.body or newest.subject or "", most=SHOWN, start=SHOWN)
+    said = f"{channel} came in{on} that may ask for no more: {text}"
+    return Doubt(newest.id, said, await _is_settled(desk, lead, channel, newest.id))
+
+
+async def all_written(desk: Desk, lead: Lead) -> list[Message]:
+    """Return what a lead has written, on every channel of which its CRM tells it."""
+    crm = desk.backend
+    channels = sorted(crm.hears) if isinstance(crm, ReadsMessages) else ()
+    return [each for channel in channels for each in await _written(desk, lead, channel)]
+
+
+async def marked(lead: Lead, happened: Sequence[Activity]) -> tuple[Activity, ...]:
+    """Return what happened with a lead, with a mark on each message that came in and may ask for no more of them."""
+    names = names_of(lead)
+    return await beside([each.text for each in happened], lambda: tuple(_marked(each, names) for each in happened))
+
+
+def _marked(each: Activity, names: frozenset[str]) -> Activity:
+    came_in = each.kind == "message" and each.direction == "inbound"
+    doubtful = any(came_in and each.channel == on and _is_doubtful(each.text or "", on, names) for on in HEARD)
+    return each.model_copy(update={"opt_out_suspected": True}) if doubtful else each
+
+
+def _is_doubtful(text: str, channel: Channel, names: frozenset[str]) -> bool:
+    subject: str | None = None
+    if channel == "email" and not is_stop(text, channel, None, names):
+        subject, _, text = text.partition("\n")  # its subject, if it has one, is the first line
+    return may_be_stop(text, channel, subject, names)
+
+
+async def sharing(desk: Desk, lead: Lead, channel: Channel) -> tuple[Lead, ...]:
+    """Return the other leads that have a lead's address on a channel, where what they write on it can be read."""
+    address = lead.address(channel)
+    if address is None or not _is_heard(desk, channel):
+        return ()
+    key = address_of(channel, address, desk.settings.country)
+    at = await _once(lead, f"at {channel}", lambda: desk.crm(FindsLeads).leads_at(channel, key))
+    return tuple(each for each in at if each.id != lead.id)
+
+
+def _is_heard(desk: Desk, channel: Channel) -> bool:
+    """Whether a word ends messages on a channel, and this CRM tells what leads write on it."""
+    return channel in HEARD and isinstance(desk.backend, ReadsMessages) and channel in desk.backend.hears
+
+
+async def _written(desk: Desk, lead: Lead, channel: Channel) -> tuple[Message, ...]:
+    return await _once(lead, channel, lambda: desk.crm(ReadsMessages).inbound_messages(lead.id, channel))
+
+
+async def _once(lead: Lead, what: str, read: Callable[[], Awaitable[tuple[R, ...]]]) -> tuple[R, ...]:
+    """Return what is read of a lead: once for each time that the lead itself is read."""
+    if (kept := _read.get(id(lead))) is None:
+        kept = _read[id(lead)] = {}
+        weakref.finalize(lead, _read.pop, id(lead), None).atexit = False
+    if what not in kept:
+        kept[what] = await read()
+    return kept[what]
+
+
+def _newest_doubtful(written: list[Message], channel: Channel, names: frozenset[str]) -> list[Message]:
+    doubtful = (each for each in written if may_be_stop(each.body or "", channel, each.subject, names))
+    return [each for each in [next(doubtful, None)] if each]
+
+
+async def _is_settled(desk: Desk, lead: Lead, channel: Channel, message: str) -> bool:
+    """Whether a person has said yes to something that reached the lead's address, and had this message before them."""
+    address = lead.address(channel)
+    if address is None:
+        return False
+    key = address_of(channel, address, desk.settings.country)
+    seen = await desk.store.approved_facts((channel, ENROLMENT), key)
+    return any(message in facts.get(DOUBTED, ()) for facts in seen)
+
+
+def _at(message: Message) -> datetime:
+    """Return when a message was written; one without a time may be the newest."""
+    return message.sent_at or datetime.max.replace(tzinfo=UTC)

@@ -1,0 +1,195 @@
+"""Whether what a lead wrote asks for no more messages, or may. Pure.
+
+Of an SMS the whole text counts: one of the words, whatever case, punctuation, courtesy and signature stand around it.
+Of an e-mail its first line that quotes nothing does, in the same way. A text that has such a word among others is no
+such wish, but may be: that is for a person to read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+
+from crm_mcp.model import Channel, Lead
+from crm_mcp.text import normal, unescaped
+
+STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
+HEARD: tuple[Channel, ...] = ("sms", "email")
+"""The channels on which a word ends messages."""
+LONGEST_WORD = 10_000
+"""Characters of the longest text that can be a single word: nobody writes more punctuation around one."""
+
+_COURTESY = frozenset(
+    (
+        *("please", "pls", "plz", "kindly", "thanks", "thank", "you", "thx", "ty", "tnx", "cheers", "sorry"),
+        *("hi", "hello", "hey", "dear", "sir", "madam", "bye", "best", "kind", "warm", "regards", "sincerely", "yours"),
+        *("bitte", "danke", "merci", "svp", "gracias", "grazie", "obrigado", "obrigada"),
+    )
+)
+_SIGNED_LINES = 4
+"""Lines of the longest signature that is known by its look alone."""
+
+_MARKUP = re.compile(r"(?i)<(?:br|p|div|html|body|blockquote|span|table)\b")
+_UNREAD = re.compile(r"(?is)<(style|script|head|title|blockquote)\b.*?(?:</\1\s*>|\Z)")
+_BREAK = re.compile(r"(?i)<br\s*/?>|</(?:p|div|li|tr|h\d)\s*>")
+_TAG = re.compile("<[^<>]*>")
+
+_REPLY = re.compile(r"(?i)\s*(?:re|aw|sv|antw|fwd?|wg|tr|rv|res)\s*(?:\[\d{1,3}\])?\s*:")
+"""What the subject of an answer begins with: the rest of it is what was sent to them."""
+_EARLIER = re.compile(
+    r"(?i)-{2,}\s*(?:original|forwarded|urspr\S{1,12}|weitergeleitete)\b.{0,60}-|_{10,}$"
+    r"|(?:on|am|le|el|il|op|den)\b.{1,300}?\b(?:wrote|schrieb|[eé]crit|escribi[oó]|scritto|schreef|skrev)\b.{0,80}:$"
+)
+"""The line below which an e-mail repeats an earlier one without marking its lines."""
+_HEADER = re.compile(r"(?i)(?:from|von|de|da|van)\s?: ?\S")
+_NEXT_HEADER = re.compile(
+    r"(?i)(?:sent|date|to|gesendet|datum|an|envoy\S|enviado|para|inviato|a|verzonden|aan)\s?: ?\S"
+)
+_DEVICE = re.compile(
+    r"(?i)(?:sent (?:from|via|with|by)|get outlook|(?:von|aus) mein\S{0,2} .{1,40} ge(?:sendet|schickt)"
+    r"|gesendet (?:von|mit)|envoy\S (?:de|depuis)|enviado d|inviato da|verzonden v)\b"
+)
+_RULE = re.compile(r"[-\u2010-\u2015_=*~]{2,}$")
+_NAME = r"[^\W\d_a-z][\w.'\u2019]{0,29}"
+_NAMES = re.compile(rf"(?:{_NAME})(?:[ ,]{{1,2}}{_NAME}){{0,3}}[.,]?")
+_SHOUTED = re.compile(r"[^\W\d_]{3,}")
+_APPENDED = re.compile(r"[-\u2010-\u2015~/|,]\s{0,3}([^-\u2010-\u2015~/|,]{1,80})$")
+"""A name behind a dash or a comma."""
+_REACHED_AT = re.compile(r"[+(]?[\d][\d ().-]{5,20}|\S{1,64}@\S{1,255}|(?:https?://|www\.)\S{1,200}")
+_CONTAINS = re.compile(
+    r"(?<!\w)(?:stop|stopall|un-?subscribe|cancel|end|quit|revoke|opt(?:[\s\-_\u2010-\u2015]{0,3})out)(?!\w)"
+)
+
+
+def is_stop(text: str, channel: Channel, subject: str | None = None, names: Collection[str] = ()) -> bool:
+    """Whether an inbound message of this text asks for no more of them on its channel.
+
+    `subject` is that of an e-mail, which counts where its text says nothing; `names` are the writer's own, in small
+    letters, as `names_of` has them: what it may sign with. Other channels than SMS and e-mail have no such word.
+    """
+    if channel == "sms":
+        return _is_word(text, names) if len(text) <= LONGEST_WORD else False
+    if channel != "email":
+        return False
+    line = next(_unquoted(text), "")
+    if _says_nothing(line):
+        line = subject if subject and not _REPLY.match(subject) else line
+    return len(line) <= LONGEST_WORD and _is_word(line, names)
+
+
+def may_be_stop(text: str, channel: Channel, subject: str | None = None, names: Collection[str] = ()) -> bool:
+    """Whether an inbound message of this text is none that `is_stop` knows, and has such a word all the same."""
+    if channel not in HEARD or is_stop(text, channel, subject, names):
+        return False
+    said = text
+    if channel == "email":
+        # Where nothing is left, what the writer has added stands among what is repeated.
+        said = "\n".join(_unquoted(text)) or "\n".join(_lines(text))
+        said = said if not subject or _REPLY.match(subject) else f"{subject}\n{said}"
+    return _CONTAINS.search(_seen(said).casefold()) is not None
+
+
+def names_of(lead: Lead) -> frozenset[str]:
+    """Return the words that a lead may sign a message with, in small letters."""
+    given = (lead.name, lead.first_name, lead.last_name, lead.company)
+    words = {word for each in given if each for word in _words(each[:200])}
+    return frozenset(words - STOP_WORDS)
+
+
+def flat(text: str) -> str:
+    """Return HTML as text, without what it quotes; other text as it is."""
+    if not _MARKUP.search(text):
+        return text
+    return unescaped(_TAG.sub("", _BREAK.sub("\n", _UNREAD.sub("\n", text))))
+
+
+# What of a message its writer has said
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of an e-mail that say something, without those that are marked as quoted, nor what introduces
+    those."""
+    lines = [line.strip() for line in flat(text).splitlines()]
+    lines = [line for line in lines if line]
+    return [
+        line
+        for line, following in zip(lines, [*lines[1:], ""], strict=False)
+        if not line.startswith(">") and not (line.endswith(":") and following.startswith(">"))
+    ]
+
+
+def _unquoted(text: str) -> Iterator[str]:
+    """Yield the lines of an e-mail that are its writer's own."""
+    lines = _lines(text)
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        if _EARLIER.match(line) or (_HEADER.match(line) and _NEXT_HEADER.match(following)):
+            return
+        yield line
+
+
+def _says_nothing(line: str) -> bool:
+    """Whether a line is empty, or a signature's."""
+    return not _words(line[:LONGEST_WORD]) or _RULE.match(line) is not None or _DEVICE.match(line) is not None
+
+
+def _is_word(text: str, names: Collection[str]) -> bool:
+    """Whether a short text is one of the words, with what courtesy and a signature add."""
+    return any(_is_only(each, names) for each in _unsigned(_seen(text)))
+
+
+def _is_only(text: str, names: Collection[str]) -> bool:
+    for between in ("", " "):  # both "S.T.O.P" and "stop...thanks" are written
+        words = _words(text, between)
+        while words and words[-1] in names:
+            words.pop()
+        words = [each for each in words if each not in _COURTESY]
+        if words == ["opt", "out"] or (len(set(words)) == 1 and words[0] in STOP_WORDS):
+            return True
+    return False
+
+
+def _unsigned(text: str) -> Iterator[str]:
+    """Yield a text without each signature that may end it, and as it is."""
+    yield text
+    lines = [line for each in text.splitlines() if (line := each.strip())]
+    for place in range(1, len(lines)):
+        line = lines[place]
+        if _RULE.match(line) or _DEVICE.match(line) or _signs(line) or _is_signature(lines[place:]):
+            yield "\n".join(lines[:place])
+            break
+    else:
+        place = len(lines)
+    last = " ".join(lines[:place])
+    if (found := _APPENDED.search(last)) and _is_name(found[1].strip()):
+        yield last[: found.start()]
+
+
+def _signs(line: str) -> bool:
+    """Whether a line is a name behind a dash."""
+    name = line.lstrip("-\u2010\u2011\u2012\u2013\u2014\u2015~ ")
+    return name != line and _is_name(name)
+
+
+def _is_signature(lines: list[str]) -> bool:
+    """Whether these lines are a short block of names and what they are reached at."""
+    return len(lines) <= _SIGNED_LINES and all(
+        _is_name(each) or _REACHED_AT.fullmatch(each) or all(word in _COURTESY for word in _words(each))
+        for each in lines
+    )
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text looks like somebody's name: one to four words that begin with a capital, and are no shouting."""
+    return _NAMES.fullmatch(text) is not None and not any(each.isupper() for each in _SHOUTED.findall(text))
+
+
+def _words(text: str, between: str = " ") -> list[str]:
+    """Return the words of a text in small letters, without punctuation and signs, which stand for `between`."""
+    plain = (between if unicodedata.category(c)[0] in "PS" else c for c in text)
+    return "".join(plain).casefold().split()
+
+
+def _seen(text: str) -> str:
+    """Return a text in its plain letters, without what is not seen."""
+    return "".join(c for c in normal("NFKC", text) if c.isspace() or unicodedata.category(c)[0] != "C")

@@ -1,0 +1,165 @@
+"""After a message that may ask for no more, the next one on its channel needs a person: never a token, nor a policy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from crm_mcp.actions.approval import Fallback
+from crm_mcp.actions.heard import DOUBT, DOUBTED, marked
+from crm_mcp.backends.base import ReadsActivity
+from crm_mcp.config import PolicySettings
+from crm_mcp.model import Activity, Channel, LeadDraft, Slice
+
+from .roads import NUMBER, Person, Road, said
+
+
+@pytest.fixture
+async def allowing(tmp_path: Path) -> AsyncGenerator[Road]:
+    """A road whose policy lets messages go out."""
+    road = await Road(tmp_path / "allowing", PolicySettings(outward="allow")).open()
+    yield road
+    await road.close()
+
+
+@pytest.mark.parametrize("fallback", ["token", "approval"])
+async def test_who_can_t_be_asked_waits_for_an_approval(road: Road, fallback: Fallback) -> None:
+    said(road, "please stop texting me")
+
+    result = await road.desk.act(road.sms(), Person(fallback=fallback))
+
+    assert result["status"] == "pending_approval"
+    (row,) = await road.rows()
+    assert (row.rule, row.asked, len(row.facts[DOUBTED])) == (DOUBT, "approval", 1)
+    assert row.preview
+    assert '"please stop texting me"' in row.preview
+    assert await road.sent() == ["please stop texting me"]
+
+
+async def test_who_is_denied_without_a_question_is_denied(road: Road) -> None:
+    said(road, "please stop texting me")
+
+    result = await road.desk.act(road.sms(), Person(fallback="deny"))
+
+    assert (result["status"], await road.sent()) == ("blocked", ["please stop texting me"])
+
+
+async def test_an_allowed_message_is_asked_about_all_the_same(allowing: Road) -> None:
+    said(allowing, "please stop texting me")
+    person = Person("yes")
+
+    result = await allowing.desk.act(allowing.sms(), person)
+
+    assert (result["status"], len(person.asked)) == ("done", 1)
+    assert "only a person may decide this" in person.asked[0].text
+
+
+async def test_one_yes_of_a_person_is_enough_until_the_next_such_message(allowing: Road) -> None:
+    said(allowing, "please stop texting me", days=2)
+    waiting = await allowing.desk.act(allowing.sms("First"), Person())
+    (row,) = await allowing.rows()
+    approved = await allowing.desk.approve(row, "ann")
+
+    after = await allowing.desk.act(allowing.sms("Second"), Person())
+    said(allowing, "I said stop it!")
+    again = await allowing.desk.act(allowing.sms("Third"), Person())
+
+    assert [each["status"] for each in (waiting, approved, after, again)] == [
+        "pending_approval",
+        "done",
+        "done",
+        "pending_approval",
+    ]
+
+
+async def test_a_token_that_was_given_before_the_message_came_is_worth_nothing(road: Road) -> None:
+    client = Person()
+    proposed = await road.desk.act(road.sms(), client)
+    assert proposed["status"] == "confirmation_required"
+    said(road, "please stop texting me")
+
+    result = await road.desk.redeem(proposed["action_id"], proposed["summary"], client)
+
+    assert result["status"] == "blocked"
+    assert "only a person" in result["reason"]
+    assert await road.sent() == ["please stop texting me"]
+
+
+async def test_a_yes_that_was_given_before_the_message_came_is_void(road: Road) -> None:
+    async def comes() -> None:
+        said(road, "please stop texting me")
+
+    person = Person("yes")
+    person.before_the_answer = comes
+
+    result = await road.desk.act(road.sms(), person)
+
+    assert (result["status"], await road.sent()) == ("expired", ["please stop texting me"])
+
+
+async def test_an_approval_covers_only_what_it_showed(road: Road) -> None:
+    said(road, "please stop texting me", days=2)
+    await road.desk.act(road.sms(), Person())
+    (row,) = await road.rows()
+    said(road, "quit it please, now")
+
+    result = await road.desk.approve(row, "ann")
+
+    assert result["status"] == "expired"
+
+
+async def test_two_messages_that_wait_can_both_be_approved(road: Road) -> None:
+    said(road, "please stop texting me", days=2)
+    for text in ("First", "Second"):
+        await road.desk.act(road.sms(text), Person())
+
+    results = [await road.desk.approve(row, "ann") for row in reversed(await road.rows())]
+
+    assert [each["status"] for each in results] == ["done", "done"]
+
+
+async def test_what_another_lead_with_the_number_wrote_counts(road: Road) -> None:
+    other = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
+    said(road, "please stop texting me", lead=other.id)
+
+    assert (await road.desk.act(road.sms(), Person()))["status"] == "pending_approval"
+
+
+async def test_another_channel_is_not_held_up(road: Road) -> None:
+    said(road, "Please stop the e-mails", "email")
+
+    assert (await road.desk.act(road.sms(), Person()))["status"] == "confirmation_required"
+
+
+@pytest.mark.parametrize(
+    ("channel", "text", "expected"),
+    [
+        ("sms", "please stop texting me", True),
+        ("sms", "STOP please", None),
+        ("sms", "See you", None),
+        ("email", "Hello\nI want to opt out", True),
+        ("email", "Re: Stop losing leads\nGood idea", None),
+        ("email", "Question\nUnsubscribe", None),
+        ("email", "unsubscribe", None),
+        ("linkedin", "please stop", None),
+    ],
+)
+async def test_such_a_message_is_marked(road: Road, channel: Channel, text: str, expected: bool | None) -> None:
+    came = Activity(kind="message", id="M1", channel=channel, direction="inbound", text=text)
+    went = came.model_copy(update={"direction": "outbound"})
+    note = came.model_copy(update={"kind": "note"})
+
+    found = await marked(road.lead, [came, went, note])
+
+    assert [each.opt_out_suspected for each in found] == [expected, None, None]
+
+
+async def test_the_mark_stands_in_the_list(road: Road) -> None:
+    said(road, "please stop texting me")
+
+    page = await road.desk.crm(ReadsActivity).list_activity(road.lead.id, (), None, Slice())
+    (item,) = await marked(road.lead, page.items)
+
+    assert item.shown()["opt_out_suspected"] is True
