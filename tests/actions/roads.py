@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from crm_mcp.actions import history
 from crm_mcp.actions.approval import Answer, Client, Done, Fallback, Preview, Question
@@ -133,20 +133,27 @@ class Road:
         return list(found)
 
 
+class Here(Protocol):
+    """Where a lead writes: a road, or a bench."""
+
+    desk: Desk
+    clock: Clock
+
+
 def said(
-    road: Road,
+    here: Here,
+    lead: str,
     text: str,
     channel: Channel = "sms",
     subject: str | None = None,
-    lead: str | None = None,
     **before: float,
 ) -> None:
-    """Let a lead, without one the road's own, have written this, a while ago."""
-    at = road.clock() - timedelta(**(before or {"hours": 1}))
-    with sqlite3.connect(road.desk.settings.data_dir / FILE) as db:
+    """Let a lead have written this, a while ago."""
+    at = here.clock() - timedelta(**(before or {"hours": 1}))
+    with sqlite3.connect(here.desk.settings.data_dir / FILE) as db:
         db.execute(
             "INSERT INTO messages (lead, channel, direction, subject, body, status, sent_at)"
             " VALUES (?, ?, 'inbound', ?, ?, 'received', ?)",
-            (int((lead or road.lead.id)[1:]), channel, subject, text, int(at.timestamp() * 1000)),
+            (int(lead[1:]), channel, subject, text, int(at.timestamp() * 1000)),
         )
     db.close()

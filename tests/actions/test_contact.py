@@ -75,7 +75,7 @@ async def reached(road: Road) -> Road:
 
 
 async def test_a_lead_that_nobody_blocked_may_be_reached(reached: Road) -> None:
-    said(reached, "Sounds good")
+    said(reached, reached.lead.id, "Sounds good")
 
     assert [await blocked(reached.desk, await jane(reached), each) for each in CHANNELS] == [None] * 4
 
@@ -84,7 +84,7 @@ async def test_a_lead_that_nobody_blocked_may_be_reached(reached: Road) -> None:
 async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
     reached: Road, channel: Channel, others: tuple[Channel, ...]
 ) -> None:
-    said(reached, "STOP!", channel)
+    said(reached, reached.lead.id, "STOP!", channel)
     lead = await jane(reached)
 
     why = await blocked(reached.desk, lead, channel)
@@ -99,26 +99,26 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
 
 
 async def test_an_e_mail_without_text_is_known_by_its_subject(reached: Road) -> None:
-    said(reached, " ", "email", subject="Unsubscribe")
+    said(reached, reached.lead.id, " ", "email", subject="Unsubscribe")
 
     assert await blocked(reached.desk, await jane(reached), "email")
 
 
 async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one(road: Road) -> None:
-    said(road, "STOP")
+    said(road, road.lead.id, "STOP")
     assert await blocked(road.desk, await jane(road), "sms")
 
     await lift(road.desk, await jane(road), ("sms",), "a person")
     lifted = await blocked(road.desk, await jane(road), "sms")
     road.clock.advance(days=2)
-    said(road, "stop", hours=3)
+    said(road, road.lead.id, "stop", hours=3)
     again = await blocked(road.desk, await jane(road), "sms")
 
     assert (lifted, bool(again)) == (None, True)
 
 
 async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> None:
-    said(road, "STOP")
+    said(road, road.lead.id, "STOP")
 
     await lift(road.desk, await jane(road), ("sms",), "a person")
 
@@ -126,17 +126,17 @@ async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> N
 
 
 async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Road) -> None:
-    said(reached, "Stop please", days=40)
+    said(reached, reached.lead.id, "Stop please", days=40)
     for n in range(300):
-        said(reached, f"Message {n}", days=20, minutes=n)
-        said(reached, f"Mail {n}", "email", days=10, minutes=n)
+        said(reached, reached.lead.id, f"Message {n}", days=20, minutes=n)
+        said(reached, reached.lead.id, f"Mail {n}", "email", days=10, minutes=n)
 
     assert await blocked(reached.desk, await jane(reached), "sms")
     assert await blocked(reached.desk, await jane(reached), "email") is None
 
 
 async def test_a_lead_signs_a_stop_with_its_name(road: Road) -> None:
-    said(road, "stop jane doe")
+    said(road, road.lead.id, "stop jane doe")
 
     assert await blocked(road.desk, await jane(road), "sms")
 
@@ -144,7 +144,7 @@ async def test_a_lead_signs_a_stop_with_its_name(road: Road) -> None:
 async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> None:
     second = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
     third = await road.crm.create_lead(LeadDraft(name="Somebody Else", phone=OTHER))
-    said(road, "STOP")
+    said(road, road.lead.id, "STOP")
 
     assert await blocked(road.desk, await road.crm.get_lead(second.id), "sms")
     assert await blocked(road.desk, await road.crm.get_lead(second.id), "email") is None
@@ -259,7 +259,7 @@ async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_bloc
 
 
 async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(road: Road) -> None:
-    said(road, "STOP")
+    said(road, road.lead.id, "STOP")
 
     await change_lead(road.desk, await jane(road), LeadUpdate(phone=OTHER), BY)
 
@@ -281,7 +281,7 @@ async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(rea
 
 
 async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) -> None:
-    said(road, "STOP")
+    said(road, road.lead.id, "STOP")
     await keep_blocks(road.desk, await jane(road), BY)
 
     await road.crm.delete("lead", road.lead.id)
@@ -291,7 +291,7 @@ async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) ->
 
 
 async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
-    said(road, "STOP")
+    said(road, road.lead.id, "STOP")
     second = await road.crm.create_lead(LeadDraft(name="Second"))
 
     await keep_at(road.desk, addresses_in({"phone": NUMBER}, None), BY, besides=second.id)
@@ -341,13 +341,13 @@ async def test_a_lead_that_never_wrote_has_not_replied(road: Road) -> None:
 
 
 async def test_a_reply_counts_until_the_lead_is_enrolled_again(road: Road) -> None:
-    said(road, "Tell me more", hours=1)
+    said(road, road.lead.id, "Tell me more", hours=1)
     before = await replied(road.desk, await jane(road))
 
     await acted(road, "enroll_in_sequence")
     after = await replied(road.desk, await jane(road))
     road.clock.advance(hours=5)
-    said(road, "And the price?", hours=1)
+    said(road, road.lead.id, "And the price?", hours=1)
     again = await replied(road.desk, await jane(road))
 
     assert (before, after, again) == (True, False, True)

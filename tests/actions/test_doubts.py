@@ -26,7 +26,7 @@ async def allowing(tmp_path: Path) -> AsyncGenerator[Road]:
 
 @pytest.mark.parametrize("fallback", ["token", "approval"])
 async def test_who_can_t_be_asked_waits_for_an_approval(road: Road, fallback: Fallback) -> None:
-    said(road, "please stop texting me")
+    said(road, road.lead.id, "please stop texting me")
 
     result = await road.desk.act(road.sms(), Person(fallback=fallback))
 
@@ -39,7 +39,7 @@ async def test_who_can_t_be_asked_waits_for_an_approval(road: Road, fallback: Fa
 
 
 async def test_who_is_denied_without_a_question_is_denied(road: Road) -> None:
-    said(road, "please stop texting me")
+    said(road, road.lead.id, "please stop texting me")
 
     result = await road.desk.act(road.sms(), Person(fallback="deny"))
 
@@ -47,7 +47,7 @@ async def test_who_is_denied_without_a_question_is_denied(road: Road) -> None:
 
 
 async def test_an_allowed_message_is_asked_about_all_the_same(allowing: Road) -> None:
-    said(allowing, "please stop texting me")
+    said(allowing, allowing.lead.id, "please stop texting me")
     person = Person("yes")
 
     result = await allowing.desk.act(allowing.sms(), person)
@@ -57,13 +57,13 @@ async def test_an_allowed_message_is_asked_about_all_the_same(allowing: Road) ->
 
 
 async def test_one_yes_of_a_person_is_enough_until_the_next_such_message(allowing: Road) -> None:
-    said(allowing, "please stop texting me", days=2)
+    said(allowing, allowing.lead.id, "please stop texting me", days=2)
     waiting = await allowing.desk.act(allowing.sms("First"), Person())
     (row,) = await allowing.rows()
     approved = await allowing.desk.approve(row, "ann")
 
     after = await allowing.desk.act(allowing.sms("Second"), Person())
-    said(allowing, "I said stop it!")
+    said(allowing, allowing.lead.id, "I said stop it!")
     again = await allowing.desk.act(allowing.sms("Third"), Person())
 
     assert [each["status"] for each in (waiting, approved, after, again)] == [
@@ -78,7 +78,7 @@ async def test_a_token_that_was_given_before_the_message_came_is_worth_nothing(r
     client = Person()
     proposed = await road.desk.act(road.sms(), client)
     assert proposed["status"] == "confirmation_required"
-    said(road, "please stop texting me")
+    said(road, road.lead.id, "please stop texting me")
 
     result = await road.desk.redeem(proposed["action_id"], proposed["summary"], client)
 
@@ -89,7 +89,7 @@ async def test_a_token_that_was_given_before_the_message_came_is_worth_nothing(r
 
 async def test_a_yes_that_was_given_before_the_message_came_is_void(road: Road) -> None:
     async def comes() -> None:
-        said(road, "please stop texting me")
+        said(road, road.lead.id, "please stop texting me")
 
     person = Person("yes")
     person.before_the_answer = comes
@@ -100,10 +100,10 @@ async def test_a_yes_that_was_given_before_the_message_came_is_void(road: Road) 
 
 
 async def test_an_approval_covers_only_what_it_showed(road: Road) -> None:
-    said(road, "please stop texting me", days=2)
+    said(road, road.lead.id, "please stop texting me", days=2)
     await road.desk.act(road.sms(), Person())
     (row,) = await road.rows()
-    said(road, "quit it please, now")
+    said(road, road.lead.id, "quit it please, now")
 
     result = await road.desk.approve(row, "ann")
 
@@ -111,7 +111,7 @@ async def test_an_approval_covers_only_what_it_showed(road: Road) -> None:
 
 
 async def test_two_messages_that_wait_can_both_be_approved(road: Road) -> None:
-    said(road, "please stop texting me", days=2)
+    said(road, road.lead.id, "please stop texting me", days=2)
     for text in ("First", "Second"):
         await road.desk.act(road.sms(text), Person())
 
@@ -122,13 +122,13 @@ async def test_two_messages_that_wait_can_both_be_approved(road: Road) -> None:
 
 async def test_what_another_lead_with_the_number_wrote_counts(road: Road) -> None:
     other = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
-    said(road, "please stop texting me", lead=other.id)
+    said(road, other.id, "please stop texting me")
 
     assert (await road.desk.act(road.sms(), Person()))["status"] == "pending_approval"
 
 
 async def test_another_channel_is_not_held_up(road: Road) -> None:
-    said(road, "Please stop the e-mails", "email")
+    said(road, road.lead.id, "Please stop the e-mails", "email")
 
     assert (await road.desk.act(road.sms(), Person()))["status"] == "confirmation_required"
 
@@ -157,7 +157,7 @@ async def test_such_a_message_is_marked(road: Road, channel: Channel, text: str,
 
 
 async def test_the_mark_stands_in_the_list(road: Road) -> None:
-    said(road, "please stop texting me")
+    said(road, road.lead.id, "please stop texting me")
 
     page = await road.desk.crm(ReadsActivity).list_activity(road.lead.id, (), None, Slice())
     (item,) = await marked(road.lead, page.items)

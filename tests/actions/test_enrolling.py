@@ -17,7 +17,7 @@ from crm_mcp.errors import OutcomeUnknown, Unreachable
 from crm_mcp.model import Channel, Message
 
 from .benches import SEQUENCE, Bench, Crm, Untold, Watcher
-from .roads import Clock
+from .roads import Clock, Person, said
 
 ALLOWED = PolicySettings(outward="allow")
 
@@ -241,4 +241,40 @@ async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_j
 
     reason = "do-not-contact: Person 1 must not be reached by email (asked)"
     assert (result["succeeded"], result["failed"]) == (leads[:1], [{"item": leads[1], "reason": reason}])
+    await here.close()
+
+
+# Who may have asked for no more
+
+
+async def test_who_may_have_asked_for_no_more_is_enrolled_by_a_person_alone(folder: Path, clock: Clock):
+    here, ann = Bench(folder, clock, policy=ALLOWED), Watcher()
+    leads = await here.leads(2)
+    said(here, leads[1], "Please no more, I want to unsubscribe", "email")
+
+    unattended = await here.call("enroll_in_sequence", Person(), sequence=SEQUENCE, leads=leads)
+    asked = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=leads)
+
+    assert (unattended["status"], asked["status"]) == ("pending_approval", "done")
+    assert '"Person 1"' in ann.asked[0].text
+    assert '"Please no more, I want to unsubscribe"' in ann.asked[0].text
+    await here.close()
+
+
+async def test_who_asks_for_no_more_before_its_turn_is_left_out_of_a_job(
+    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    here = Bench(folder, clock)
+    leads = await here.leads(2)
+    monkeypatch.setattr(enrolling, "MOST_INLINE", 1)
+
+    async def writes() -> None:
+        said(here, leads[1], "Please no more, I want to unsubscribe", "email")
+
+    here.crm.first = writes
+    result = await enrol(here, leads)
+
+    (left_out,) = result["failed"]
+    assert (result["succeeded"], left_out["item"]) == (leads[:1], leads[1])
+    assert left_out["reason"].startswith("only a person may decide this: ")
     await here.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import pytest
 
 from crm_mcp.actions.enrolling import enrolment_key
 from crm_mcp.backends.local import Local
-from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
 from crm_mcp.model import Budget, Channel, Lead, LeadUpdate, Message
 
 from .benches import SEQUENCE, Bench, Crm, Killed, Watcher
-from .roads import Clock
+from .roads import Clock, said
 
 ALLOWED = PolicySettings(outward="allow")
 MOST = {"enrolments": 12}
@@ -63,17 +61,6 @@ async def enrol(here: Bench, leads: list[str], client: Watcher | None = None, **
 
 def email(n: int) -> str:
     return f"person{n}@many.example"
-
-
-def wrote(folder: Path, clock: Clock, lead: str, text: str) -> None:
-    """Let a lead have written this now."""
-    with sqlite3.connect(folder / FILE) as db:
-        db.execute(
-            "INSERT INTO messages (lead, channel, direction, subject, body, status, sent_at)"
-            " VALUES (?, 'email', 'inbound', 'Re: Hello', ?, 'received', ?)",
-            (int(lead[1:]), text, int(clock().timestamp() * 1000)),
-        )
-    db.close()
 
 
 async def reasons(here: Bench, result: dict[str, Any]) -> dict[str, str]:
@@ -141,8 +128,8 @@ async def test_what_needs_no_request_is_tested_for_all_before_anybody_is_asked(f
 async def test_each_lead_meets_every_rule_at_its_turn(folder: Path, clock: Clock):
     here, ann = bench(folder, clock), Watcher()
     leads = await here.leads(20)
-    wrote(folder, clock, leads[8], "STOP")
-    wrote(folder, clock, leads[9], "Tell me more")
+    said(here, leads[8], "STOP", "email")
+    said(here, leads[9], "Tell me more", "email")
     await here.store.block({"email": email(10)}, None, "ann")
     await Local.update_lead(here.crm, leads[11], LeadUpdate(clear=("email",)))
     clock.advance(days=2)

@@ -10,7 +10,7 @@ import pytest
 
 from crm_mcp.backends.base import Backend, FindsLeads, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Activity, Lead, LeadFilter, Page, Slice
+from crm_mcp.model import CHANNELS, Activity, Lead, LeadFilter, Page, Slice
 
 from .reading import every
 
@@ -73,6 +73,16 @@ async def test_messages_are_listed_newest_first_for_their_lead_alone(stocked: Me
     listed = await everybody_s(stocked, stocked.list_messages)
 
     assert all(each.channel and each.direction and each.body for each in listed)
+
+
+async def test_what_a_lead_has_written_is_what_came_in_of_its_messages_with_its_text(stocked: Messaging):
+    for lead in await leads(stocked):
+        listed = await every(lambda part, lead=lead: stocked.list_messages(lead.id, part))
+        for channel in CHANNELS:
+            came_in = [each for each in listed if (each.channel, each.direction) == (channel, "inbound")]
+            assert channel in stocked.hears or not came_in
+            assert [*await stocked.inbound_messages(lead.id, channel)] == came_in
+            assert all(each.body for each in came_in)
 
 
 async def test_notes_are_listed_newest_first_for_their_lead_alone_and_read_one_by_one(stocked: Noting):

@@ -163,6 +163,21 @@ async def test_messages_of_both_kinds_come_newest_first(sheet: Sheet):
     assert page.items == (first, second)
 
 
+async def test_what_a_lead_has_written_are_its_sms_and_those_of_no_direction(sheet: Sheet):
+    lead = sheet.put(**JANE)
+    sheet.put("emails", lead_id=lead, subject="Hi", body_text="There")
+    for number in range(150):
+        sheet.put("sms", number, lead_id=lead, message=f"n{number}", direction="outbound")
+    sheet.put("sms", 200, lead_id=lead, message="Stop please", direction="inbound")
+    sheet.put("sms", 190, lead_id=lead, message="Who is this?")
+
+    written = await sheet.crm.inbound_messages(lead, "sms")
+
+    assert [(each.body, each.direction) for each in written] == [("Who is this?", None), ("Stop please", "inbound")]
+    assert [each.path for each in sheet.there.journal] == ["/api/v1/sms"]
+    assert await sheet.crm.inbound_messages(lead, "email") == ()
+
+
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 async def test_all_activity_comes_newest_first_and_each_once(opened: Opened, order: str):
     async with opened(order=order) as sheet:

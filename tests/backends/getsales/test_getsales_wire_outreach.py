@@ -400,6 +400,32 @@ async def test_messages_of_both_kinds_come_in_the_order_in_which_they_were_sent(
             }
 
 
+async def test_what_a_lead_has_written_is_read_to_the_first_mail_and_each_text_once(opened: Opened):
+    async with opened() as work:
+        lead = await work.crm.create_lead(JANE)
+        (mailbox,) = await work.crm.mailboxes()
+        work.there.receive("email", lead.id, "Stop please", "Re: Hello")
+        for _ in range(120):
+            await work.crm.send_email(lead, mailbox, "Hello", "Are you there?", None)
+        work.there.receive("email", lead.id, "Who is this?", "Re: Hello")
+        work.there.receive("linkedin", lead.id, "Hello Robin")
+        start = len(work.there.journal)
+
+        written = await work.crm.inbound_messages(lead.id, "email")
+        once = work.wire(start)
+        start = len(work.there.journal)
+        again = await work.crm.inbound_messages(lead.id, "email")
+        listed = await work.crm.list_activity(lead.id, ("message",), None, Slice(limit=2))
+
+        assert [each.body for each in written] == ["Who is this?", "Stop please"]
+        assert written == again
+        assert [path for _, path in once] == [EMAILS, EMAILS, *(f"{EMAILS}/{each.id}" for each in written)]
+        assert [path for _, path in work.wire(start)] == [EMAILS, EMAILS, MESSAGES, EMAILS]
+        assert [each.text for each in listed.items] == ["Hello Robin", "Re: Hello\nWho is this?"]
+        assert [each.body for each in await work.crm.inbound_messages(lead.id, "linkedin")] == ["Hello Robin"]
+        assert await work.crm.inbound_messages(lead.id, "sms") == ()
+
+
 async def test_a_history_of_somebody_who_is_not_there_is_not_found(work: Work):
     with pytest.raises(NotFound, match='there is no lead "L9"'):
         await work.crm.list_activity("L9", (), None, Slice())

@@ -104,6 +104,27 @@ async def test_pages_of_a_history_hold_each_once(emulated: Emulated):
     assert len(seen) == len(set(seen)) == 5
 
 
+async def test_what_a_lead_has_written_is_found_behind_a_long_history(opened: Opened):
+    vendor, crm = opened
+    lead = await crm.create_lead(LeadDraft(name="Jane"))
+    for n in range(350):
+        vendor.records["activities"][f"a{n}"] = {
+            "id": f"a{n}",
+            "type": "email",
+            "contact_id": lead.id,
+            "body": "Stop please" if n == 0 else f"n{n}",
+            "direction": "outbound" if n else "inbound",
+            "occurred_at": f"2026-01-{1 + n // 100:02d}T00:{n % 60:02d}:00Z",
+        }
+    vendor.journal.clear()
+
+    written = await crm.inbound_messages(lead.id, "email")
+
+    assert [(each.body, each.direction) for each in written] == [("Stop please", "inbound")]
+    assert len(vendor.journal) == 4
+    assert await crm.inbound_messages(lead.id, "sms") == ()
+
+
 async def test_a_long_history_is_read_page_by_page(opened: Opened):
     vendor, crm = opened
     lead = await crm.create_lead(LeadDraft(name="Jane"))
