@@ -138,9 +138,10 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
         """Return an e-mail with its text. What somebody has written stays as it is, and is read once."""
         if mail.body is not None:
             return mail
-        if (kept := self._texts.get(mail.id)) is None:
+        mine = mail.id, mail.sent_at
+        if (kept := self._texts.get(mine)) is None:
             body = email_of(record_in(await self._api.read("GET", at(EMAIL, mail.id)))).body
-            kept = self._texts[mail.id] = (body or "")[:LONGEST_KEPT]
+            kept = self._texts[mine] = (body or "")[:LONGEST_KEPT]
             if len(self._texts) > MOST_KEPT:
                 del self._texts[next(iter(self._texts))]
         return mail.model_copy(update={"body": kept})

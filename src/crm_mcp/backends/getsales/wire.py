@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, cast
 
 import anyio
@@ -146,7 +147,7 @@ class Wire(Remote):
             given = str(getattr(self._keys, name))
             if not re.fullmatch(r"/[A-Za-z0-9/_-]+", given):
                 raise SettingsError(f'keys of GetSales: {name} is "{given[:80]}"; give a path such as {LEADS}')
-        self._texts: dict[str, str] = {}
+        self._texts: dict[tuple[str, datetime | None], str] = {}
         self._kept: dict[OptionKind, tuple[float, tuple[dict[str, Any], ...]]] = {}
 
     @classmethod
