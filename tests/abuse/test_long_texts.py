@@ -24,7 +24,7 @@ from crm_mcp.actions.outreach import message_key, segments
 from crm_mcp.actions.places import may_be_address
 from crm_mcp.actions.zones import field_key
 from crm_mcp.address import email_address, phone_number
-from crm_mcp.backends.answers import faulty, told_in
+from crm_mcp.backends.answers import faulty, says_opted_out, told_in
 from crm_mcp.backends.base import Limits
 from crm_mcp.backends.dialsheet import records as dialsheet
 from crm_mcp.backends.getsales import records as getsales
@@ -106,6 +106,7 @@ READERS: dict[str, Callable[[str], object]] = {
         person_of(Lead(id="2", name=f"{text} b", phone="+1", custom_fields={text: text}))
     ),
     "faulty": lambda text: faulty({"error": text, "errors": [text]}, {f"field_{n}": text for n in range(50)}),
+    "an opt-out that is told": lambda text: says_opted_out({"error": text, "errors": [text]}),
     "told_in": lambda text: told_in(json.dumps({text: text})),
     "GetSales' text": getsales.plain,
     "GetSales' note": lambda text: getsales.note_of({"uuid": "1", "note": text}),

@@ -101,3 +101,29 @@ def test_of_an_e_mail_the_text_counts_that_its_list_leaves_out(getsales: Vendor,
 
     assert (result["status"], operation["status"], getsales.left) == (status, status, [])
     assert marks(getsales, FIRST)[0] is (status == "pending_approval")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "blocks"),
+    [
+        (400, {"error": {"code": 21610, "message": "Attempt to send to unsubscribed recipient"}}, True),
+        (422, {"message": "The number has opted out of messages"}, True),
+        (403, {"detail": "+14155550100 is on your suppression list"}, True),
+        (422, {"message": "The number has not opted out, but is no mobile"}, False),
+        (400, {"message": "message is too long"}, False),
+        (500, {"message": "recipient opted out"}, False),
+    ],
+)
+def test_a_provider_s_answer_that_somebody_has_opted_out_blocks(
+    shop: Shop, status: int, body: dict[str, Any], blocks: bool
+) -> None:
+    crm = shop("dialsheet")
+    crm.there.fail("status", method="POST", path="/api/v1/sms", status=status, body=body)
+
+    result: dict[str, Any] = crm.talk.call("send_sms", lead=FIRST, message="Hello").structured_content
+    again = text(crm, FIRST, "Hello once more")
+
+    assert (result["status"] == "blocked", again["status"] == "blocked") == (blocks, blocks)
+    if blocks:
+        assert "opted out" in result["reason"]
+        assert "opted out" in again["reason"]

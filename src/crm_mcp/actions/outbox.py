@@ -37,7 +37,9 @@ from crm_mcp.actions.approval import Done, Preview, differences, plain
 from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, shown
+from crm_mcp.backends.answers import says_opted_out
 from crm_mcp.errors import Conflict, CrmError, Internal
+from crm_mcp.model import Channel
 from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ LOOKING = LEASE + timedelta(seconds=READS_WITHIN)
 """How long after the looking before it a request may leave."""
 SLEPT = "the program was stopped before the request left; nothing was written; make the call again"
 LOST = "the program ended before the outcome was recorded"
+OPTED_OUT = "the CRM says that this address has opted out"
+MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
 NOTHING_WRITTEN = frozenset(
     {
         "invalid_argument",
@@ -274,6 +278,8 @@ class Outbox:
             done = await deed.run(seen)
         except CrmError as error:
             self.at("answered")
+            if error.wrote is False and (why := await self._opted_out(seen, error)):
+                return await self.settled(row, Ended("blocked", reason=why))
             return await self._failed(row, deed, error)
         self.at("answered")
         done = replace(done, fields={**done.fields, "there": seen.there}) if seen.there else done
@@ -344,6 +350,17 @@ class Outbox:
         # What it touched is not told by the CRM, but it did: its addresses may be there.
         touched = (("lead", row.lead or "?"),) if error.wrote else ()
         return await self.settled(row, Ended("failed", reason=reason, error=error.code, touched=touched))
+
+    async def _opted_out(self, seen: Preview, error: CrmError) -> str | None:
+        """Block the address of which the CRM says, in refusing a message, that who has it wants no more of them."""
+        reached = {(each.channel, each.address) for each in seen.marks}
+        if len(reached) != 1 or not says_opted_out(error.told):
+            return None
+        [(channel, address)] = reached
+        if address is None or channel not in MAY_OPT_OUT:
+            return None
+        await self.store.block({channel: address}, OPTED_OUT, OPTED_OUT)
+        return f"do-not-contact: {OPTED_OUT}, so it is blocked on this channel from now on; nothing was sent"
 
     async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""

@@ -44,6 +44,12 @@ MOST_SAID = 1_000_000
 """Bytes of an error that are looked into."""
 MOST_WORDS = 20_000
 """Characters of the words of an error in which the names of fields are looked for, one after the other."""
+_OPTED_OUT = re.compile(
+    r"(?i)(?<!not )(?<!never )(?:\bopted[\s_-]?out\b|\bunsubscribed\b)|\b21610\b"
+    r"|\bdo[\s_-]?not[\s_-]?(?:contact|text|e?mail)\b"
+    r"|\bon (?:the|a|an|your|our) (?:suppression|block|black|deny|opt-out)[\s_-]?list"
+)
+"""How a provider of messages refuses one to somebody who has said no (21610 is the code of a large one)."""
 _MAPS = ("data", "details", "detail", "errors", "fields")
 """Under these an answer has a map from fields to what is wrong with them."""
 _NAMING = ("attribute", "field", "loc", "param", "parameter", "path", "property")
@@ -93,6 +99,15 @@ def told_in(said: str) -> Any:
         return None
 
 
+def says_opted_out(told: Any) -> bool:
+    """Whether the refusal of a message says that its recipient has opted out. What the words of vendors are is not
+    documented: these are what providers of messages write."""
+    try:
+        return _OPTED_OUT.search(" ".join(_texts(told))[:MOST_WORDS]) is not None
+    except RecursionError:
+        return False
+
+
 def faulty(told: Any, sent: Any) -> list[str]:
     """Return the fields of `sent` that an error complains about: no word of the vendor's is among them."""
     ours = {name for name in _names(sent) if re.fullmatch(r"[\w.\[\]-]{1,60}", name)}
@@ -121,8 +136,8 @@ def _complained(told: Any) -> Iterator[str]:
 
 
 def _texts(told: Any) -> Iterator[str]:
-    if isinstance(told, str):
-        yield told
+    if isinstance(told, str | int):
+        yield str(told)
     elif isinstance(told, list | dict):
         for each in cast("dict[str, Any]", told).values() if isinstance(told, dict) else cast("list[Any]", told):
             yield from _texts(each)
