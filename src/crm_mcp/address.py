@@ -1,13 +1,16 @@
-"""What an e-mail address and a phone number are, in their normal forms, and how two of them are compared.
+"""What an e-mail address, a phone number and a LinkedIn profile are, in their normal forms, and how two are compared.
 
-No network is asked: a mailbox or a line need not exist. The libraries are imported late, because start-up counts.
+No network is asked: a mailbox, a line or a profile need not exist. The libraries are imported late, because start-up
+counts.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from crm_mcp.errors import InvalidArgument
 
@@ -22,6 +25,14 @@ _PLAIN_ADDRESS = re.compile(
     r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})"
 )
 """What most addresses look like: nothing in them that the full validation would judge, but the two sets below."""
+_LONGEST_PROFILE = 2_000
+_LONGEST_HANDLE = 200
+_IN = re.compile(r"(?:(?:https?:)?//)?(?:[a-z0-9-]+\.)*linkedin\.com\.?(?::443)?/in/|/?in/", re.IGNORECASE | re.ASCII)
+"""What stands before a handle: LinkedIn's own host, or one of its countries', and the path of people."""
+_SIGNS = frozenset("-_.~'")
+"""ASCII characters of a handle besides letters and digits."""
+_WRITTEN = frozenset(("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "No", "So", "Sk"))
+_MEMBER = re.compile(r"AC[ow]AA[\w-]+", re.ASCII)
 
 
 @cache
@@ -59,6 +70,72 @@ def email_address(text: str) -> str:
 def address_key(address: str) -> str:
     """Return an e-mail address or phone number for comparing: two ways to write one mailbox are one."""
     return address.strip().casefold()
+
+
+def linkedin_profile(text: str) -> str:
+    """Return the handle of a person's public LinkedIn profile, as `ann-lee`: what stands right behind `/in/` in its
+    address, decoded, in lower case; a handle alone is taken too, and so is a member's id (`ACoAA...`), as it is.
+
+    What follows the handle, a language or a part of the page, is the same profile. Another site, a company, a contact
+    of the sales product and whatever a browser would read otherwise than it looks are none: a guess could name a
+    stranger.
+
+    Raises:
+        InvalidArgument: it is no profile.
+    """
+    given = text.strip()
+    plain = re.split("[?#]", given, maxsplit=1)[0]
+    before = _IN.match(plain)
+    handle, _, rest = plain[before.end() :].partition("/") if before else (plain.rstrip("/"), "", "")
+    # A browser leaves out line ends and takes \ for /; a dot alone may be a site's name.
+    if (
+        len(plain) <= _LONGEST_PROFILE
+        and not re.search(r"[\s\\\x00-\x1f\x7f]", plain)
+        and (before or not set(".?#") & set(given))
+    ):
+        found = _decoded(handle)
+        if found and not any(unquote(each) in (".", "..") for each in rest.split("/")):
+            return found
+    raise InvalidArgument(
+        f'"{given[:80]}" is no LinkedIn profile of a person', "give one such as https://www.linkedin.com/in/jane-lee"
+    )
+
+
+def _decoded(handle: str) -> str | None:
+    """Return a handle without percent-encoding, in lower case; None where it is none."""
+    try:
+        found = unicodedata.normalize("NFC", unquote(handle, errors="strict"))
+    except UnicodeDecodeError:
+        return None
+    if not 0 < len(found) <= _LONGEST_HANDLE or found.strip(".") == "":
+        return None
+    if not all(map(_is_of_handle, found)):
+        return None
+    return found if _MEMBER.fullmatch(found) else unicodedata.normalize("NFC", found.lower())
+
+
+def _is_of_handle(sign: str) -> bool:
+    """Whether a character may stand in a handle: letters of every script, their marks and joiners, digits, pictures."""
+    if sign.isascii():
+        return sign.isalnum() or sign in _SIGNS
+    return unicodedata.category(sign) in _WRITTEN or sign in "\u200c\u200d"
+
+
+def profile_key(text: str) -> str | None:
+    """Return a LinkedIn profile for comparing: all ways to write one are one; None where it is no profile."""
+    try:
+        return unicodedata.normalize("NFC", address_key(linkedin_profile(text)))
+    except InvalidArgument:
+        return None
+
+
+def same_profile(one: str, other: str) -> bool:
+    """Whether two texts are the same LinkedIn profile; in members' ids the case counts."""
+    key = profile_key(one)
+    if key is None or key != profile_key(other):
+        return False
+    first, second = linkedin_profile(one), linkedin_profile(other)
+    return first == second or not (_MEMBER.fullmatch(first) or _MEMBER.fullmatch(second))
 
 
 def phone_number(text: str, country: str | None) -> str:

@@ -23,7 +23,7 @@ from crm_mcp.actions.imports.rows import refusals, rows
 from crm_mcp.actions.outreach import message_key, segments
 from crm_mcp.actions.places import may_be_address
 from crm_mcp.actions.zones import field_key
-from crm_mcp.address import email_address, phone_number
+from crm_mcp.address import email_address, phone_number, profile_key
 from crm_mcp.backends.answers import faulty, says_opted_out, told_in
 from crm_mcp.backends.base import Limits
 from crm_mcp.backends.dialsheet import records as dialsheet
@@ -110,7 +110,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "told_in": lambda text: told_in(json.dumps({text: text})),
     "GetSales' text": getsales.plain,
     "GetSales' note": lambda text: getsales.note_of({"uuid": "1", "note": text}),
-    "GetSales' profile": getsales.handle,
+    "GetSales' profile": getsales.handles,
+    "a profile": profile_key,
     "Dialsheet's note": dialsheet._parsed,  # pyright: ignore[reportPrivateUsage]
     "Dialsheet's status": lambda text: dialsheet._status(text, ("open",)),  # pyright: ignore[reportPrivateUsage]
     "tokens": words.tokens,

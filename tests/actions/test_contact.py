@@ -224,6 +224,52 @@ async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, ch
     assert found == {channel: "said so"}
 
 
+WAYS = (
+    "https://www.linkedin.com/in/jane-lee/de",
+    "http://de.linkedin.com/in/Jane%2DLee/?trk=x",
+    "www.linkedin.com/in/jane-lee/details/experience",
+    "jane-lee",
+)
+
+
+@pytest.mark.parametrize("kept", WAYS)
+async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobody_else(road: Road, kept: str) -> None:
+    lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": kept}})
+    await block(road.desk, lead, ("linkedin",), "said so", BY)
+
+    for way in WAYS:
+        twin = lead.model_copy(update={"id": "L999", "custom_fields": {"linkedin": way}})
+        assert await listed(road.desk, twin) == {"linkedin": "said so"}
+    for way in (
+        "https://www.linkedin.com/in/de",
+        "https://www.linkedin.com/in/bob/de",
+        "linkedin.com/company/jane-lee",
+    ):
+        other = lead.model_copy(update={"id": "L998", "custom_fields": {"linkedin": way}})
+        assert await listed(road.desk, other) == {}
+
+
+@pytest.mark.parametrize(
+    ("profile", "key"),
+    [
+        ("https://www.linkedin.com/in/Jane%2DLee", "jane%2dlee"),
+        ("https://www.linkedin.com/in/j%C3%BCrgen/", "j%c3%bcrgen"),
+        ("https://www.linkedin.com/in/Jane-Lee/", "jane-lee"),
+        ("https://www.linkedin.com/in/jane-lee/de", "https://www.linkedin.com/in/jane-lee/de"),
+        ("https://www.linkedin.com/company/acme", "https://www.linkedin.com/company/acme"),
+    ],
+)
+async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
+    road: Road, profile: str, key: str
+) -> None:
+    await road.store.block({"linkedin": key}, "said so", "somebody")
+    lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": profile}})
+
+    assert await listed(road.desk, lead) == {"linkedin": "said so"}
+    await lift(road.desk, lead, ("linkedin",), BY)
+    assert await listed(road.desk, lead) == {}
+
+
 # What a tool's change must not shake off
 
 
@@ -399,6 +445,7 @@ async def test_an_address_is_new_for_a_day(reached: Road, hours: float, told: in
         ({"lead": {"phones": [{"value": NUMBER}]}}, None, {("sms", NUMBER)}),
         ({"custom_fields": {"linkedin": "Jane"}}, None, {("linkedin", "jane")}),
         ({"about": "https://www.linkedin.com/in/Jane/?x=1"}, None, {("linkedin", "jane")}),
+        ({"about": "(linkedin.com/in/jane%2Dlee/de)."}, None, {("linkedin", "jane-lee")}),
         (
             {"csv": "name;email;phone\nJane;jane@doe.example;+1 415 555-0171\nJo;jo@doe.example;\n"},
             None,

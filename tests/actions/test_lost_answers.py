@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from crm_mcp.actions import history
 from crm_mcp.actions.approval import Client
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import Deed
@@ -247,3 +248,20 @@ async def test_an_undo_that_could_not_be_recorded_is_found_later(way: LossyRoad,
     row = await way.store.get(changed["action_id"])
     assert row is not None
     assert row.status == "undone"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "same"),
+    [
+        ("https://de.linkedin.com/in/Ann%2DLee/de", True),
+        ("ann-lee", True),
+        ("https://www.linkedin.com/in/ann", False),
+        ("https://www.linkedin.com/company/ann-lee", False),
+    ],
+)
+async def test_a_profile_that_is_shown_otherwise_than_it_was_written_is_the_same(road: Road, wanted: str, same: bool):
+    shown = {"linkedin": "https://www.linkedin.com/in/ann-lee", "email": "ANN"}
+    lead = road.lead.model_copy(update={"custom_fields": shown})
+
+    assert history.has(road.desk, lead, {"custom_fields": {"linkedin": wanted}}) is same
+    assert not history.has(road.desk, lead, {"custom_fields": {"email": "ann"}})

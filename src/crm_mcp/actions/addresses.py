@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from crm_mcp.actions.zones import field_key
-from crm_mcp.address import address_key, email_address, phone_number
+from crm_mcp.address import address_key, email_address, phone_number, profile_key
 from crm_mcp.config import time_zone
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Channel
@@ -34,7 +34,19 @@ def address_of(channel: Channel, address: str, country: str | None) -> str:
     except InvalidArgument:
         # A domain is the same with the dot of the root behind it, which the validation refuses.
         return address_key(address).rstrip(".") if channel == "email" else address_key(address)
-    return re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
+    return profile_key(address) or address_key(address)
+
+
+def kept_before(channel: Channel, address: str) -> str | None:
+    """Return how a profile with percent-encoding was compared before that was read: blocks are kept by it still.
+
+    It names nobody else: what names another one than is written was compared as it is written, too.
+    """
+    if channel != "linkedin":
+        return None
+    last = re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
+    key = profile_key(address)
+    return last if key is not None and last != key == profile_key(last) else None
 
 
 def one_email(text: str) -> bool:
@@ -76,7 +88,8 @@ def _addresses(name: str, text: str, country: str | None) -> Iterator[Address]:
     if "linkedin" in field_key(name):
         yield Address(channel="linkedin", address=address_of("linkedin", whole, country))
     for match in _PROFILE.finditer(text):
-        yield Address(channel="linkedin", address=address_of("linkedin", match[0], country))
+        profile = match[0].rstrip(".)]}!:*`")  # as it stands in a sentence
+        yield Address(channel="linkedin", address=address_of("linkedin", profile, country))
     numbers = [match[0] for pattern in (_NUMBER, _DIGITS) for match in pattern.finditer(text)]
     if len(whole) <= _LONGEST_NUMBER and (whole.startswith("+") or sum(c.isdigit() for c in whole) > 2):
         numbers.append(whole)  # letters can stand for digits

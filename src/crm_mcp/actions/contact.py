@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from crm_mcp.actions import heard
-from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, moves_clock
+from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, kept_before, moves_clock
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.zones import field_key
@@ -151,7 +151,7 @@ def _keys(desk: Desk, lead: Lead, channels: Iterable[Channel]) -> list[dict[Chan
         if address := lead.address(channel):
             normal[channel] = address_of(channel, address, desk.settings.country)
             if address_key(address) != normal[channel]:
-                written[channel] = address
+                written[channel] = kept_before(channel, address) or address
     return [each for each in (normal, written, itself) if each]
 
 

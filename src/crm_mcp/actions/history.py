@@ -106,7 +106,11 @@ def _same(desk: Desk, name: str, wanted: Any, found: Any) -> bool:
     if name == "tags":
         return {fold(each) for each in wanted} == {fold(each) for each in found}
     if name == "custom_fields":
-        return all(_same(desk, "", value, found.get(each)) for each, value in wanted.items())
+        # Of the names that stand here one is an address of ours; the others are the account's, whatever they are.
+        named = {each: each if each == "linkedin" else "" for each in wanted}
+        return all(_same(desk, named[each], value, found.get(each)) for each, value in wanted.items())
+    if name == "linkedin" and isinstance(wanted, str) and isinstance(found, str):
+        return address_of("linkedin", wanted, None) == address_of("linkedin", found, None)
     if name in ("email", "phone"):
         channel: Channel = "email" if name == "email" else "sms"
         country = desk.settings.country

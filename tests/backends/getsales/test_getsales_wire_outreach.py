@@ -242,6 +242,27 @@ async def test_an_unknown_sequence_or_lead_is_not_found(work: Work):
 # Blacklist
 
 
+async def test_a_block_names_the_person_of_a_profile_and_no_language(work: Work):
+    profile = {"linkedin": "https://de.linkedin.com/in/jane%2Dlee/de"}
+    lead = (await work.crm.create_lead(JANE)).model_copy(update={"email": None, "custom_fields": profile})
+
+    await work.crm.block(lead, ["linkedin"], None)
+    assert sent(work, "POST", BLACKLIST) == [{"linkedin": "jane-lee"}, {"linkedin": "jane%2Dlee"}]
+    await work.crm.unblock(lead, ["linkedin"])
+    assert work.there.rows("lead_block") == []
+
+
+async def test_what_is_no_profile_is_not_put_on_the_blacklist_and_that_is_said(work: Work):
+    company = {"linkedin": "https://www.linkedin.com/company/acme"}
+    lead = (await work.crm.create_lead(JANE)).model_copy(update={"custom_fields": company})
+
+    with pytest.raises(InvalidArgument, match="is not on GetSales' blacklist") as caught:
+        await work.crm.block(lead, CHANNELS, None)
+
+    assert caught.value.wrote
+    assert sent(work, "POST", BLACKLIST) == [{"email": "jane@acme.example"}]
+
+
 async def test_a_block_is_an_entry_for_each_address_and_is_lifted_by_its_own(work: Work):
     lead = await work.crm.create_lead(JANE)
     other = work.there.make("lead_block", email="other@acme.example", linkedin=None, name=None, company_name=None)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
-from crm_mcp.address import address_key, email_address
+from crm_mcp.address import address_key, email_address, profile_key
 from crm_mcp.backends.base import FindsLeads
-from crm_mcp.backends.getsales.records import PHONES, Names, handle, has_address, has_profile, lead_of, parts
+from crm_mcp.backends.getsales.records import PHONES, PROFILE, Names, handles, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
 from crm_mcp.backends.identity import People, Person, person_in, person_of
 from crm_mcp.backends.people import addresses_in
@@ -95,8 +95,12 @@ class Finding(FindsLeads, Wire):
             row = await self._looked_up(email=address) if _is_address(address) else None
             rows = [row] if row and has_address(parts(row)[0], address) else []
         elif channel == "linkedin":
-            row = await self._looked_up(linkedin_id=address)
-            rows = [row] if row and has_profile(parts(row)[0], address) else []
+            rows = []
+            for each in handles(address):
+                row = await self._looked_up(linkedin_id=f"{PROFILE}{each}")
+                rows = [row] if row and has_profile(parts(row)[0], address) else []
+                if rows:
+                    break
         else:
             found: dict[str, dict[str, Any]] = {}
             for words in ways_to_write(address):
@@ -171,7 +175,7 @@ class Finding(FindsLeads, Wire):
         phone = self.number(custom.get("personal_phone_number"))
         return replace(
             known,
-            profile=handle(profile).casefold() if profile else "",
+            profile=(profile_key(profile) if profile else None) or "",
             emails=(*known.emails, *((address_key(email),) if email else ())),
             phones=(*known.phones, *((phone,) if phone else ())),
         )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, cast
 
+from crm_mcp.address import same_profile
 from crm_mcp.backends.base import EndsSequences, KeepsBlocklist, RunsSequences, SendsEmail, SendsLinkedIn
-from crm_mcp.backends.getsales.records import handle, has_address, linkedin_of, mailbox_of, marked_up, parts
+from crm_mcp.backends.getsales.records import handles, has_address, linkedin_of, mailbox_of, marked_up, parts
 from crm_mcp.backends.getsales.wire import (
     CANCEL,
     FLOW,
@@ -153,7 +154,7 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         """
         del reason
         wrote = False
-        for name, address in _addresses(lead, channels).items():
+        for name, address in _addresses(lead, channels):
             try:
                 with since(wrote):
                     await self._api.write("POST", self._keys.blacklist, {name: address})
@@ -161,6 +162,13 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
                 if not any(each == name for _, each in await self._blocked(lead, channels)):
                     raise
             wrote = True
+        profile = lead.address("linkedin") if "linkedin" in channels else None
+        if profile and not handles(profile):  # kept, as it is written, on our own list
+            raise InvalidArgument(
+                f"the LinkedIn profile of {lead.label} is none, and is not on GetSales' blacklist",
+                "correct custom_fields.linkedin with update_lead",
+                wrote=wrote,
+            )
 
     async def unblock(self, lead: Lead, channels: Seq[Channel]) -> None:
         """Take these addresses off the blacklist, and no other entry."""
@@ -212,26 +220,29 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         return found
 
 
-def _addresses(lead: Lead, channels: Seq[Channel]) -> dict[str, str]:
+def _addresses(lead: Lead, channels: Seq[Channel]) -> list[tuple[str, str]]:
     """Return what the blacklist knows a lead by on these channels."""
-    found: dict[str, str] = {}
-    profile = lead.address("linkedin")
+    found: list[tuple[str, str]] = []
     if "email" in channels and lead.email:
-        found["email"] = lead.email
-    if "linkedin" in channels and profile:
-        found["linkedin"] = handle(profile)
+        found.append(("email", lead.email))
+    if "linkedin" in channels:
+        found.extend(("linkedin", each) for each in handles(lead.address("linkedin") or ""))
     return found
 
 
-def _entry(row: Mapping[str, Any], wanted: Mapping[str, str]) -> tuple[str, str] | None:
+def _entry(row: Mapping[str, Any], wanted: Seq[tuple[str, str]]) -> tuple[str, str] | None:
     """Return id and field of an entry that has one of these addresses, and nothing else that it is known by."""
     key = text(row.get("uuid"))
-    given = {name: found for name in ("email", "linkedin", "name", "company_name") if (found := text(row.get(name)))}
+    given = [(name, found) for name in ("email", "linkedin", "name", "company_name") if (found := text(row.get(name)))]
     if key is None or len(given) != 1:
         return None
-    ((name, address),) = given.items()
-    same = handle(address) if name == "linkedin" else address
-    return (key, name) if name in wanted and wanted[name].casefold() == same.casefold() else None
+    ((name, address),) = given
+    same = same_profile if name == "linkedin" else _same_email
+    return (key, name) if any(each == name and same(theirs, address) for each, theirs in wanted) else None
+
+
+def _same_email(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
 
 
 def _no_sequence(sequence: str) -> str:

@@ -7,11 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import quote
 
-from crm_mcp.address import address_key
+from crm_mcp.address import address_key, linkedin_profile, same_profile
 from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import moment, others, text
-from crm_mcp.errors import VendorError
+from crm_mcp.errors import InvalidArgument, VendorError
 from crm_mcp.model import (
     Channel,
     CustomValue,
@@ -43,7 +44,7 @@ _TAKEN = frozenset(
         *("team_id", "user_id", "unread_counts", "posts", "experience", "educations"),
     )
 )
-_PROFILE = "https://www.linkedin.com/in/"
+PROFILE = "https://www.linkedin.com/in/"
 _BREAK = re.compile(r"(?i)<br\s*/?>\s*|</(?:p|div|li|tr|h\d)>\s*")
 _TAG = re.compile("<[^<>]*>")
 _HIDDEN = re.compile(r"(?i)<(style|script)\b")
@@ -149,13 +150,19 @@ def profile_of(lead: Mapping[str, Any]) -> str | None:
     known = text(lead.get("linkedin")) or text(lead.get("linkedin_id"))
     if known is None:
         return None
-    return known if "/" in known else f"{_PROFILE}{known}"
+    return known if "/" in known else f"{PROFILE}{known}"
 
 
-def handle(profile: str) -> str:
-    """Return the last part of a profile's address, for comparing and for the blacklist; another id stays as it is."""
-    plain = re.split(r"[?#]", profile.strip())[0].rstrip("/")
-    return plain.rsplit("/", 1)[-1]
+def handles(profile: str) -> tuple[str, ...]:
+    """Return how the vendor may have the handle of a profile: in its normal form, percent-encoded, and as it is written
+    here; which one it compares is not documented. Nothing for what is no profile."""
+    try:
+        handle = linkedin_profile(profile)
+    except InvalidArgument:
+        return ()
+    written = re.split("[/?#]", re.split(r"(?i)\bin/", profile.strip(), maxsplit=1)[-1])[0]
+    same = (written,) if same_profile(f"{PROFILE}{written}", profile) else ()
+    return tuple(dict.fromkeys((handle, quote(handle, safe="'~"), *same)))
 
 
 def has_address(lead: Mapping[str, Any], email: str) -> bool:
@@ -165,8 +172,9 @@ def has_address(lead: Mapping[str, Any], email: str) -> bool:
 
 def has_profile(lead: Mapping[str, Any], profile: str) -> bool:
     """Whether one of a lead's LinkedIn ids is exactly this one."""
-    ids = (text(lead.get(name)) for name in ("linkedin", "linkedin_id", "ln_id", "ln_member_id", "sn_id"))
-    return any(handle(each).casefold() == handle(profile).casefold() for each in ids if each)
+    members = [each for name in ("ln_id", "sn_id") if (each := text(lead.get(name))) and each.startswith("AC")]
+    shown = (profile_of(lead), text(lead.get("linkedin_id")))
+    return any(same_profile(each, profile) for each in (*shown, *members) if each)
 
 
 def note_text(draft: NoteDraft) -> str:

@@ -6,14 +6,15 @@ from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, NamedTuple
 
+from crm_mcp.address import linkedin_profile
 from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.getsales.finding import Finding, full_name, joined
 from crm_mcp.backends.getsales.records import (
     EMAILS,
     PHONES,
+    PROFILE,
     WRITABLE,
     Names,
-    handle,
     lead_of,
     parts,
     tag_ids,
@@ -150,11 +151,17 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         return {**lead, **own}, {name: value for name, value in custom.values.items() if value is not None}
 
     def _own(self, custom: Custom, profile: str) -> dict[str, Any]:
-        """Return the vendor's own further fields; `profile` is where a LinkedIn profile goes."""
+        """Return the vendor's own further fields; `profile` is where a LinkedIn profile goes: as a handle or
+        as its address, as which every form of it would be read (documented).
+
+        Raises:
+            InvalidArgument: what is given for one is none.
+        """
         found = dict(custom.own)
         if "linkedin" in found:
             given = text(found.pop("linkedin"))
-            found[profile] = handle(given) if given and profile == self._keys.handle else given
+            handle = _handle(given) if given else None
+            found[profile] = f"{PROFILE}{handle}" if handle and profile != self._keys.handle else handle
         return found
 
     async def _custom(self, given: Mapping[str, CustomValue]) -> Custom:
@@ -378,6 +385,14 @@ def unsubscribed(lead: Lead) -> InvalidArgument:
 def _taken(found: Seq[Lead]) -> Conflict:
     who = ", ".join(f"{each.id} ({each.label})" for each in found[:5])
     return Conflict(f"GetSales has this person already: {who}", "update that lead instead", wrote=False)
+
+
+def _handle(profile: str) -> str:
+    try:
+        return linkedin_profile(profile)
+    except InvalidArgument as error:
+        error.wrote = False
+        raise
 
 
 def _said(value: CustomValue) -> str | None:

@@ -1,0 +1,115 @@
+"""LinkedIn profiles: all ways to write one name the same person, and nothing else names anybody."""
+
+from __future__ import annotations
+
+import unicodedata
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from crm_mcp.address import linkedin_profile, profile_key, same_profile
+from crm_mcp.errors import InvalidArgument
+
+HOSTS = ("linkedin.com", "www.linkedin.com", "de.linkedin.com", "uk.linkedin.com", "LinkedIn.com", "linkedin.com.")
+SCHEMES = ("", "//", "http://", "https://", "HTTPS://")
+BEHIND = (
+    "",
+    "/",
+    "//",
+    "/de",
+    "/en-us/",
+    "/zh-cn",
+    "/details/experience",
+    "/recent-activity/all/",
+    "?x=/in/bob",
+    "#/in/bob",
+)
+
+letters = st.sampled_from("abcxyzABZ019-_äéßñжя中あ")
+handles = st.text(letters, min_size=1, max_size=20)
+
+
+@given(handles, st.sampled_from(SCHEMES), st.sampled_from(HOSTS), st.sampled_from(BEHIND), st.booleans(), st.booleans())
+def test_all_ways_to_write_a_profile_give_its_handle(
+    handle: str, scheme: str, host: str, behind: str, encoded: bool, apart: bool
+):
+    shown = unicodedata.normalize("NFD", handle) if apart else handle
+    shown = quote(shown, safe="").replace("-", "%2D") if encoded else shown
+    written = f"  {scheme}{host}/in/{shown}{behind} "
+
+    assert linkedin_profile(written) == unicodedata.normalize("NFC", handle.lower())
+    assert profile_key(written) == profile_key(handle) == profile_key(handle.swapcase())
+    assert same_profile(written, f"/in/{handle}")
+
+
+@given(st.text(st.sampled_from("abé-.%2DFfC3A9/\\?#@: \tin"), max_size=40) | st.text(max_size=30))
+@example("ann/../bob")
+@example("ann/%2e%2E/bob")
+@example("ann\\..\\..\\bob")
+@example("ann%2Fde")
+@example("%2e%2e")
+@example("ann%252Dl")
+@example("ann%ff")
+def test_what_is_behind_in_is_the_handle_or_nothing(path: str):
+    key = profile_key(f"https://www.linkedin.com/in/{path}")
+
+    if key is not None:
+        first = path.strip().partition("?")[0].partition("#")[0].partition("/")[0]
+        assert key == profile_key(first) or "." in first
+        assert not set(key) & set("/\\?#%@ \t\n")
+        assert profile_key(f"linkedin.com/in/{key}") == key
+
+
+@given(st.text(st.sampled_from("linkedcom./in@:ev?#\\"), max_size=30), st.sampled_from(["ann", "ann-lee"]))
+def test_another_site_names_nobody(before: str, handle: str):
+    found = profile_key(f"{before}evil.example/in/{handle}")
+
+    assert found is None or "in/" in before.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://linkedin.com.evil.example/in/ann",
+        "https://evil.example/linkedin.com/in/ann",
+        "https://linkedin.com@evil.example/in/ann",
+        "https://ann:x@linkedin.com/in/ann",
+        "https://evillinkedin.com/in/ann",
+        "https://evil.example?linkedin.com/in/ann",
+        "https://evil.example#@linkedin.com/in/ann",
+        "https://linkedin.com\\@evil.example/in/ann",
+        "https://lin\u212aedin.com/in/ann",
+        "https://www.linkedin.com/pub/ann-lee/1/2/3",
+        "https://www.linkedin.com/company/acme",
+        "https://www.linkedin.com/company/../in/ann",
+        "https://www.linkedin.com/sales/lead/ACwAAAAA,NAME_SEARCH,x",
+        "https://www.linkedin.com/in/",
+        "https://www.linkedin.com/in//ann",
+        "https://www.linkedin.com/in/an\nn",
+        "https://www.linkedin.com/in/ann/\t../bob",
+        "https://www.linkedin.com",
+        "linkedin.com",
+        "evil.example",
+        "ann@acme.example",
+        "ann lee",
+        "ann/de",
+        "",
+        "..",
+        "a" * 201,
+    ],
+)
+def test_what_is_no_profile_is_refused(text: str):
+    with pytest.raises(InvalidArgument, match=r"is no LinkedIn profile of a person; give one such as https://"):
+        linkedin_profile(text)
+    assert profile_key(text) is None
+    assert not same_profile(text, text)
+
+
+def test_a_members_id_keeps_its_case_which_counts():
+    one, other = "https://www.linkedin.com/in/ACoAAbCd_1-x", "ACoAABcD_1-x"
+
+    assert (linkedin_profile(one), linkedin_profile(other)) == ("ACoAAbCd_1-x", "ACoAABcD_1-x")
+    assert same_profile(one, "ACoAAbCd_1-x")
+    assert not same_profile(one, other)

@@ -1,0 +1,62 @@
+"""LinkedIn profiles in GetSales: however one is written, it is one person, and no stranger."""
+
+from __future__ import annotations
+
+import pytest
+
+from crm_mcp.errors import Conflict, InvalidArgument
+from crm_mcp.model import LeadDraft, LeadUpdate
+
+from .conftest import Work
+
+UPSERT = "/leads/api/leads/upsert"
+JANE = LeadDraft(first_name="Jane", last_name="Whitfield", email="Jane@ACME.example", phone="+1 212 555 0101")
+WAYS = (
+    "https://www.linkedin.com/in/jane-lee/de",
+    "https://de.linkedin.com/in/Jane%2DLee?trk=x",
+    "linkedin.com/in/jane-lee/details/experience/",
+    "jane-lee",
+)
+NO_PROFILES = (
+    "https://www.linkedin.com/company/jane-lee",
+    "https://linkedin.com.evil.example/in/jane-lee",
+    "https://www.linkedin.com/sales/lead/jane-lee",
+    "https://www.linkedin.com/in/de/../jane-lee",
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_profile_is_one_person_however_it_is_written(work: Work, way: str):
+    stranger = await work.crm.create_lead(JANE.model_copy(update={"email": "de@acme.example", "phone": None}))
+    await work.crm.update_lead(stranger.id, LeadUpdate(custom_fields={"linkedin": "de"}))
+    fields = {"email": "lee@acme.example", "phone": "+12125550109"}
+    made = await work.crm.create_lead(JANE.model_copy(update={**fields, "custom_fields": {"linkedin": way}}))
+
+    assert work.there.rows("lead")[-1]["linkedin"] == "jane-lee"
+    for each in WAYS:
+        assert await work.crm.leads_at("linkedin", each) == (made,)
+    with pytest.raises(Conflict, match=made.id):
+        await work.crm.update_lead(stranger.id, LeadUpdate(custom_fields={"linkedin": f"{way}/"}))
+
+
+@pytest.mark.parametrize("kept", ["jürgen", "j%C3%BCrgen"])
+@pytest.mark.parametrize("way", ["https://www.linkedin.com/in/j%c3%bcrgen/de", "ju\u0308rgen"])
+async def test_a_profile_with_other_letters_is_found_in_both_forms_that_may_be_kept(work: Work, kept: str, way: str):
+    row = work.there.make("lead", name="J", linkedin=kept, tags=[])
+
+    assert [each.id for each in await work.crm.leads_at("linkedin", way)] == [row["uuid"]]
+
+
+@pytest.mark.parametrize("text", NO_PROFILES)
+async def test_what_is_no_profile_is_not_written_and_names_nobody(work: Work, text: str):
+    made = await work.crm.create_lead(JANE.model_copy(update={"custom_fields": {"linkedin": "jane-lee"}}))
+    start = len(work.there.journal)
+
+    with pytest.raises(InvalidArgument, match="is no LinkedIn profile") as created:
+        await work.crm.create_lead(LeadDraft(name="Jo", company="Acme", custom_fields={"linkedin": text}))
+    with pytest.raises(InvalidArgument, match="is no LinkedIn profile") as changed:
+        await work.crm.update_lead(made.id, LeadUpdate(custom_fields={"linkedin": text}))
+
+    assert (created.value.wrote, changed.value.wrote) == (False, False)
+    assert await work.crm.leads_at("linkedin", text) == ()
+    assert [each for each in work.wire(start) if each[0] == "PUT" or each[1] == UPSERT] == []
