@@ -17,7 +17,9 @@ What a vendor said stays in `detail`, which is for the log and never reaches a c
             Conflict         conflict: the record changed, or exists already
             Unsupported      unsupported: this CRM can't; others or another tool can
             VendorError      vendor_error: the CRM failed
+                OtherRecord      vendor_error: the CRM shows another record than the one asked for
                 OutcomeUnknown   vendor_error: a write left, and whether it was done is not known
+                    OtherWritten     vendor_error: a write was answered with another record
             Unreachable      unreachable: the CRM, or the file it lives in, can't be reached
             TimedOut         timeout: no answer in time
             Internal         internal: a fault of this program
@@ -126,8 +128,16 @@ class VendorError(CrmError):
     code = "vendor_error"
 
 
+class OtherRecord(VendorError):
+    """The CRM answered with another record than the one asked for: nothing is decided by it, and nothing written."""
+
+
 class OutcomeUnknown(VendorError):
     """A write left for the CRM, and what came back, if anything, does not say whether it was done."""
+
+
+class OtherWritten(OutcomeUnknown):
+    """A write was answered with another record than the one it was for: which one was written is not known."""
 
 
 class Unreachable(CrmError):

@@ -13,6 +13,8 @@ from crm_mcp.errors import (
     Forbidden,
     InvalidArgument,
     NotFound,
+    OtherRecord,
+    OtherWritten,
     PaymentRequired,
     TimedOut,
     Unauthorized,
@@ -38,6 +40,8 @@ MEANING: dict[int, tuple[type[CrmError], str, str]] = {
 }
 """What a status means, what is wrong and what to do about it."""
 
+_OTHER = "the CRM answered with another record than the one asked for"
+
 DEEPEST = 100
 """Levels of an answer: what is nested deeper can be read, and not be passed on or logged."""
 MOST_SAID = 1_000_000
@@ -54,6 +58,42 @@ _MAPS = ("data", "details", "detail", "errors", "fields")
 """Under these an answer has a map from fields to what is wrong with them."""
 _NAMING = ("attribute", "field", "loc", "param", "parameter", "path", "property")
 """These say which field an entry is about."""
+
+
+def refuse_other(asked: str, shown: str | None) -> None:
+    """Raise where the record that came is not the one that was asked for: a proxy, a cache or a vendor that guesses may
+    bring somebody else's. Ids are compared as text, exactly.
+
+    Raises:
+        OtherRecord: nothing was written yet; within `after_write` it becomes OtherWritten.
+    """
+    if shown != asked:
+        fix = "nothing was written; read it again, or look at it in the CRM itself"
+        raise OtherRecord(_OTHER, fix, detail=_both(asked, shown), wrote=False)
+
+
+def refuse_written_other(asked: str | None, shown: str | None) -> None:
+    """Raise where the answer to a write shows another record than the one that was to be written, or one of another
+    lead. An answer that says nothing of it shows none.
+
+    Raises:
+        OtherWritten: they differ.
+    """
+    if asked is not None and shown is not None and shown != asked:
+        raise written_other(_both(asked, shown))
+
+
+def written_other(detail: str) -> OtherWritten:
+    """Return the error for a write after which another record is shown: which one was written is not known."""
+    return OtherWritten(
+        f"{_OTHER}, after it was written to; it is not known which one was written",
+        "look at the record in the CRM itself before trying again",
+        detail=detail,
+    )
+
+
+def _both(asked: str, shown: str | None) -> str:
+    return f"asked for {asked[:200]!r}, shown {(shown or '')[:200]!r}"
 
 
 def parsed(body: bytes | str) -> Any:

@@ -29,13 +29,15 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from crm_mcp import __version__
-from crm_mcp.backends.answers import MEANING, MOST_SAID, faulty, parsed, told_in
+from crm_mcp.backends.answers import MEANING, MOST_SAID, faulty, parsed, told_in, written_other
 from crm_mcp.backends.pace import Pace, retry_after, unhurried
 from crm_mcp.errors import (
     Busy,
     CrmError,
     InvalidArgument,
     NotFound,
+    OtherRecord,
+    OtherWritten,
     OutcomeUnknown,
     TimedOut,
     Unreachable,
@@ -370,9 +372,14 @@ class _Redaction(logging.Filter):
 
 @contextmanager
 def after_write() -> Generator[None]:
-    """Mark what fails inside as failing after something was written."""
+    """Mark what fails inside as failing after something was written. Where another record is shown then, it is not
+    known what was."""
     try:
         yield
+    except OtherRecord as error:
+        raise written_other(error.detail) from error
+    except OtherWritten:
+        raise
     except CrmError as error:
         error.wrote = True
         raise

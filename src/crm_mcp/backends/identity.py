@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.opt_out_fields import refused_channels
-from crm_mcp.errors import Conflict
+from crm_mcp.errors import Conflict, OtherWritten
 from crm_mcp.model import Channel, IfExists, ImportOutcome, Lead, LeadFields, fold
 
 By = Literal["e-mail address", "LinkedIn profile", "number", "name and company"]
@@ -229,6 +229,27 @@ def refuse_found(there: Iterable[Person], person: Person) -> None:
         raise Conflict(f"this {same.by} belongs to {who}", "update that lead instead", wrote=False)
 
 
+def refuse_other_person(draft: LeadFields, made: Person) -> None:
+    """Raise where the answer to a creation shows somebody else than was to be created: the vendor may have taken them
+    for one who was there, and changed them.
+
+    Raises:
+        OtherWritten: the e-mail address is another one, or no word of the names is the same; where neither is known,
+            the number is another one.
+    """
+    person = _person(draft, "")
+    if (
+        _differ(person.emails, made.emails)
+        or are_others(person.name, made.name)
+        or (not person.emails and not person.name and _differ(person.phones, made.phones))
+    ):
+        raise OtherWritten(
+            "the CRM took the new lead and answered with another person",
+            "look for both with search_leads before trying again",
+            detail=f"shown: {made.id[:200]}",
+        )
+
+
 def are_others(one: str, other: str) -> bool:
     """Whether two names are those of two people: both are there, and no word of them is the same. An initial is no
     word, but where a name has nothing else, and then it may stand for one."""
@@ -259,8 +280,12 @@ def name_words(name: str) -> frozenset[str]:
 
 def _may_be(one: Person, other: Person) -> bool:
     """Whether neither e-mail nor name says that two who share a number are two people."""
-    apart = one.emails and other.emails and set(one.emails).isdisjoint(other.emails)
-    return not apart and names_agree(one.name, other.name)
+    return not _differ(one.emails, other.emails) and names_agree(one.name, other.name)
+
+
+def _differ(ones: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether both have addresses, and none is the same."""
+    return bool(ones and others) and set(ones).isdisjoint(others)
 
 
 def _long(words: frozenset[str]) -> frozenset[str]:

@@ -518,8 +518,9 @@ async def test_stages_are_asked_for_in_json_where_the_settings_say_so(opened: Op
 
 
 async def test_tags_that_a_new_lead_does_not_show_are_told(work: Work):
-    work.there.fail("status", method="GET", path="/leads/api/leads/.*", status=200, body={"uuid": "x", "name": "Jane",
-        "work_email": "Jane@acme.example", "work_phone_number": "+12125550101"})  # fmt: skip
+    shown = {"name": "Jane", "work_email": "Jane@acme.example", "work_phone_number": "+12125550101"}
+    shown["uuid"] = "00000001-0000-4000-8000-000000000001"
+    work.there.fail("status", method="GET", path="/leads/api/leads/.*", status=200, body=shown)
 
     with pytest.raises(VendorError, match="does not show the tags vip") as caught:
         await work.crm.create_lead(JANE.model_copy(update={"tags": ("vip",)}))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar
 
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
 from crm_mcp.backends.dialsheet.records import note_content
 from crm_mcp.backends.dialsheet.sheet import (
@@ -75,6 +76,7 @@ class DialsheetActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, She
             body["outcome"] = draft.outcome
         answer = await self._api.write("POST", NOTES, body, missing=f'there is no lead "{lead[:80]}"')
         record = told(answer, "note")
+        refuse_written_other(lead, text(record.get("lead_id")))
         if not whole_answer(record, body):
             with after_write():
                 listed = await self._of_lead(NOTES, lead, sure=True)

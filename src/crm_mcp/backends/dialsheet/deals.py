@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Any, ClassVar, get_args
 
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
 from crm_mcp.backends.dialsheet.sheet import DEAL, DEALS, PAGE, Listed, Sheet, made_like, told, whole_answer
 from crm_mcp.backends.http import after_write, at
@@ -52,7 +53,12 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
             listed = await self._listed(DEALS, query)
         else:
             listed = await self._of_lead(DEALS, wanted.lead, query)
-        deals = [each for each in self._decoded(listed) if not wanted.status or _status(each) == wanted.status]
+        deals = [
+            each
+            for each in self._decoded(listed)
+            if (not wanted.status or _status(each) == wanted.status)
+            and (wanted.lead is None or each.lead_id in (None, wanted.lead))
+        ]
         return part_of(deals, part, total=None if wanted.status else listed.total)
 
     async def get_deal(self, deal: str) -> Deal:
@@ -74,6 +80,7 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
             body[self._keys.deal_lead] = lead
             missing = f'there is no lead "{lead[:80]}"'
         record = told(await self._api.write("POST", DEALS, body, missing=missing), "opportunity", "deal")
+        refuse_written_other(lead, text(self._records.value(record, "deal_lead")))
         return await self._deal_as_it_is(record, text(record.get("id")), body)
 
     async def update_deal(self, deal: str, fields: DealFields, clear: Seq[str] = ()) -> Deal:
@@ -155,7 +162,9 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
 
     async def _put_deal(self, deal: str, body: dict[str, Any]) -> Deal:
         answer = await self._api.write("PUT", at(DEAL, deal), body, missing=f'there is no deal "{deal[:80]}"')
-        return await self._deal_as_it_is(told(answer, "opportunity", "deal"), deal, body)
+        record = told(answer, "opportunity", "deal")
+        refuse_written_other(deal, text(record.get("id")))
+        return await self._deal_as_it_is(record, deal, body)
 
     async def _deal_as_it_is(self, record: dict[str, Any], deal: str | None, sent: dict[str, Any]) -> Deal:
         """Return a deal as it is after a write, of which every name is inferred."""

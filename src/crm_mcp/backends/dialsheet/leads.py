@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import FindsLeads, WritesLeads
 from crm_mcp.backends.dialsheet.sheet import LEAD, LEADS, PAGE, Sheet, told, whole_answer
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.identity import find_same, refuse_same
+from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.people import addresses_in, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
@@ -169,12 +170,16 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
             if made is None:
                 raise OutcomeUnknown("Dialsheet took the lead and did not say which record it made")
             lead = made.id
-        return await self._as_written(lead, body, record)
+        made = await self._as_written(lead, body, record)
+        refuse_other_person(LeadFields(name=body.get("name"), **addresses_of(body)), person_of(made))
+        return made
 
     async def _put(self, lead: str, body: dict[str, Any]) -> Lead:
         """Change a lead by fields that are checked."""
         answer = await self._api.write("PUT", at(LEAD, lead), body, missing=f'there is no lead "{lead[:80]}"')
-        return await self._as_written(lead, body, told(answer, "lead"))
+        record = told(answer, "lead")
+        refuse_written_other(lead, text(record.get("id")))
+        return await self._as_written(lead, body, record)
 
     async def _as_written(self, lead: str, body: Mapping[str, Any], record: dict[str, Any]) -> Lead:
         """Return a lead as it is now: from the answer where that has it all, else read again."""

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar
 
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import ListsOptions, RecallsMessages, RunsSequences, SendsEmail, SendsSms
 from crm_mcp.backends.dialsheet.sheet import ACCOUNTS, DEALS, EMAILS, ENROLL, PAGE, SEQUENCES, SMS, TAGS, Sheet, told
 from crm_mcp.backends.histories import Wanted
 from crm_mcp.backends.http import at
-from crm_mcp.backends.remote import rows_in
+from crm_mcp.backends.remote import rows_in, text
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported
 from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, Option, OptionKind, Sequence, fold
 
@@ -92,6 +93,7 @@ class DialsheetOutreach(SendsEmail, SendsSms, RecallsMessages, RunsSequences, Li
         self, record: dict[str, Any], lead: Lead, channel: Channel, subject: str | None, body: str
     ) -> Delivery:
         """Return what became of a message: what was sent, with what the answer says of it."""
+        refuse_written_other(lead.id, text(record.get("lead_id")))
         told_of = {"id": "(not told)", **record}
         seen = self._records.email(told_of) if channel == "email" else self._records.sms(told_of)
         message = Message(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar, cast
 
+from crm_mcp.backends.answers import refuse_other
 from crm_mcp.backends.base import Limits
-from crm_mcp.backends.dialsheet.records import Keys, Records, mapping, unkept
+from crm_mcp.backends.dialsheet.records import Keys, Records, identity, mapping, unkept
 from crm_mcp.backends.http import Terms, at
 from crm_mcp.backends.remote import Access, Remote, overridden, record_in, refuse_unkept, rows_in, text, total_in
 from crm_mcp.errors import NotFound, OutcomeUnknown, SettingsError
@@ -135,7 +136,9 @@ class Sheet(Remote):
 
     async def _lead_record(self, lead: str) -> dict[str, Any]:
         answer = await self._api.read("GET", at(LEAD, lead), missing=f'there is no lead "{lead[:80]}"')
-        return told(answer, "lead") or mapping(answer)
+        found = told(answer, "lead") or mapping(answer)
+        refuse_other(lead, identity(found))
+        return found
 
     def _newest(self, listed: Listed, decode: Callable[[Any], R], when: Callable[[R], datetime | None]) -> list[R]:
         """Return records newest first: by their own moment, then by when they were made."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from datetime import UTC, datetime
 from typing import Any
 
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import KeepsTasks
 from crm_mcp.backends.dialsheet.sheet import TASK, TASKS, Sheet, made_like, told, whole_answer
 from crm_mcp.backends.http import after_write, at
@@ -54,6 +55,7 @@ class DialsheetTasks(KeepsTasks, Sheet):
             body["lead_id"] = lead
             missing = f'there is no lead "{lead[:80]}"'
         record = told(await self._api.write("POST", TASKS, body, missing=missing), "task")
+        refuse_written_other(lead, text(record.get("lead_id")))
         return await self._task_as_it_is(record, text(record.get("id")), body)
 
     async def update_task(self, task: str, fields: TaskFields, clear: Seq[str] = ()) -> Task:
@@ -64,7 +66,9 @@ class DialsheetTasks(KeepsTasks, Sheet):
         if not body:
             return await self.get_task(task)
         answer = await self._api.write("PUT", at(TASK, task), body, missing=f'there is no task "{task[:80]}"')
-        return await self._task_as_it_is(told(answer, "task"), task, body)
+        record = told(answer, "task")
+        refuse_written_other(task, text(record.get("id")))
+        return await self._task_as_it_is(record, task, body)
 
     def _task_body(self, fields: TaskFields) -> dict[str, Any]:
         keys = self._keys

@@ -16,7 +16,7 @@ from crm_mcp.backends.identity import People, Person, person_in, person_of
 from crm_mcp.backends.people import addresses_in
 from crm_mcp.backends.remote import moment, record_in, text, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, now
+from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, fold, now
 
 F = TypeVar("F", bound=LeadFields)
 
@@ -201,7 +201,9 @@ class Finding(FindsLeads, Wire):
         name = full_name(fields)
         if by_name and not same and name and fields.company:
             row = await self._looked_up(name=name, company_name=fields.company)
-            return [*await self._leads([row] if row else [])]
+            # The vendor's look-up may be as fuzzy as its search: somebody else is not this person.
+            found = await self._leads([row] if row else [])
+            return [each for each in found if _is_called(each, name, fields.company)]
         return [there[each.id] for each in same]
 
     def _normal(self, fields: F) -> F:
@@ -244,6 +246,11 @@ def _is_address(text: str) -> bool:
         return bool(email_address(text))
     except InvalidArgument:
         return False
+
+
+def _is_called(lead: Lead, name: str, company: str) -> bool:
+    names = {fold(each) for each in (lead.name, joined(lead.first_name, lead.last_name)) if each}
+    return fold(name) in names and fold(lead.company or "") == fold(company)
 
 
 def full_name(fields: LeadFields) -> str | None:

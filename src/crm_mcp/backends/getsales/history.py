@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar
 
+from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsMessages, RecallsMessages
 from crm_mcp.backends.getsales.records import email_of, linkedin_of, note_of, note_text
 from crm_mcp.backends.getsales.wire import (
@@ -74,6 +75,7 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
         body = {"object": "lead", "object_uuid": lead, "note": note_text(draft)}
         answer = await self._api.write("POST", NOTES, body, missing=no_lead(lead))
         row = record_in(answer) if isinstance(answer, dict) else {}
+        refuse_written_other(lead, text(row.get("object_uuid")))
         if not text(row.get("uuid")):
             raise OutcomeUnknown("GetSales took the note and did not say its id", "look for it with list_activity")
         note = note_of({"object_uuid": lead, "note": body["note"], **row})
@@ -111,7 +113,7 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
         await self._known(lead, page, part)
         found = [seen[each.id] for each in page.items]
         mails = [each.id for each in found if each.channel == "email" and each.body is None][:_BODIES]
-        whole_ones = {mail: email_of(record_in(await self._api.read("GET", at(EMAIL, mail)))) for mail in mails}
+        whole_ones = {mail: await self._mail(mail) for mail in mails}
         items = tuple(
             each.model_copy(update={"body": whole_ones[each.id].body}) if each.id in whole_ones else each
             for each in found
@@ -160,11 +162,17 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
             return None
         mails = [each async for each in self._since(EMAILS, wanted, email_of)]
         for mail in sorted(mails, key=_when, reverse=True):
-            body = mail.body or email_of(record_in(await self._api.read("GET", at(EMAIL, mail.id)))).body
+            body = mail.body or (await self._mail(mail.id)).body
             whole_one = mail.model_copy(update={"body": body})
             if wanted.reads(whole_one):
                 return whole_one
         return None
+
+    async def _mail(self, mail: str) -> Message:
+        """Read one e-mail with its text."""
+        found = email_of(record_in(await self._api.read("GET", at(EMAIL, mail))))
+        refuse_other(mail, found.id)
+        return found
 
     async def _since(
         self, path: str, wanted: Wanted, decode: Callable[[Mapping[str, Any]], Message]

@@ -11,7 +11,7 @@ from crm_mcp.backends.getsales.finding import Before
 from crm_mcp.backends.getsales.records import EMAILS, has_address, parts
 from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_after, records
 from crm_mcp.backends.getsales.writing import Leads, unidentified
-from crm_mcp.backends.identity import People, Person
+from crm_mcp.backends.identity import People, Person, refuse_other_person
 from crm_mcp.backends.import_engine import UNSURE, Batch, ImportEngine, Item, change_of
 from crm_mcp.backends.people import IDENTIFYING, unknown_person
 from crm_mcp.backends.remote import record_in, rows_in, text
@@ -180,5 +180,6 @@ class Imports(Leads, ImportEngine):
         """Return what became of a row that the vendor answered with a lead: new, or older than this call."""
         lead = parts(row)[0]
         if not answers.was_there(lead):
+            refuse_other_person(item.draft, self._person_shown(row))
             return ImportOutcome(outcome="created", id=str(lead["uuid"]))
         return await self._met(batch, item, (await self._leads([row]))[0])

@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 from typing import Any, cast
 
 from crm_mcp.address import same_profile
+from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import EndsSequences, KeepsBlocklist, RunsSequences, SendsEmail, SendsLinkedIn
 from crm_mcp.backends.getsales.records import handles, has_address, linkedin_of, mailbox_of, marked_up, parts
 from crm_mcp.backends.getsales.wire import (
@@ -63,6 +64,7 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         made = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
         inner = made.get("emailDomain")
         row = cast("dict[str, Any]", inner) if isinstance(inner, dict) else made
+        refuse_written_other(lead.id, text(row.get("lead_uuid")))
         return Delivery(
             message=Message(
                 id=text(row.get("uuid")) or NO_ID,
@@ -99,6 +101,7 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         missing = f'there is no sender "{sender.name}", or no lead "{lead.id}"'
         answer = await self._api.write("POST", self._keys.send_linkedin, body, missing=missing)
         given = record_in(answer) if isinstance(answer, dict) else {}
+        refuse_written_other(lead.id, _lead_of(given))
         row = {"uuid": NO_ID, "type": "outbox", **given, "lead_uuid": lead.id, "text": text}
         message = linkedin_of(row)
         if message.sent_at is None:
@@ -124,6 +127,8 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         Who may be in it still, by a status that is not known, is not enrolled a second time.
         """
         flow = record_in(await self._api.read("GET", at(FLOW, sequence), missing=_no_sequence(sequence)))
+        if key := text(flow.get("uuid")):
+            refuse_other(sequence, key)
         if (status := text(flow.get("status"))) not in ("on", None):
             return f"the sequence is {_STANDING.get(status or '', 'not on')}; start it in GetSales first"
         if held := await self._held(sequence, lead):
@@ -243,6 +248,10 @@ def _entry(row: Mapping[str, Any], wanted: Seq[tuple[str, str]]) -> tuple[str, s
 
 def _same_email(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
+
+
+def _lead_of(row: Mapping[str, Any]) -> str | None:
+    return text(row.get("lead_uuid"))
 
 
 def _no_sequence(sequence: str) -> str:

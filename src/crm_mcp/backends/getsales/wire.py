@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 import anyio
 from pydantic import SecretStr
 
+from crm_mcp.backends.answers import refuse_other
 from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Query, Terms, after_write, at
 from crm_mcp.backends.remote import Access, Remote, number_in, overridden, record_in, rows_in, text, total_in
@@ -247,6 +248,8 @@ class Wire(Remote):
     async def _lead_row(self, lead: str) -> dict[str, Any]:
         """Return a lead as the vendor has it, with what stands beside it."""
         answer = await self._api.read("GET", at(LEAD, lead), missing=no_lead(lead))
+        if key := shown_lead(answer):  # one without an id is refused where it is read
+            refuse_other(lead, key)
         return record_in(answer)
 
     async def _mass_action(self, lead: str, kind: str, payload: Mapping[str, Any]) -> None:
@@ -292,6 +295,13 @@ def team_of(key: SecretStr) -> str | None:
 def no_lead(lead: str) -> str:
     """Return what a 404 about a lead means."""
     return f'there is no lead "{lead[:80]}"'
+
+
+def shown_lead(answer: Any) -> str | None:
+    """Return the id of the lead that an answer shows, None where it shows none."""
+    row = record_in(answer) if isinstance(answer, dict) else {}
+    inner = row.get("lead")
+    return text((cast("dict[str, Any]", inner) if isinstance(inner, dict) else row).get("uuid"))
 
 
 def records(answer: Any) -> list[dict[str, Any]]:

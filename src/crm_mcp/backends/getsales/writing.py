@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Any, NamedTuple
 
-from crm_mcp.address import linkedin_profile
+from crm_mcp.address import address_key, linkedin_profile
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.getsales.finding import Finding, full_name, joined
 from crm_mcp.backends.getsales.records import (
@@ -19,8 +21,9 @@ from crm_mcp.backends.getsales.records import (
     parts,
     tag_ids,
 )
-from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, since
+from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, shown_lead, since
 from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.identity import Person, refuse_other_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.people import IDENTIFYING, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
@@ -70,6 +73,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         made = _made(answer)
         if before.had(parts(made)[0]):
             raise _taken(await self._leads([made]))
+        refuse_other_person(draft, self._person_shown(made))
         with after_write():
             return await self._shown(made, draft)
 
@@ -96,7 +100,8 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         tags = () if "tags" in cleared.fields else change.tags
         names = None if tags is None else _tag_names(tags)
         if body:
-            await self._api.write("PUT", at(LEAD, lead), body, missing=no_lead(lead))
+            answer = await self._api.write("PUT", at(LEAD, lead), body, missing=no_lead(lead))
+            refuse_written_other(lead, shown_lead(answer))
         await self._write_values(lead, custom.values, wrote=bool(body))
         wrote = bool(body or custom.values)
         with since(wrote):
@@ -129,6 +134,13 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         return (await self._leads([row]))[0]
 
     # What the verbs share
+
+    def _person_shown(self, row: Mapping[str, Any]) -> Person:
+        """Return what the lead of an answer is known by, with all of its addresses."""
+        lead = parts(row)[0]
+        known = self.person(lead_of(row, Names({}, {}, {}), self.number))
+        emails = (address_key(found) for name in EMAILS if (found := text(lead.get(name))))
+        return replace(known, emails=tuple(emails), phones=tuple(each for each in self._numbers(lead) if each))
 
     async def _upsert_body(self, draft: LeadDraft) -> dict[str, Any]:
         if not any(getattr(draft, each) for each in IDENTIFYING):

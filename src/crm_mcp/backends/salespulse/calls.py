@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
+from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import ReadsActivity, ReadsCalls, RecallsCalls, StartsCalls
 from crm_mcp.backends.histories import of_call, refuse_kinds, whole_second
 from crm_mcp.backends.http import at
@@ -39,7 +40,9 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, R
     async def get_call(self, call: str) -> Call:
         """Read one call; recording and transcript are there once the vendor has made them."""
         answer = await self._api.read("GET", at("/calls/{}", call), missing=f'there is no call "{call[:80]}"')
-        return call_of(_called(record_in(answer, "call")), self._keys, whole=True)
+        row = _called(record_in(answer, "call"))
+        refuse_other(call, key_of(row))
+        return call_of(row, self._keys, whole=True)
 
     async def list_calls(self, lead: str, part: Slice) -> Page[Call]:
         """List a contact's calls, newest first, without transcripts."""
@@ -68,6 +71,7 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, R
                 "list_activity has the call once it is there",
             )
         call = call_of(row, self._keys)
+        refuse_written_other(lead.id, call.lead_id)
         return call.model_copy(
             update={"lead_id": lead.id, "direction": "outbound", "started_at": call.started_at or started}
         )

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import anyio
 
 from crm_mcp.address import address_key
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.http import at
-from crm_mcp.backends.identity import People, Person, person_of
+from crm_mcp.backends.identity import People, Person, person_of, refuse_other_person
 from crm_mcp.backends.import_engine import Batch, ImportEngine, Item, KeptPeople
 from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import Access, record_in, text, ways_to_write
@@ -75,7 +76,10 @@ class SalesPulseImports(SalesPulseLeads, ImportEngine):
         del batch
         assert item.known is not None
         lead = item.known.id
-        await self._api.write("PATCH", at("/contacts/{}", lead), item.body, missing=f'there is no lead "{lead}"')
+        missing = f'there is no lead "{lead}"'
+        answer = await self._api.write("PATCH", at("/contacts/{}", lead), item.body, missing=missing)
+        row = record_in(answer, "contact") if isinstance(answer, dict) else {}
+        refuse_written_other(lead, text(row.get("id")))
         return ImportOutcome(outcome="updated", id=lead)
 
     # Creating
@@ -127,6 +131,8 @@ class SalesPulseImports(SalesPulseLeads, ImportEngine):
         del batch
         answer = await self._api.write("POST", "/contacts", item.body)
         row = record_in(answer, "contact") if isinstance(answer, dict) else {}
+        if text(row.get("id")):
+            refuse_other_person(item.draft, self._known_person(row))
         return ImportOutcome(outcome="created", id=text(row.get("id")))
 
     async def _settled(self, items: Seq[Item], told: Seq[Told]) -> list[ImportOutcome]:

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
 
+from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import DeletesRecords, FindsLeads, ListsOptions, MovesLeads, WritesLeads
 from crm_mcp.backends.http import Method, after_write, at
-from crm_mcp.backends.identity import find_same, refuse_same
+from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same
 from crm_mcp.backends.remote import (
     Access,
     Remote,
@@ -135,7 +136,9 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         with after_write():
             row = record_in(answer, "contact") if isinstance(answer, dict) else {}
             if lead := text(row.get("id")):
-                return await (self._lead(row) if body.keys() <= row.keys() else self.get_lead(lead))
+                new = await (self._lead(row) if body.keys() <= row.keys() else self.get_lead(lead))
+                refuse_other_person(draft.model_copy(update=addresses_of(body)), person_of(new))
+                return new
             if made := await find_same(self, draft.model_copy(update=addresses_of(body))):
                 return made
         raise OutcomeUnknown(f"{NAME} took the lead and did not say its id", "look for it with search_leads")
@@ -191,7 +194,9 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         """Delete a contact."""
         self._only_leads(kind)
         self._writes += 1
-        await self._api.write("DELETE", at("/contacts/{}", record), missing=_no_lead(record))
+        answer = await self._api.write("DELETE", at("/contacts/{}", record), missing=_no_lead(record))
+        row = record_in(answer, "contact") if isinstance(answer, dict) else {}
+        refuse_written_other(record, text(row.get("id")))
 
     # Options
 
@@ -221,7 +226,9 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
 
     async def _contact(self, lead: str) -> dict[str, Any]:
         answer = await self._api.read("GET", at("/contacts/{}", lead), missing=_no_lead(lead))
-        return identified(record_in(answer, "contact"))
+        found = identified(record_in(answer, "contact"))
+        refuse_other(lead, text(found.get("id")))
+        return found
 
     async def _pages(
         self, search: str | None = None, *, most: int | None = None
@@ -273,6 +280,7 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
     async def _as_it_is(self, answer: Any, lead: str, known: Iterable[str], *, staged: bool = False) -> Lead:
         """Return a lead after a write: from its answer, if that has all that is `known` of the record, else read."""
         row = record_in(answer, "contact") if isinstance(answer, dict) else {}
+        refuse_written_other(lead, text(row.get("id")))
         whole = text(row.get("id")) == lead and set(known) <= row.keys()
         if whole and (not staged or row.get(self._keys.stage) or row.get(self._keys.stage_shown)):
             return await self._lead(row)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Query, Terms, after_write, at
 from crm_mcp.backends.remote import Access, Remote, Rows, overridden, record_in, rows_in, total_in, whole, window
-from crm_mcp.backends.salessheet.decoding import Json, identity, known_by
+from crm_mcp.backends.salessheet.decoding import Json, contact_of, identity, known_by
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, Unsupported
 from crm_mcp.model import Page, Record, Slice
@@ -113,7 +114,7 @@ class SalesSheetApi(Remote):
         missing = missing or f'there is no {OURS[path]} "{record[:80]}"'
         answer = await self._api.read("GET", place, missing=missing)
         found = record_in(answer, SINGULAR[path])
-        known_by(found)
+        refuse_other(record, known_by(found))
         return found
 
     async def _made(self, path: str, body: Mapping[str, Any]) -> Json:
@@ -124,6 +125,8 @@ class SalesSheetApi(Remote):
         """
         singular = SINGULAR[path]
         answer = await self._api.write("POST", path, body)
+        if isinstance(answer, dict) and (link := body.get(self._keys.contact)):
+            refuse_written_other(str(link), contact_of(record_in(cast("Json", answer), singular), self._keys))
         if found := _whole_record(answer, singular, body):
             return found
         record = identity(record_in(answer, singular)) if isinstance(answer, dict) else None
@@ -139,6 +142,8 @@ class SalesSheetApi(Remote):
         """
         missing = f'there is no {OURS[path]} "{record[:80]}"'
         answer = await self._api.write("PATCH", at(path + "/{}", record), changes, missing=missing)
+        if isinstance(answer, dict):
+            refuse_written_other(record, identity(record_in(cast("Json", answer), SINGULAR[path])))
         if found := _whole_record(answer, SINGULAR[path], changes):
             return found
         with after_write():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
+from crm_mcp.backends.answers import refuse_other
 from crm_mcp.backends.base import ListsOptions, MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
 from crm_mcp.backends.http import at
 from crm_mcp.backends.remote import (
@@ -214,6 +215,7 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
             inside = pipeline.get(self._keys.stages)
             if inside is None and number:  # a list may leave out what each pipeline has
                 pipeline = record_in(await self._api.read("GET", at(PIPELINES + "/{}", number)), "pipeline")
+                refuse_other(number, identity(pipeline))
                 inside = pipeline.get(self._keys.stages)
             listed = cast("list[Any]", inside) if isinstance(inside, list) else []
             rows = [cast("Json", row) for row in listed if isinstance(row, dict)]

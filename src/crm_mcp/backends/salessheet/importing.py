@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from crm_mcp.backends.identity import People, person_of
+from crm_mcp.backends.identity import People, person_of, refuse_other_person
 from crm_mcp.backends.import_engine import Batch, ImportEngine, Item, KeptPeople
 from crm_mcp.backends.remote import ways_to_write
 from crm_mcp.backends.salessheet.api import BATCH, CONTACTS
@@ -111,7 +111,9 @@ class SalesSheetImports(SalesSheetLeads, ImportEngine):
 
     async def _create(self, batch: Batch, item: Item) -> ImportOutcome:
         del batch
-        return ImportOutcome(outcome="created", id=self._lead(await self._made(CONTACTS, item.body)).id)
+        made = self._lead(await self._made(CONTACTS, item.body))
+        refuse_other_person(item.draft, person_of(made))
+        return ImportOutcome(outcome="created", id=made.id)
 
     def _sent(self, item: Item) -> Json:
         return {self._keys.batch_id: item.known.id, **item.body} if item.known else item.body
