@@ -68,7 +68,7 @@ def refuse_other(asked: str, shown: str | None) -> None:
         OtherRecord: nothing was written yet; within `after_write` it becomes OtherWritten.
     """
     if shown != asked:
-        fix = "nothing was written; read it again, or look at it in the CRM itself"
+        fix = "read it again, or look at it in the CRM itself"
         raise OtherRecord(_OTHER, fix, detail=_both(asked, shown), wrote=False)
 
 
