@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import (
     Backend,
     Capability,
@@ -25,6 +26,10 @@ from crm_mcp.backends.base import (
     WritesDeals,
     WritesLeads,
 )
+from crm_mcp.backends.http import after_write
+from crm_mcp.backends.remote import text
+from crm_mcp.backends.salespulse import bulk as salespulse_bulk
+from crm_mcp.backends.salessheet import batches as salessheet_batches
 from crm_mcp.errors import Conflict, CrmError, NotFound, OtherRecord, OutcomeUnknown
 from crm_mcp.model import DealFields, DealFilter, Lead, LeadUpdate, NoteDraft, Slice, TaskFields
 from crm_mcp.sandbox.emulator import Emulator
@@ -227,3 +232,60 @@ async def _raw(crm: Any, there: Emulator, lead: str) -> Any:
     await crm.get_lead(lead)
     path = next(each.path for each in there.journal[start:] if each.path.endswith(lead))
     return await crm._api.read("GET", path.removeprefix(there.prefix))
+
+
+def bulk_told(email: str) -> bool:
+    """Whether SalesPulse's answer says of Ann's row that it was created."""
+    (found,) = salespulse_bulk.told_by([{"id": "7", "email": email}], [{"email": "ann@acme.example"}])
+    return found is not None
+
+
+def batch_told(email: str) -> bool:
+    """The same of SalesSheet's."""
+    told = salessheet_batches.told_by([{"id": "7", "email": email}], [{"email": "ann@acme.example"}], "status") or {}
+    return told[0].verdict == "done"
+
+
+CHANGES = {
+    "dialsheet": ("update_lead", "id", "title"),
+    "salessheet": ("update_contact", "id", "title"),
+    "salespulse": ("update_contact", "id", "first_name"),
+    "getsales": ("update_lead_record", "lead", "position"),
+}
+"""The operation that changes a lead: its name, the name of the id, and a field."""
+
+
+async def test_an_operation_that_is_answered_with_another_record_is_not_known(crm: Far, there: Emulator):
+    lead, shown = (await crm.create_lead(someone(1))).id, (await crm.create_lead(someone(2))).id
+    name, key, field = CHANGES[crm.vendor]
+    operation = next(each for each in crm.catalog.operation if each.name == name)
+
+    with mixed_up(there, lead, shown, "writes"), pytest.raises(OutcomeUnknown, match=OTHER):
+        await crm.operate(operation, {key: lead, field: "COO"})
+
+    assert shown in json.dumps(await crm.operate(operation, {key: shown, field: "CTO"}))
+
+
+@pytest.mark.parametrize("shown", ["012", "1", "12 3", None])
+def test_ids_are_compared_exactly(shown: str | None):
+    with pytest.raises(OtherRecord, match=OTHER):
+        refuse_other("12", shown)
+    with pytest.raises(OutcomeUnknown, match=OTHER) as caught, after_write(), after_write():
+        refuse_other("12", shown)
+    assert caught.value.wrote is None
+    if shown is not None:
+        with pytest.raises(OutcomeUnknown, match=OTHER):
+            refuse_written_other("12", shown)
+
+
+@pytest.mark.parametrize("shown", [12, "12", " 12 "])
+def test_ids_are_compared_as_text(shown: object):
+    refuse_other("12", text(shown))
+    refuse_written_other("12", text(shown))
+    refuse_written_other("12", None)
+
+
+@pytest.mark.parametrize("told_of", [bulk_told, batch_told])
+def test_a_row_of_a_batch_that_is_answered_with_somebody_else_is_not_told_as_done(told_of: Callable[[str], bool]):
+    assert told_of("ANN@acme.example")
+    assert not told_of("bob@acme.example")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from crm_mcp.errors import (
@@ -40,6 +40,7 @@ MEANING: dict[int, tuple[type[CrmError], str, str]] = {
 }
 """What a status means, what is wrong and what to do about it."""
 
+_MAIL = re.compile(r"[^\s@]+@[^\s@]+")
 _OTHER = "the CRM answered with another record than the one asked for"
 
 DEEPEST = 100
@@ -89,6 +90,15 @@ def written_other(detail: str) -> OtherWritten:
         f"{_OTHER}, after it was written to; it is not known which one was written",
         "look at the record in the CRM itself before trying again",
         detail=detail,
+    )
+
+
+def shows_another(record: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Whether what a batch's answer says of one lead has another e-mail address than was sent: it is somebody else."""
+    mails = {name: value for name, value in sent.items() if isinstance(value, str) and _MAIL.fullmatch(value)}
+    shown = {name: record.get(name) for name in mails}
+    return any(
+        isinstance(each, str) and each.strip().casefold() != mails[name].casefold() for name, each in shown.items()
     )
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
 from crm_mcp.address import address_key, phone_number
+from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import Backend, HasOperations, Limits
 from crm_mcp.backends.catalog import Catalog, Operation, load
 from crm_mcp.backends.http import Api, Method, Terms, at
@@ -108,7 +109,10 @@ class Remote(Backend, HasOperations):
         method: Method = operation.method
         if operation.effect_of(arguments) == "read":
             return await self._api.read(method, path, query, body)
-        return await self._api.write(method, path, body, query, bulk=operation.bulk)
+        answer = await self._api.write(method, path, body, query, bulk=operation.bulk)
+        if method in ("PUT", "PATCH") and (own := re.fullmatch(r"[^{}]*{(\w+)}", operation.path)):
+            refuse_written_other(str(arguments[own[1]]), shown_in(answer))
+        return answer
 
     def number(self, text: object) -> str | None:
         """Return a phone number of the vendor's in E.164; as it is where it is none."""
@@ -272,6 +276,15 @@ def record_in(answer: Any, *names: str) -> dict[str, Any]:
                 return cast("dict[str, Any]", found[name])
         return found
     raise VendorError("the CRM's answer has no record", "try again", detail=_outline(answer))
+
+
+def shown_in(answer: Any) -> str | None:
+    """Return the id of the record that an answer to a write shows, alone or under the name of its kind; None where it
+    shows none."""
+    found = record_in(answer, "lead") if isinstance(answer, dict) else {}
+    inner = list(found.values())
+    row = cast("dict[str, Any]", inner[0]) if len(inner) == 1 and isinstance(inner[0], dict) else found
+    return text(row.get("id")) or text(row.get("uuid"))
 
 
 def text(value: object) -> str | None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, cast
 
-from crm_mcp.backends.answers import faulty
+from crm_mcp.backends.answers import faulty, shows_another
 from crm_mcp.backends.remote import count_in, text
 from crm_mcp.backends.salespulse.shapes import NAME
 from crm_mcp.model import ImportOutcome
@@ -70,6 +70,8 @@ def _one_each(value: Any, bodies: Seq[Mapping[str, Any]]) -> bool:
 def _item(item: dict[str, Any], body: Mapping[str, Any]) -> Told:
     contact = item.get("contact")
     within = cast("dict[str, Any]", contact) if isinstance(contact, dict) else item
+    if shows_another(within, body):
+        return None
     lead = text(within.get("id")) or text(item.get("contact_id"))
     status = (text(item.get("status")) or "").casefold()
     said = item.get("error") or item.get("message") or item.get("errors")

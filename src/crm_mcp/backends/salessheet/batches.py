@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from crm_mcp.backends.answers import shows_another
 from crm_mcp.backends.remote import count_in, text
 from crm_mcp.backends.salessheet.decoding import Json, identity, part_in
 
@@ -89,6 +90,8 @@ def _told(entry: Json, body: Json, status: str) -> Told:
     if _at_fault(entry):
         words = [_word(entry), entry.get("errors") or entry.get("error"), entry.get("message")]
         return Told("refused", lead, [each for each in words if each])
+    if shows_another(record or entry, body):
+        return Told("unknown", lead)
     is_record = not record and any(name in entry for name in body if name != status)
     if (word := _word(entry)) and not (is_record and word not in _WORDS):
         return Told(_WORDS.get(word, "unknown"), lead)
