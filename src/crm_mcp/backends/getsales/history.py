@@ -142,8 +142,7 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
             return mail
         mine = mail.id, mail.sent_at
         if (kept := self._texts.get(mine)) is None:
-            body = email_of(record_in(await self._api.read("GET", at(EMAIL, mail.id)))).body
-            kept = self._texts[mine] = (body or "")[:LONGEST_KEPT]
+            kept = self._texts[mine] = ((await self._mail(mail.id)).body or "")[:LONGEST_KEPT]
             if len(self._texts) > MOST_KEPT:
                 del self._texts[next(iter(self._texts))]
         return mail.model_copy(update={"body": kept})
