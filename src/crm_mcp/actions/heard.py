@@ -15,8 +15,11 @@ from crm_mcp.actions.addresses import address_of
 from crm_mcp.actions.approval import quoted
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.opt_out import HEARD, is_stop, may_be_stop, names_of
+from crm_mcp.backends.answers import says_opted_out
 from crm_mcp.backends.base import FindsLeads, ReadsMessages
+from crm_mcp.errors import CrmError
 from crm_mcp.model import Activity, Channel, Lead, Message
+from crm_mcp.store import Mark, Store
 
 if TYPE_CHECKING:  # the desk asks whether a lead is blocked, which begins here
     from crm_mcp.actions.desk import Desk
@@ -29,6 +32,9 @@ DOUBT = "opt_out_suspected"
 """The rule that has a person asked after a message that may ask for no more of them."""
 DOUBTED = "may ask for no more messages"
 """The fact of a question that names such messages by their ids: whoever says yes has seen them."""
+OPTED_OUT = "the CRM says that this address has opted out"
+MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
+"""The channels on which a CRM may say so."""
 SHOWN = 200
 """Characters of such a message that a question shows."""
 
@@ -120,6 +126,21 @@ async def sharing(desk: Desk, lead: Lead, channel: Channel) -> tuple[Lead, ...]:
     key = address_of(channel, address, desk.settings.country)
     at = await _once(lead, f"at {channel}", lambda: desk.crm(FindsLeads).leads_at(channel, key))
     return tuple(each for each in at if each.id != lead.id)
+
+
+async def block_opted_out(store: Store, marks: Sequence[Mark], error: CrmError) -> str | None:
+    """Block the address of which a CRM says, in refusing a message, that who has it wants no more; returns the reason.
+
+    `marks` are those of the message; where it was for several, it is not known of whom that is said.
+    """
+    reached = {(each.channel, each.address) for each in marks}
+    if len(reached) != 1 or not says_opted_out(error.told):
+        return None
+    [(channel, address)] = reached
+    if address is None or channel not in MAY_OPT_OUT:
+        return None
+    await store.block({channel: address}, OPTED_OUT, OPTED_OUT)
+    return f"do-not-contact: {OPTED_OUT}, so it is blocked on this channel from now on; nothing was sent"
 
 
 def _is_heard(desk: Desk, channel: Channel) -> bool:

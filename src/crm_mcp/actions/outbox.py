@@ -34,12 +34,11 @@ import anyio.abc
 import anyio.lowlevel
 
 from crm_mcp.actions.approval import Done, Preview, differences, plain
+from crm_mcp.actions.heard import block_opted_out
 from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.results import again, shown
-from crm_mcp.backends.answers import says_opted_out
+from crm_mcp.actions.results import again, shown, taken_back
 from crm_mcp.errors import Conflict, CrmError, Internal
-from crm_mcp.model import Channel
 from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
 
 if TYPE_CHECKING:
@@ -65,8 +64,6 @@ LOOKING = LEASE + timedelta(seconds=READS_WITHIN)
 """How long after the looking before it a request may leave."""
 SLEPT = "the program was stopped before the request left; nothing was written; make the call again"
 LOST = "the program ended before the outcome was recorded"
-OPTED_OUT = "the CRM says that this address has opted out"
-MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
 NOTHING_WRITTEN = frozenset(
     {
         "invalid_argument",
@@ -278,7 +275,7 @@ class Outbox:
             done = await deed.run(seen)
         except CrmError as error:
             self.at("answered")
-            if error.wrote is False and (why := await self._opted_out(seen, error)):
+            if error.wrote is False and (why := await block_opted_out(self.store, seen.marks, error)):
                 return await self.settled(row, Ended("blocked", reason=why))
             return await self._failed(row, deed, error)
         self.at("answered")
@@ -350,17 +347,6 @@ class Outbox:
         # What it touched is not told by the CRM, but it did: its addresses may be there.
         touched = (("lead", row.lead or "?"),) if error.wrote else ()
         return await self.settled(row, Ended("failed", reason=reason, error=error.code, touched=touched))
-
-    async def _opted_out(self, seen: Preview, error: CrmError) -> str | None:
-        """Block the address of which the CRM says, in refusing a message, that who has it wants no more of them."""
-        reached = {(each.channel, each.address) for each in seen.marks}
-        if len(reached) != 1 or not says_opted_out(error.told):
-            return None
-        [(channel, address)] = reached
-        if address is None or channel not in MAY_OPT_OUT:
-            return None
-        await self.store.block({channel: address}, OPTED_OUT, OPTED_OUT)
-        return f"do-not-contact: {OPTED_OUT}, so it is blocked on this channel from now on; nothing was sent"
 
     async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
@@ -475,13 +461,6 @@ class Outbox:
             await self.store.settle(row.id, end, fence=row.fence)
         except CrmError as error:
             log.info("%s was settled by another: %s", row.id, error)
-
-
-def taken_back(done: Done, by: Action) -> dict[str, Any]:
-    """Return what has become of an action that another one has taken back: the action result of the earlier one."""
-    status = "undone" if done.undone else "cancelled"
-    earlier = {"action_id": done.undone or done.cancelled, "status": status, "summary": plain(done.summary)}
-    return {**earlier, "undone_by": by.id, **done.fields}
 
 
 def write_mark(caller: str, digest: str) -> Mark:

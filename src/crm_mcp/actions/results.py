@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from crm_mcp.actions.approval import Done, plain
 from crm_mcp.model import rfc3339
 from crm_mcp.store import HELD, Action, Status
 
@@ -50,3 +51,10 @@ def again(row: Action) -> dict[str, Any]:
     if row.tool in RESENDS:
         how += "; to send it again on purpose, say so with resend_of"
     return {**earlier, "status": "duplicate", "reason": how}
+
+
+def taken_back(done: Done, by: Action) -> dict[str, Any]:
+    """Return what has become of an action that another one has taken back: the action result of the earlier one."""
+    status = "undone" if done.undone else "cancelled"
+    earlier = {"action_id": done.undone or done.cancelled, "status": status, "summary": plain(done.summary)}
+    return {**earlier, "undone_by": by.id, **done.fields}
