@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from crm_mcp.actions.addresses import address_of
@@ -38,6 +38,11 @@ MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
 SHOWN = 200
 """Characters of such a message that a question shows."""
 
+SAME_FOR = timedelta(minutes=1)
+"""How long those who have an address are taken to be the same: between a question and its answer, mostly."""
+_at_address: weakref.WeakKeyDictionary[Desk, dict[tuple[Channel, str], tuple[datetime, tuple[Lead, ...]]]] = (
+    weakref.WeakKeyDictionary()
+)
 _read: dict[int, dict[str, tuple[Any, ...]]] = {}
 """What each lead that has been read has written, and who shares its addresses, for as long as what was read of the lead
 is used."""
@@ -124,8 +129,19 @@ async def sharing(desk: Desk, lead: Lead, channel: Channel) -> tuple[Lead, ...]:
     if address is None or not _is_heard(desk, channel):
         return ()
     key = address_of(channel, address, desk.settings.country)
-    at = await _once(lead, f"at {channel}", lambda: desk.crm(FindsLeads).leads_at(channel, key))
+    at = await _once(lead, f"at {channel}", lambda: _leads_at(desk, channel, key))
     return tuple(each for each in at if each.id != lead.id)
+
+
+async def _leads_at(desk: Desk, channel: Channel, key: str) -> tuple[Lead, ...]:
+    """Return the leads that have an address; who they are is asked once a minute, since it may cost several calls, and
+    what they write each time."""
+    known, now = _at_address.setdefault(desk, {}), desk.clock()
+    if (kept := known.get((channel, key))) is None or now - kept[0] > SAME_FOR:
+        for old in [each for each, (since, _) in known.items() if now - since > SAME_FOR]:
+            del known[old]
+        kept = known[channel, key] = now, await desk.crm(FindsLeads).leads_at(channel, key)
+    return tuple(each.model_copy() for each in kept[1])
 
 
 async def block_opted_out(store: Store, marks: Sequence[Mark], error: CrmError) -> str | None:
