@@ -52,7 +52,7 @@ def test_its_settings_lead_to_it_and_ctrl_c_ends_it(tmp_path: Path):
         assert list(settings) == ["dialsheet", "salespulse"]
 
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=30)
 
         assert (process.returncode, said) == (0, "")
 
