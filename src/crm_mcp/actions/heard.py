@@ -186,7 +186,7 @@ def _newest_doubtful(written: list[Message], channel: Channel, names: frozenset[
 async def _is_settled(desk: Desk, lead: Lead, channel: Channel, message: str) -> bool:
     """Whether a person has said yes to something that reached the lead's address, and had this message before them."""
     address = lead.address(channel)
-    if address is None:
+    if address is None or not message:  # one without an id can't be told from the next
         return False
     key = address_of(channel, address, desk.settings.country)
     seen = await desk.store.approved_facts((channel, ENROLMENT), key)
