@@ -277,7 +277,7 @@ FAILURES: dict[str, tuple[CrmError, str, str]] = {
     "refused": (Conflict("it has changed", "read it again"), "failed", "nothing was written"),
     "busy": (Busy("too many calls", retry_after=7), "failed", "nothing was written"),
     "in part": (VendorError("it broke", wrote=True), "failed", "a part was written"),
-    "nobody knows": (VendorError("it broke"), "unknown", "it may have happened"),
+    "nobody knows": (VendorError("it broke", "try again"), "unknown", "it broke; it may have happened"),
     "silence": (TimedOut("no answer"), "unknown", "it may have happened"),
     "silence before it was sent": (TimedOut("no answer", wrote=False), "failed", "nothing was written"),
 }

@@ -196,5 +196,14 @@ async def test_a_text_that_grows_too_long_for_the_summary_by_what_breaks_its_mar
     assert shown.details.endswith(f"the whole text:\n| {'< b ' * 150}the end")
 
 
+@pytest.mark.parametrize("text", ['Hello Jane,\n\nsee "it"', "two  spaces"])
+async def test_a_text_that_one_line_can_t_show_as_it_is_stands_below_line_by_line(road: Road, text: str):
+    shown = await preview_sms(road.desk, jane(), text)
+    plain = await preview_sms(road.desk, jane(), "Hello Jane, see it")
+
+    assert shown.details.endswith("the whole text:\n" + "\n".join(f"| {line}" for line in text.split("\n")))
+    assert "the whole text" not in plain.details
+
+
 async def test_a_plain_address_is_shown_as_it_is(road: Road):
     assert "E-mail to Jane@Example.com, " in (await mail(road, jane())).summary

@@ -111,6 +111,29 @@ def test_skipped_rows_are_listed_with_the_reason_and_all_of_them_in_a_file_where
     assert listed[30] == "Person 29,p29@example.com,CTO,31,L30 (Person 29) has this e-mail address already"
 
 
+def test_a_row_that_was_imported_before_is_listed_as_well(tmp_path: Path):
+    people = [["Name", "Email"], ["Ann Lee", "ann@example.com"], ["Ann Lee", "ann@example.com"]]
+
+    first, again = imported(tmp_path, people), imported(tmp_path, people)
+
+    assert "line 3 (Ann Lee): this very row was imported before" in first.stdout
+    assert "line 2 (Ann Lee): this very row was imported before" in again.stdout
+
+
+def test_what_settles_a_column_that_can_t_be_read_is_said_and_does(tmp_path: Path):
+    people = [["Name", "Email", "DND"], ["Ann Lee", "ann@example.com", "SMS"]]
+
+    stopped = imported(tmp_path, people)
+    kept = imported(tmp_path, people, "--map", "DND=custom_fields.DND")
+
+    assert stopped.returncode == 3
+    assert '--skip "DND"' in stopped.stderr
+    assert 'map {"DND": ""}' in stopped.stderr
+    assert '--map "DND=custom_fields.DND"' in stopped.stderr
+    assert "do_not_contact" not in stopped.stderr
+    assert (kept.returncode, [each.do_not_contact for each in leads(tmp_path)]) == (0, [None])
+
+
 def test_a_refused_number_is_left_out_and_told(tmp_path: Path):
     result = imported(tmp_path, [["Name", "Email", "Phone"], ["Uma One", "uma@example.com", "1111111111"]])
 

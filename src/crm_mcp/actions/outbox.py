@@ -38,7 +38,7 @@ from crm_mcp.actions.heard import block_opted_out
 from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, shown, taken_back
-from crm_mcp.errors import Conflict, CrmError, Internal
+from crm_mcp.errors import Conflict, CrmError, Internal, OutcomeUnknown
 from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
 
 if TYPE_CHECKING:
@@ -341,7 +341,9 @@ class Outbox:
         if error.wrote is None and error.code not in NOTHING_WRITTEN:
             # Whatever does not say of itself that nothing was done may have been done.
             found = await self._look(row, deed)
-            return await self.settled(row, found or self._unknown(row, deed, f"{error}; it may have happened"))
+            # What to do about a failure is often to try again, which nobody should here.
+            said = str(error) if isinstance(error, OutcomeUnknown) else error.what
+            return await self.settled(row, found or self._unknown(row, deed, f"{said}; it may have happened"))
         wrote = "a part was written" if error.wrote else "nothing was written"
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
         # What it touched is not told by the CRM, but it did: its addresses may be there.

@@ -244,8 +244,8 @@ def _to(address: str | None, none: str) -> str:
 
 
 def _whole(text: str) -> str:
-    """The summary has the whole of a short text; of a long one the preview must."""
-    return f"; the whole text:\n{lined(text)}" if is_cut(text) else ""
+    """The summary has a short text of one line as it is; of any other the preview must."""
+    return f"; the whole text:\n{lined(text)}" if is_cut(text) or bare(text) != text else ""
 
 
 async def choose_mailbox(desk: Desk, wanted: str | None) -> Mailbox:

@@ -143,10 +143,6 @@ class TagsLeads(Capability):
         """Change the tags; new ones are created, ones that are not there are no error."""
 
 
-IMPORTED_BEFORE = "imported before"
-"""Why a row is skipped that was imported already, this very one: nobody has to look at it."""
-
-
 class ImportsLeads(Capability):
     """Takes many leads at once."""
 

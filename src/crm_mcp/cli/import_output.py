@@ -21,7 +21,6 @@ from crm_mcp.actions.imports.columns import Columns
 from crm_mcp.actions.imports.csv_reader import CsvTable
 from crm_mcp.actions.imports.lead_import import label
 from crm_mcp.actions.imports.rows import BadRow, GoodRow
-from crm_mcp.backends.base import IMPORTED_BEFORE
 from crm_mcp.cli.terminal import MARGIN, folded, printable
 from crm_mcp.model import IfExists, ImportOutcome
 
@@ -78,7 +77,7 @@ class Totals:
     changes: Listed = field(default_factory=Listed)
     """Who was changed, or would be."""
     skips: Listed = field(default_factory=Listed)
-    """The rows that were skipped, but those that were imported before."""
+    """The rows that were skipped."""
     remarks: Listed = field(default_factory=Listed)
     """The rows that were imported, and of which something is to be said."""
     blocked: int = 0
@@ -94,7 +93,7 @@ class Totals:
                 self.changes.add(f"line {row.line} ({label(row.row)}) changes {outcome.whom or outcome.id or 'a lead'}")
             case "skipped":
                 self.skipped += 1
-                if outcome.reason and outcome.reason != IMPORTED_BEFORE:
+                if outcome.reason:
                     self.skips.add(f"line {row.line} ({label(row.row)}): {outcome.reason}")
             case "failed":
                 return

@@ -20,7 +20,7 @@ from crm_mcp.actions.imports.csv_reader import CsvTable, open_csv
 from crm_mcp.actions.imports.opt_outs import block_addresses, block_leads
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
 from crm_mcp.backends import open_backend
-from crm_mcp.backends.base import IMPORTED_BEFORE, ImportsLeads
+from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.pace import bulk_work
 from crm_mcp.cli.import_output import (
     SHOWN_REASONS,
@@ -345,7 +345,7 @@ class _Work:
             told = BadRow(good.line, good.cells, good.size, reason)
             if outcome.outcome == "failed":
                 rejected.append(told)
-            elif outcome.outcome == "skipped" and outcome.reason not in (None, IMPORTED_BEFORE):
+            elif outcome.outcome == "skipped":
                 skipped.append(told)
         rejected.sort(key=lambda each: each.line)
         totals.rejected += len(rejected)

@@ -86,8 +86,8 @@ def undecided(odd: Mapping[str, Sequence[str]]) -> Undecided:
     name = next(iter(odd))[:40]
     return Undecided(
         f"it can't be read who must not be contacted: {said}",
-        f'leave the column out with --skip "{name}", or say what it is with --map "{name}=custom_fields.{name}" or '
-        f'--map "{name}=do_not_contact" (in a call: map); nothing was imported',
+        f'leave the column out with --skip "{name}" (in a call: map {{"{name}": ""}}), keep it as a field that blocks '
+        f'only where it says yes with --map "{name}=custom_fields.{name}", or correct the values; nothing was imported',
         wrote=False,
     )
 

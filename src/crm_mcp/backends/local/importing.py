@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from crm_mcp.address import address_key
-from crm_mcp.backends.base import IMPORTED_BEFORE, ImportsLeads
+from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.identity import OTHER_NAME, People, Person, person_in
 from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.backends.local import labels, rows
@@ -32,6 +32,7 @@ from crm_mcp.backends.local.words import lead_words
 from crm_mcp.errors import CrmError
 from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow
 
+_BEFORE = "this very row was imported before"
 _KNOWN_BY = "n, name, email_key, phone, company"
 """The columns that tell who a lead is."""
 
@@ -98,7 +99,7 @@ class _Import:
         person = person_in(row.draft)
         n = self.by_key.get(row.key) if row.key else None
         if n is not None and self.if_exists != "update":
-            return self._block(n, row, ImportOutcome(outcome="skipped", id=rows.lead_id(n), reason=IMPORTED_BEFORE))
+            return self._block(n, row, ImportOutcome(outcome="skipped", id=rows.lead_id(n), reason=_BEFORE))
         found = self.people.alike(person)
         decided = found.decided(self.if_exists) if n is None else None
         try:
