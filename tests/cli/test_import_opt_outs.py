@@ -93,6 +93,7 @@ def test_who_would_be_changed_is_named_before_anybody_is_asked_and_by_a_dry_run(
     assert "other name" in dry.stdout
     assert "(0 would be created, 2 updated, 0 skipped)" in dry.stdout
     assert "line 3 (Zed Quist): L2 (Otto Falk): other name; filled: title" in done.stdout
+    assert "Leads that it changed:\n  line 2 (Nina F.) changes L1 (Nina Falk)" in done.stdout
     assert [(each.name, each.title) for each in leads(tmp_path)] == [("Nina F.", "CEO"), ("Otto Falk", "Boss")]
 
 

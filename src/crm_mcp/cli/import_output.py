@@ -287,8 +287,7 @@ def show_end(console: Console, path: Path, totals: Totals, *, dry_run: bool) -> 
         say(console, f"  {reason}")
     if totals.rejected > len(totals.reasons):
         say(console, f"  and {totals.rejected - len(totals.reasons):,} more")
-    if dry_run:
-        _show_listed(console, "Leads that it would change:", totals.changes)
+    _show_listed(console, f"Leads that it {'would change' if dry_run else 'changed'}:", totals.changes)
     _show_listed(console, "Skipped, because they are there:", totals.skips)
     _show_listed(console, "Imported, and to be looked at:", totals.remarks)
     if totals.blocked:
