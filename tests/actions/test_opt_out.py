@@ -16,6 +16,10 @@ SIGNATURES = st.sampled_from(
     [
         *("", "\nAnn", "\nann lee", "\nAnn Lee\nAcme Ltd", "\n\n-- \nann\n+1 415 555 0171", "\nBest regards,\nAnnie"),
         *(" - Ann", " -AL", ", Ann Lee", " ann", " Ann Lee", "\nSent from my iPhone", "\n\nGet Outlook for iOS"),
+        *(
+            "\n\nAnn Lee | Acme Ltd | +1 415 555 0171",
+            "\n\nMike Brown\nVP of Sales, Acme\nmike@acme.example\nwww.acme.example\n+1",
+        ),
         *("\nVon meinem iPhone gesendet", "\nMike Brown\nmike@acme.example", "\n~ Mike"),
     ]
 )
@@ -28,6 +32,7 @@ SIGNATURES = st.sampled_from(
         *("opt-out", "OptOut", "opt out", "OPT  OUT", "Opt\nout.", "REVOKE"),
         *("please stop", "STOP please", "Stop, thanks!", "Thank you. STOP.", "stop...thanks", "STOP STOP STOP"),
         *("STOP \U0001f6d1", "Stop :-)", "S.T.O.P. please"),
+        *("S T O P", "s t o p !", "Stop, thank you very much"),
     ],
 )
 def test_a_stop_word_is_known_however_it_is_written(text: str) -> None:
@@ -70,6 +75,7 @@ def test_other_texts_are_neither(text: str) -> None:
         "Unsubscribe\n\nJane\n-- \nSent from my phone",
         "\n\n  STOP  \n> On Monday you wrote:\n> Hello",
         "On Monday Bob wrote:\n> Hello\n\nstop",
+        "On Mon, Jan 5, 2026 at 10:00 AM Bob <bob@ours.example>\nwrote:\n> Hello\n\nSTOP",
         "> Hello\n\nQUIT!",
         "Please unsubscribe.\nThanks",
         "opt out - Ann\n\nFrom: Bob\nSent: Monday\nSubject: Offer",

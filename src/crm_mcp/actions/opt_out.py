@@ -23,12 +23,15 @@ LONGEST_WORD = 10_000
 _COURTESY = frozenset(
     (
         *("please", "pls", "plz", "kindly", "thanks", "thank", "you", "thx", "ty", "tnx", "cheers", "sorry"),
+        *("very", "much", "many"),
         *("hi", "hello", "hey", "dear", "sir", "madam", "bye", "best", "kind", "warm", "regards", "sincerely", "yours"),
         *("bitte", "danke", "merci", "svp", "gracias", "grazie", "obrigado", "obrigada"),
     )
 )
 _SIGNED_LINES = 4
 """Lines of the longest signature that is known by its look alone."""
+_SIGNED_BELOW = 8
+"""Lines of the longest that stands below an empty line, and begins with a name."""
 
 _MARKUP = re.compile(r"(?i)<(?:br|p|div|html|body|blockquote|span|table)\b")
 _UNREAD = re.compile(r"(?is)<(style|script|head|title|blockquote)\b.*?(?:</\1\s*>|\Z)")
@@ -42,6 +45,8 @@ _EARLIER = re.compile(
     r"|(?:on|am|le|el|il|op|den)\b.{1,300}?\b(?:wrote|schrieb|[eé]crit|escribi[oó]|scritto|schreef|skrev)\b.{0,80}:$"
 )
 """The line below which an e-mail repeats an earlier one without marking its lines."""
+_BEGUN = re.compile(r"(?i)(?:on|am|le|el|il|op|den)\b[^:]*[\d@]")
+"""The first of two lines that introduce what is quoted: the second ends it, as "wrote:" does."""
 _HEADER = re.compile(r"(?i)(?:from|von|de|da|van)\s?: ?\S")
 _NEXT_HEADER = re.compile(
     r"(?i)(?:sent|date|to|gesendet|datum|an|envoy\S|enviado|para|inviato|a|verzonden|aan)\s?: ?\S"
@@ -112,11 +117,15 @@ def _lines(text: str) -> list[str]:
     those."""
     lines = [line.strip() for line in flat(text).splitlines()]
     lines = [line for line in lines if line]
-    return [
-        line
-        for line, following in zip(lines, [*lines[1:], ""], strict=False)
-        if not line.startswith(">") and not (line.endswith(":") and following.startswith(">"))
-    ]
+    said: list[str] = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        if line.startswith(">"):
+            continue
+        if not (line.endswith(":") and following.startswith(">")):
+            said.append(line)
+        elif said and not _BEGUN.match(line) and _BEGUN.match(said[-1]):
+            said.pop()
+    return said
 
 
 def _unquoted(text: str) -> Iterator[str]:
@@ -141,6 +150,8 @@ def _is_word(text: str, names: Collection[str]) -> bool:
 def _is_only(text: str, names: Collection[str]) -> bool:
     for between in ("", " "):  # both "S.T.O.P" and "stop...thanks" are written
         words = _words(text, between)
+        if words and all(len(each) == 1 for each in words):  # so is "S T O P"
+            words = ["".join(words)]
         while words and words[-1] in names:
             words.pop()
         words = [each for each in words if each not in _COURTESY]
@@ -152,10 +163,17 @@ def _is_only(text: str, names: Collection[str]) -> bool:
 def _unsigned(text: str) -> Iterator[str]:
     """Yield a text without each signature that may end it, and as it is."""
     yield text
-    lines = [line for each in text.splitlines() if (line := each.strip())]
+    lines: list[str] = []
+    below: set[int] = set()  # those that an empty line stands before
+    for each in text.splitlines():
+        if line := each.strip():
+            lines.append(line)
+        else:
+            below.add(len(lines))
     for place in range(1, len(lines)):
         line = lines[place]
-        if _RULE.match(line) or _DEVICE.match(line) or _signs(line) or _is_signature(lines[place:]):
+        apart = place in below and _begins_signature(lines[place:])
+        if apart or _RULE.match(line) or _DEVICE.match(line) or _signs(line) or _is_signature(lines[place:]):
             yield "\n".join(lines[:place])
             break
     else:
@@ -169,6 +187,11 @@ def _signs(line: str) -> bool:
     """Whether a line is a name behind a dash."""
     name = line.lstrip("-\u2010\u2011\u2012\u2013\u2014\u2015~ ")
     return name != line and _is_name(name)
+
+
+def _begins_signature(lines: list[str]) -> bool:
+    """Whether these lines are a short block that begins with a name, alone or before a stroke or a comma."""
+    return len(lines) <= _SIGNED_BELOW and _is_name(re.split(r"[|,\u2022\u00b7]", lines[0])[0].strip())
 
 
 def _is_signature(lines: list[str]) -> bool:
