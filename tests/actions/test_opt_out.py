@@ -32,6 +32,7 @@ SIGNATURES = st.sampled_from(
         *("opt-out", "OptOut", "opt out", "OPT  OUT", "Opt\nout.", "REVOKE"),
         *("please stop", "STOP please", "Stop, thanks!", "Thank you. STOP.", "stop...thanks", "STOP STOP STOP"),
         *("STOP \U0001f6d1", "Stop :-)", "S.T.O.P. please"),
+        *("STOP \u2764\ufe0f", "STOP, unsubscribe", "OPT OUT OPT OUT"),
         *("S T O P", "s t o p !", "Stop, thank you very much"),
     ],
 )
@@ -81,6 +82,13 @@ def test_other_texts_are_neither(text: str) -> None:
         "opt out - Ann\n\nFrom: Bob\nSent: Monday\nSubject: Offer",
         "<html><body><style>p {}</style><p>Unsubscribe</p><blockquote>Hello</blockquote></body></html>",
         "<blockquote>Hello Jane</blockquote><div>STOP<br>Jane</div>",
+        '<html><body dir="auto">Stop<br id="line"><div dir="ltr">Sent from my iPhone</div></body></html>',
+        "<html><body>Stop<div>Ann</div></body></html>",
+        "<table><tr><td>Stop</td><td>Ann Lee</td></tr></table>",
+        "<html><head><meta charset=utf-8><body><p>Stop</p></body></html>",
+        "<html><head/><body><p>Stop</p></body></html>",
+        "<blockquote>a<blockquote>b</blockquote>c</blockquote><p>Stop</p>",
+        "<html><body><!--[if gte mso 9]><xml>x</xml><![endif]--><p>Stop</p></body></html>",
     ],
 )
 def test_of_an_e_mail_the_first_line_that_is_no_quotation_counts(text: str) -> None:
@@ -114,7 +122,8 @@ def test_what_an_e_mail_quotes_counts_for_nothing_and_what_it_says_later_may_be_
         ("Sent from my iPhone", "unsubscribe", (True, False)),
         ("", "Re: Stop losing leads", (False, False)),
         ("Good!", "AW: Stop", (False, False)),
-        ("This message was made by a program.", "unsubscribe", (False, True)),
+        ("This message was made by a program.", "unsubscribe", (True, False)),
+        ("Good!", "Cancel", (False, True)),
         ("Good!", "The end of the contract", (False, True)),
     ],
 )

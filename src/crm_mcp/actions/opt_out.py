@@ -33,9 +33,13 @@ _SIGNED_LINES = 4
 _SIGNED_BELOW = 8
 """Lines of the longest that stands below an empty line, and begins with a name."""
 
-_MARKUP = re.compile(r"(?i)<(?:br|p|div|html|body|blockquote|span|table)\b")
-_UNREAD = re.compile(r"(?is)<(style|script|head|title|blockquote)\b.*?(?:</\1\s*>|\Z)")
-_BREAK = re.compile(r"(?i)<br\s*/?>|</(?:p|div|li|tr|h\d)\s*>")
+_MARKUP = re.compile(
+    r"(?i)<(?:br|p|div|html|head|body|blockquote|span|table|tr|td|h\d|hr|b|i|u|a|em|strong|font|center|ul|ol|li|pre)\b"
+)
+_COMMENT = re.compile(r"(?s)<!--.*?(?:-->|\Z)")
+_UNREAD = re.compile(r"(?is)<(style|script|title)\b.*?(?:</\1\s*>|\Z)")
+_QUOTE = re.compile(r"(?i)(<blockquote\b[^<>]*>|</blockquote\s*>)")
+_BREAK = re.compile(r"(?i)</?(?:br|p|div|li|ul|ol|tr|td|th|table|hr|h\d|pre|center|head|body|html)\b[^<>]*>")
 _TAG = re.compile("<[^<>]*>")
 
 _REPLY = re.compile(r"(?i)\s*(?:re|aw|sv|antw|fwd?|wg|tr|rv|res)\s*(?:\[\d{1,3}\])?\s*:")
@@ -52,7 +56,7 @@ _NEXT_HEADER = re.compile(
     r"(?i)(?:sent|date|to|gesendet|datum|an|envoy\S|enviado|para|inviato|a|verzonden|aan)\s?: ?\S"
 )
 _DEVICE = re.compile(
-    r"(?i)(?:sent (?:from|via|with|by)|get outlook|(?:von|aus) mein\S{0,2} .{1,40} ge(?:sendet|schickt)"
+    r"(?i)(?:sent (?:from|via)|get outlook|(?:von|aus) mein\S{0,2} .{1,40} ge(?:sendet|schickt)"
     r"|gesendet (?:von|mit)|envoy\S (?:de|depuis)|enviado d|inviato da|verzonden v)\b"
 )
 _RULE = re.compile(r"[-\u2010-\u2015_=*~]{2,}$")
@@ -77,6 +81,8 @@ def is_stop(text: str, channel: Channel, subject: str | None = None, names: Coll
         return _is_word(text, names) if len(text) <= LONGEST_WORD else False
     if channel != "email":
         return False
+    if subject and _is_word(subject[:LONGEST_WORD], ()) and "unsubscribe" in subject.casefold():
+        return True  # as programs write it that unsubscribe for somebody
     line = next(_unquoted(text), "")
     if _says_nothing(line):
         line = subject if subject and not _REPLY.match(subject) else line
@@ -106,7 +112,15 @@ def flat(text: str) -> str:
     """Return HTML as text, without what it quotes; other text as it is."""
     if not _MARKUP.search(text):
         return text
-    return unescaped(_TAG.sub("", _BREAK.sub("\n", _UNREAD.sub("\n", text))))
+    own: list[str] = []
+    depth = 0
+    for part in _QUOTE.split(_UNREAD.sub("\n", _COMMENT.sub("", text))):
+        if _QUOTE.fullmatch(part):
+            depth = max(0, depth + (-1 if part.startswith("</") else 1))
+            own.append("\n")
+        elif depth == 0:
+            own.append(part)
+    return unescaped(_TAG.sub("", _BREAK.sub("\n", "".join(own))))
 
 
 # What of a message its writer has said
@@ -155,7 +169,8 @@ def _is_only(text: str, names: Collection[str]) -> bool:
         while words and words[-1] in names:
             words.pop()
         words = [each for each in words if each not in _COURTESY]
-        if words == ["opt", "out"] or (len(set(words)) == 1 and words[0] in STOP_WORDS):
+        words = " ".join(words).replace("opt out", "optout").split()
+        if words and STOP_WORDS.issuperset(words):
             return True
     return False
 
@@ -215,4 +230,5 @@ def _words(text: str, between: str = " ") -> list[str]:
 
 def _seen(text: str) -> str:
     """Return a text in its plain letters, without what is not seen."""
-    return "".join(c for c in normal("NFKC", text) if c.isspace() or unicodedata.category(c)[0] != "C")
+    plain = (c for c in normal("NFKC", text) if not "\ufe00" <= c <= "\ufe0f")
+    return "".join(c for c in plain if c.isspace() or unicodedata.category(c)[0] != "C")
