@@ -54,6 +54,8 @@ def test_a_stop_word_is_known_however_it_is_written(text: str) -> None:
             "STOP\nTexting me",
         ),
         *("I want to opt out of this", "Cancel my order", "STOP? Why?", "who is this? stop", "STOP 2", "opt out now"),
+        *("Cancel\n---\nNo wait, I want the offer, call me", "Cancel - Tuesday", "Cancel, Monday Demo", "Cancel, Yes"),
+        *("Stop\nSent by mistake, sorry, please go on", "End\n31.12.2026", "Stop!\n\nWait\nhow much is it?"),
         *("Liked \u201cReply STOP to end this\u201d", "unsubscribe me", "un-subscribe me now", "No more. END."),
     ],
 )

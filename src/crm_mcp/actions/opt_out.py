@@ -28,6 +28,14 @@ _COURTESY = frozenset(
         *("bitte", "danke", "merci", "svp", "gracias", "grazie", "obrigado", "obrigada"),
     )
 )
+_NO_NAMES = frozenset(
+    (
+        *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"),
+        *("january", "february", "march", "july", "september", "october", "november", "december"),
+        *("yes", "no", "not", "wait", "ok", "okay", "go", "never", "now", "just", "it", "that", "this", "me"),
+    )
+)
+"""What begins with a capital behind a word of these, and is nobody's name."""
 _SIGNED_LINES = 4
 """Lines of the longest signature that is known by its look alone."""
 _SIGNED_BELOW = 8
@@ -66,6 +74,7 @@ _SHOUTED = re.compile(r"[^\W\d_]{3,}")
 _APPENDED = re.compile(r"[-\u2010-\u2015~/|,]\s{0,3}([^-\u2010-\u2015~/|,]{1,80})$")
 """A name behind a dash or a comma."""
 _REACHED_AT = re.compile(r"[+(]?[\d][\d ().-]{5,20}|\S{1,64}@\S{1,255}|(?:https?://|www\.)\S{1,200}")
+_DATE = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}")
 _CONTAINS = re.compile(
     r"(?<!\w)(?:stop|stopall|un-?subscribe|cancel|end|quit|revoke|opt(?:[\s\-_\u2010-\u2015]{0,3})out)(?!\w)"
 )
@@ -158,7 +167,7 @@ def _says_nothing(line: str) -> bool:
 
 def _is_word(text: str, names: Collection[str]) -> bool:
     """Whether a short text is one of the words, with what courtesy and a signature add."""
-    return any(_is_only(each, names) for each in _unsigned(_seen(text)))
+    return any(_is_only(each, names) for each in _unsigned(_seen(text), names))
 
 
 def _is_only(text: str, names: Collection[str]) -> bool:
@@ -175,7 +184,7 @@ def _is_only(text: str, names: Collection[str]) -> bool:
     return False
 
 
-def _unsigned(text: str) -> Iterator[str]:
+def _unsigned(text: str, names: Collection[str]) -> Iterator[str]:
     """Yield a text without each signature that may end it, and as it is."""
     yield text
     lines: list[str] = []
@@ -188,7 +197,8 @@ def _unsigned(text: str) -> Iterator[str]:
     for place in range(1, len(lines)):
         line = lines[place]
         apart = place in below and _begins_signature(lines[place:])
-        if apart or _RULE.match(line) or _DEVICE.match(line) or _signs(line) or _is_signature(lines[place:]):
+        ruled = _RULE.match(line) and (line == "--" or _is_signature(lines[place + 1 :], names))
+        if apart or ruled or _DEVICE.match(line) or _signs(line) or _is_signature(lines[place:], names):
             yield "\n".join(lines[:place])
             break
     else:
@@ -206,20 +216,25 @@ def _signs(line: str) -> bool:
 
 def _begins_signature(lines: list[str]) -> bool:
     """Whether these lines are a short block that begins with a name, alone or before a stroke or a comma."""
-    return len(lines) <= _SIGNED_BELOW and _is_name(re.split(r"[|,\u2022\u00b7]", lines[0])[0].strip())
+    no_sentences = not any(each[0].islower() and not re.search(r"@|www\.|://", each) for each in lines)
+    first = re.split(r"[|,\u2022\u00b7]", lines[0])[0].strip()
+    return no_sentences and len(lines) <= _SIGNED_BELOW and _is_name(first)
 
 
-def _is_signature(lines: list[str]) -> bool:
+def _is_signature(lines: list[str], names: Collection[str]) -> bool:
     """Whether these lines are a short block of names and what they are reached at."""
     return len(lines) <= _SIGNED_LINES and all(
-        _is_name(each) or _REACHED_AT.fullmatch(each) or all(word in _COURTESY for word in _words(each))
+        _is_name(each)
+        or (_REACHED_AT.fullmatch(each) and not _DATE.fullmatch(each))
+        or all(word in _COURTESY or word in names for word in _words(each))
         for each in lines
     )
 
 
 def _is_name(text: str) -> bool:
     """Whether a text looks like somebody's name: one to four words that begin with a capital, and are no shouting."""
-    return _NAMES.fullmatch(text) is not None and not any(each.isupper() for each in _SHOUTED.findall(text))
+    shouted = any(each.isupper() for each in _SHOUTED.findall(text))
+    return _NAMES.fullmatch(text) is not None and not shouted and _NO_NAMES.isdisjoint(_words(text))
 
 
 def _words(text: str, between: str = " ") -> list[str]:
