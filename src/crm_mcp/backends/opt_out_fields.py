@@ -45,21 +45,23 @@ _ELSEWHERE: Mapping[str, tuple[Channel, ...]] = {
             *("nepascontacter", "desabonne", "desinscrit", "nepasderanger", "nocontactar", "nomolestar", "dadodebaja"),
             *("noncontattare", "disiscritto", "nondisturbare", "nietcontacteren", "nietbenaderen", "uitgeschreven"),
             *("afgemeld", "naocontatar", "naocontactar", "naoperturbe", "descadastrado"),
+            *("widerspruch", "werbewiderspruch", "nevercontact", "dontcontact", "stoplist"),
         ),
         CHANNELS,
     ),
     **dict.fromkeys(
         (
             *("nichtanrufen", "anrufsperre", "telefonsperre", "nepasappeler", "nollamar", "nonchiamare", "nietbellen"),
-            "naoligar",
+            *("naoligar", "keineanrufe", "dontcall", "nophonecalls"),
         ),
         ("call", "sms"),
     ),
     **dict.fromkeys(
-        ("keineemails", "keinemails", "emailsperre", "mailsperre", "newsletterabgemeldet", "nietmailen"), ("email",)
+        ("keineemails", "keinemails", "emailsperre", "mailsperre", "newsletterabgemeldet", "nietmailen", "dontemail"),
+        ("email",),
     ),
 }
-"""What such a field is called in other languages, in its letters alone."""
+"""What such a field is called in other languages, or with an apostrophe, in its letters alone."""
 _CONSENT_ELSEWHERE = frozenset(
     ("einwilligung", "zustimmung", "consentement", "consentimiento", "consenso", "toestemming", "consentimento")
 )
