@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crm_mcp.actions.opt_out import is_stop
 from crm_mcp.errors import InvalidArgument, NotFound, SettingsError, Unsupported, VendorError
 from crm_mcp.model import CHANNELS, Lead, LeadDraft, Mailbox, NoteDraft, Option, Sender, Slice
 
@@ -445,6 +446,30 @@ async def test_what_a_lead_has_written_is_read_to_the_first_mail_and_each_text_o
         assert [each.text for each in listed.items] == ["Hello Robin", "Re: Hello\nWho is this?"]
         assert [each.body for each in await work.crm.inbound_messages(lead.id, "linkedin")] == ["Hello Robin"]
         assert await work.crm.inbound_messages(lead.id, "sms") == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "first"),
+    [
+        ('<div dir="ltr">Please STOP<div>Jane</div></div>', "Please STOP"),
+        ('<div dir="ltr">Unsubscribe<div>thanks a lot</div></div>', "Unsubscribe"),
+        ('<html><body dir="auto">Stop<br id="line"><div>Sent from my iPhone</div></body></html>', "Stop"),
+        ('STOP<div class="gmail_quote">On Monday Bob wrote:<blockquote>hello</blockquote></div>', "STOP"),
+        ("<table><tr><td>Stop</td><td>Jane</td></tr></table>", "Stop"),
+        ("<!-- a > b --><div>STOP</div>", "STOP"),
+        ("<b>STOP</b><hr>From: Jane", "STOP"),
+        ('<div dir="ltr">Please stop<p>emailing me</p></div>', "Please stop"),
+    ],
+)
+async def test_what_mail_programs_write_as_lines_are_lines(work: Work, body: str, first: str):
+    lead = await work.crm.create_lead(JANE)
+    box = work.there.rows("mailbox")[0]
+    work.there.make_email(box, type="inbox", subject="Re: Hello", body=body, lead_uuid=lead.id)
+
+    (written,) = await work.crm.inbound_messages(lead.id, "email")
+
+    assert (written.body or "").splitlines()[0] == first
+    assert is_stop(written.body or "", "email")
 
 
 async def test_a_history_of_somebody_who_is_not_there_is_not_found(work: Work):

@@ -45,7 +45,12 @@ _TAKEN = frozenset(
     )
 )
 PROFILE = "https://www.linkedin.com/in/"
-_BREAK = re.compile(r"(?i)<br\s*/?>\s*|</(?:p|div|li|tr|h\d)>\s*")
+_BREAK = re.compile(r"(?i)<br\b[^<>]*>\s*")
+_BLOCK = re.compile(
+    r"(?i)(?:</?(?:p|div|li|ul|ol|tr|td|th|table|h\d|hr|pre|center|blockquote|head|body|html)\b[^<>]*>\s*)+"
+)
+"""What begins or ends a line in a browser, opened or closed; several in a row are one."""
+_COMMENT = re.compile(r"(?s)<!--.*?(?:-->|\Z)")
 _TAG = re.compile("<[^<>]*>")
 _HIDDEN = re.compile(r"(?i)<(style|script)\b")
 _HIDDEN_END = {name: re.compile(f"(?i)</{name}>") for name in ("style", "script")}
@@ -246,7 +251,7 @@ def plain(body: str | None) -> str | None:
     """Return HTML as text."""
     if body is None:
         return None
-    lines = _BREAK.sub("\n", _seen(body))
+    lines = _BREAK.sub("\n", _BLOCK.sub("\n", _COMMENT.sub("", _seen(body))))
     return unescaped(_TAG.sub("", lines)).strip() or None
 
 
