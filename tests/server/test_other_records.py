@@ -10,7 +10,7 @@ from tests.mixed_up import mixed_up
 
 from .conftest import Shop
 from .talk import text_in
-from .vendors import TOOLS, VENDORS, Vendor
+from .vendors import TOOLS, VENDORS, Vendor, acts_on
 
 OTHER = "vendor_error: the CRM answered with another record than the one asked for; read it again"
 
@@ -30,16 +30,7 @@ def test_no_tool_writes_to_a_lead_that_comes_back_as_another(crm: Vendor) -> Non
     jane = crm.sample.jane
     reads = ("get_lead", "list_activity")
     acts: dict[str, dict[str, Any]] = {
-        "update_lead": {"lead": jane, "title": "COO"},
-        "tag_lead": {"lead": jane, "add": ["vip"]},
-        "log_note": {"lead": jane, "content": "Spoke"},
-        "create_task": {"title": "Ring back", "lead": jane},
-        "create_deal": {"name": "Pilot", "lead": jane},
-        "send_email": {"lead": jane, "subject": "Hi", "body": "Hello"},
-        "send_sms": {"lead": jane, "message": "Hello"},
-        "send_linkedin_message": {"lead": jane, "message": "Hello"},
-        "start_call": {"lead": jane},
-        "set_do_not_contact": {"lead": jane, "blocked": True},
+        **acts_on(jane),
         "delete_record": {"kind": "lead", "id": jane},
     }
     before = [dict(each) for each in crm.sample.people(crm.there)]

@@ -12,7 +12,7 @@ from mcp_types import PromptReference, ResourceTemplateReference, TextContent, T
 
 from .conftest import Shop
 from .talk import ERAS, JANE, NO, YES, inside
-from .vendors import ALL_TOOLS, SAMPLE, TOOLS, VENDORS, Plot, Vendor, connected, town
+from .vendors import ALL_TOOLS, SAMPLE, TOOLS, VENDORS, Plot, Vendor, acts_on, connected, town
 
 NOBODY = "00000000-0000-4000-8000-00000000dead"
 ACTS = {"action_id", "status", "summary"}
@@ -394,16 +394,7 @@ def test_a_dry_run_leaves_nothing_at_any_vendor(portal: BlockingPortal, tmp_path
             sample = SAMPLE[name]
             acts: dict[str, dict[str, Any]] = {
                 "create_lead": {"name": "Ada Byron", "email": "ada@byron.example", **sample.new},
-                "update_lead": {"lead": JANE, "title": "COO"},
-                "tag_lead": {"lead": JANE, "add": ["vip"]},
-                "log_note": {"lead": JANE, "content": "Spoke"},
-                "create_task": {"title": "Ring back", "lead": JANE},
-                "create_deal": {"name": "Pilot", "lead": JANE},
-                "send_email": {"lead": JANE, "subject": "Hi", "body": "Hello"},
-                "send_sms": {"lead": JANE, "message": "Hello"},
-                "send_linkedin_message": {"lead": JANE, "message": "Hello"},
-                "start_call": {"lead": JANE},
-                "set_do_not_contact": {"lead": JANE, "blocked": True},
+                **acts_on(JANE),
                 "import_leads": {"leads": [{"name": "Ada Byron", **sample.new}]},
                 "delete_record": {"kind": "lead", "id": sample.jane},
             }

@@ -266,6 +266,22 @@ def begun_anew(vendor: Vendor) -> Vendor:
     return vendor
 
 
+def acts_on(lead: str) -> dict[str, dict[str, Any]]:
+    """Return a call of each tool that does something about a lead, and can be made wherever the tool is."""
+    return {
+        "update_lead": {"lead": lead, "title": "COO"},
+        "tag_lead": {"lead": lead, "add": ["vip"]},
+        "log_note": {"lead": lead, "content": "Spoke"},
+        "create_task": {"title": "Ring back", "lead": lead},
+        "create_deal": {"name": "Pilot", "lead": lead},
+        "send_email": {"lead": lead, "subject": "Hi", "body": "Hello"},
+        "send_sms": {"lead": lead, "message": "Hello"},
+        "send_linkedin_message": {"lead": lead, "message": "Hello"},
+        "start_call": {"lead": lead},
+        "set_do_not_contact": {"lead": lead, "blocked": True},
+    }
+
+
 class Street:
     """Many emulators behind one address, each under a path of its own."""
 

@@ -35,7 +35,7 @@ _NO_NAMES = frozenset(
         *("yes", "no", "not", "wait", "ok", "okay", "go", "never", "now", "just", "it", "that", "this", "me"),
     )
 )
-"""What begins with a capital behind a word of these, and is nobody's name."""
+"""Words of which a capital letter makes nobody's name: what begins with one below a STOP is no signature."""
 _SIGNED_LINES = 4
 """Lines of the longest signature that is known by its look alone."""
 _SIGNED_BELOW = 8
@@ -83,11 +83,12 @@ _CONTAINS = re.compile(
 def is_stop(text: str, channel: Channel, subject: str | None = None, names: Collection[str] = ()) -> bool:
     """Whether an inbound message of this text asks for no more of them on its channel.
 
-    `subject` is that of an e-mail, which counts where its text says nothing; `names` are the writer's own, in small
-    letters, as `names_of` has them: what it may sign with. Other channels than SMS and e-mail have no such word.
+    `subject` is that of an e-mail, which counts where its text says nothing, and where it is "unsubscribe" itself;
+    `names` are the writer's own, in small letters, as `names_of` has them: what it may sign with. Other channels than
+    SMS and e-mail have no such word.
     """
     if channel == "sms":
-        return _is_word(text, names) if len(text) <= LONGEST_WORD else False
+        return len(text) <= LONGEST_WORD and _is_word(text, names)
     if channel != "email":
         return False
     if subject and _is_word(subject[:LONGEST_WORD], ()) and "unsubscribe" in subject.casefold():
@@ -100,14 +101,15 @@ def is_stop(text: str, channel: Channel, subject: str | None = None, names: Coll
 
 def may_be_stop(text: str, channel: Channel, subject: str | None = None, names: Collection[str] = ()) -> bool:
     """Whether an inbound message of this text is none that `is_stop` knows, and has such a word all the same."""
-    if channel not in HEARD or is_stop(text, channel, subject, names):
+    if channel not in HEARD:
         return False
     said = text
     if channel == "email":
         # Where nothing is left, what the writer has added stands among what is repeated.
         said = "\n".join(_unquoted(text)) or "\n".join(_lines(text))
         said = said if not subject or _REPLY.match(subject) else f"{subject}\n{said}"
-    return _CONTAINS.search(_seen(said).casefold()) is not None
+    # Few texts have such a word, and to look for one is less work than to read the text.
+    return _CONTAINS.search(_seen(said).casefold()) is not None and not is_stop(text, channel, subject, names)
 
 
 def names_of(lead: Lead) -> frozenset[str]:

@@ -100,10 +100,10 @@ async def of_person(
     for each in used or CHANNELS:
         if why := await desk.blocked(lead, each):
             return Finding(why, "do_not_contact", address=address)
-    doubts = [found for each in used or CHANNELS if (found := await doubt(desk, lead, each))]
     for each in used or [each for each in CHANNELS if lead.address(each)]:
         if why := _no_consent(desk, lead, each):
             return Finding(why, "consent", address=address)
+    doubts = [found for each in used or CHANNELS if (found := await doubt(desk, lead, each))]
     return replace(await _when(desk, lead, channel, address, at), doubts=tuple(doubts))
 
 

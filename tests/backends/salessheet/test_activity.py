@@ -104,18 +104,24 @@ async def test_pages_of_a_history_hold_each_once(emulated: Emulated):
     assert len(seen) == len(set(seen)) == 5
 
 
+def put_many(vendor: Any, lead: str, count: int, kind: str, **fields: str) -> None:
+    """Give a lead this many activities of one type, the oldest first: `a0`, `a1` and so on."""
+    for n in range(count):
+        vendor.records["activities"][f"a{n}"] = {
+            "id": f"a{n}",
+            "type": kind,
+            "contact_id": lead,
+            "body": f"n{n}",
+            "occurred_at": f"2026-01-{1 + n // 100:02d}T00:{n % 60:02d}:00Z",
+            **fields,
+        }
+
+
 async def test_what_a_lead_has_written_is_found_behind_a_long_history(opened: Opened):
     vendor, crm = opened
     lead = await crm.create_lead(LeadDraft(name="Jane"))
-    for n in range(350):
-        vendor.records["activities"][f"a{n}"] = {
-            "id": f"a{n}",
-            "type": "email",
-            "contact_id": lead.id,
-            "body": "Stop please" if n == 0 else f"n{n}",
-            "direction": "outbound" if n else "inbound",
-            "occurred_at": f"2026-01-{1 + n // 100:02d}T00:{n % 60:02d}:00Z",
-        }
+    put_many(vendor, lead.id, 350, "email", direction="outbound")
+    vendor.records["activities"]["a0"] |= {"body": "Stop please", "direction": "inbound"}
     vendor.journal.clear()
 
     written = await crm.inbound_messages(lead.id, "email")
@@ -128,14 +134,7 @@ async def test_what_a_lead_has_written_is_found_behind_a_long_history(opened: Op
 async def test_a_long_history_is_read_page_by_page(opened: Opened):
     vendor, crm = opened
     lead = await crm.create_lead(LeadDraft(name="Jane"))
-    for n in range(1_050):
-        vendor.records["activities"][f"a{n}"] = {
-            "id": f"a{n}",
-            "type": "note",
-            "contact_id": lead.id,
-            "body": f"n{n}",
-            "occurred_at": f"2026-01-{1 + n // 100:02d}T00:{n % 60:02d}:00Z",
-        }
+    put_many(vendor, lead.id, 1_050, "note")
     vendor.journal.clear()
 
     page = await crm.list_notes(lead.id, Slice(limit=100))

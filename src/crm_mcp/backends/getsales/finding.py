@@ -175,7 +175,7 @@ class Finding(FindsLeads, Wire):
         phone = self.number(custom.get("personal_phone_number"))
         return replace(
             known,
-            profile=(profile_key(profile) if profile else None) or "",
+            profile=profile_key(profile or "") or "",
             emails=(*known.emails, *((address_key(email),) if email else ())),
             phones=(*known.phones, *((phone,) if phone else ())),
         )
