@@ -32,6 +32,17 @@ _IN = re.compile(r"(?:(?:https?:)?//)?(?:[a-z0-9-]+\.)*linkedin\.com\.?(?::443)?
 _SIGNS = frozenset("-_.~'")
 """ASCII characters of a handle besides letters and digits."""
 _WRITTEN = frozenset(("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "No", "So", "Sk"))
+PLACEHOLDERS = frozenset(
+    (
+        *("none", "null", "nil", "nan", "undefined", "unknown", "n-a", "na", "tbd", "tba", "test", "example", "empty"),
+        *("yes", "no", "true", "false", "in", "me", "pub", "feed", "company", "profile", "linkedin", "school", "jobs"),
+        *("search", "sales", "unavailable", "not-available", "notavailable", "no-profile", "not-found", "none-found"),
+    )
+)
+"""What stands in such a column, or in an address that a program has made, where there is no profile: pages of the
+site's own, and words for nothing."""
+_SHORTEST_ALONE = 3
+"""Characters of the shortest handle that LinkedIn gives: what stands alone and is shorter is none."""
 _MEMBER = re.compile(r"AC[ow]AA[\w-]+", re.ASCII)
 
 
@@ -94,7 +105,8 @@ def linkedin_profile(text: str) -> str:
         and (before or not set(".?#") & set(given))
     ):
         found = _decoded(handle)
-        if found and not any(unquote(each) in (".", "..") for each in rest.split("/")):
+        alone = found is not None and before is None and (len(found) < _SHORTEST_ALONE or found.isdecimal())
+        if found and not alone and not any(unquote(each) in (".", "..") for each in rest.split("/")):
             return found
     raise InvalidArgument(
         f'"{given[:80]}" is no LinkedIn profile of a person', "give one such as https://www.linkedin.com/in/jane-lee"
@@ -107,11 +119,12 @@ def _decoded(handle: str) -> str | None:
         found = unicodedata.normalize("NFC", unquote(handle, errors="strict"))
     except UnicodeDecodeError:
         return None
-    if not 0 < len(found) <= _LONGEST_HANDLE or found.strip(".") == "":
+    if not 0 < len(found) <= _LONGEST_HANDLE or not any(map(str.isalnum, found)):
         return None
     if not all(map(_is_of_handle, found)):
         return None
-    return found if _MEMBER.fullmatch(found) else unicodedata.normalize("NFC", found.lower())
+    lower = unicodedata.normalize("NFC", found.lower())
+    return None if lower in PLACEHOLDERS else found if _MEMBER.fullmatch(found) else lower
 
 
 def _is_of_handle(sign: str) -> bool:
@@ -121,21 +134,25 @@ def _is_of_handle(sign: str) -> bool:
     return unicodedata.category(sign) in _WRITTEN or sign in "\u200c\u200d"
 
 
-def profile_key(text: str) -> str | None:
-    """Return a LinkedIn profile for comparing: all ways to write one are one; None where it is no profile."""
+def known_profile(text: str) -> str | None:
+    """Return a LinkedIn profile as `linkedin_profile` does; None where it is none."""
     try:
-        return unicodedata.normalize("NFC", address_key(linkedin_profile(text)))
+        return linkedin_profile(text)
     except InvalidArgument:
         return None
 
 
+def profile_key(text: str) -> str | None:
+    """Return a LinkedIn profile as blocks are kept by it, in which look-alike ones are one: `stra\u00dfe`, `strasse`;
+    None where it is no profile. Who somebody is, `linkedin_profile` says."""
+    profile = known_profile(text)
+    return None if profile is None else unicodedata.normalize("NFC", address_key(profile))
+
+
 def same_profile(one: str, other: str) -> bool:
     """Whether two texts are the same LinkedIn profile; in members' ids the case counts."""
-    key = profile_key(one)
-    if key is None or key != profile_key(other):
-        return False
-    first, second = linkedin_profile(one), linkedin_profile(other)
-    return first == second or not (_MEMBER.fullmatch(first) or _MEMBER.fullmatch(second))
+    profile = known_profile(one)
+    return profile is not None and profile == known_profile(other)
 
 
 def phone_number(text: str, country: str | None) -> str:

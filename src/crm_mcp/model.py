@@ -471,6 +471,8 @@ class ImportRow(Record):
     key: str | None = None
     blocked: tuple[Channel, ...] = ()
     """The channels on which the row says that they must not be contacted."""
+    refused: tuple[tuple[Channel, str], ...] = ()
+    """Where they are reached on those, with every address that the row has, as it is compared."""
     remarks: tuple[str, ...] = ()
     """What of the row could not be taken, and why."""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crm_mcp.address import linkedin_profile, profile_key, same_profile
+from crm_mcp.address import PLACEHOLDERS, linkedin_profile, profile_key, same_profile
 from crm_mcp.errors import InvalidArgument
 
 HOSTS = ("linkedin.com", "www.linkedin.com", "de.linkedin.com", "uk.linkedin.com", "LinkedIn.com", "linkedin.com.")
@@ -28,7 +28,9 @@ BEHIND = (
 )
 
 letters = st.sampled_from("abcxyzABZ019-_äéßñжя中あ")
-handles = st.text(letters, min_size=1, max_size=20)
+handles = st.text(letters, min_size=1, max_size=20).filter(
+    lambda each: any(map(str.isalnum, each)) and unicodedata.normalize("NFC", each.lower()) not in PLACEHOLDERS
+)
 
 
 @given(handles, st.sampled_from(SCHEMES), st.sampled_from(HOSTS), st.sampled_from(BEHIND), st.booleans(), st.booleans())
@@ -40,8 +42,10 @@ def test_all_ways_to_write_a_profile_give_its_handle(
     written = f"  {scheme}{host}/in/{shown}{behind} "
 
     assert linkedin_profile(written) == unicodedata.normalize("NFC", handle.lower())
-    assert profile_key(written) == profile_key(handle) == profile_key(handle.swapcase())
+    assert profile_key(written) == profile_key(f"/in/{handle}") == profile_key(f"/in/{handle.swapcase()}")
     assert same_profile(written, f"/in/{handle}")
+    if len(handle) > 2 and not handle.isdecimal():
+        assert profile_key(handle) == profile_key(written)
 
 
 @given(st.text(st.sampled_from("abé-.%2DFfC3A9/\\?#@: \tin"), max_size=40) | st.text(max_size=30))
@@ -57,7 +61,7 @@ def test_what_is_behind_in_is_the_handle_or_nothing(path: str):
 
     if key is not None:
         first = path.strip().partition("?")[0].partition("#")[0].partition("/")[0]
-        assert key == profile_key(first) or "." in first
+        assert key == profile_key(f"/in/{first}") or "." in first
         assert not set(key) & set("/\\?#%@ \t\n")
         assert profile_key(f"linkedin.com/in/{key}") == key
 
@@ -98,6 +102,9 @@ def test_another_site_names_nobody(before: str, handle: str):
         "",
         "..",
         "a" * 201,
+        *("-", "--", "_", "\u2013", "n/a", "N/A", "na", "x", "12345", "None", "NULL", "unknown", "undefined", "yes"),
+        *("in", "me", "feed", "company", "profile", "linkedin.com/in/me", "/in/in/ann", "linkedin.com/in/undefined"),
+        *("linkedin.com/in/-", "https://www.linkedin.com/in/Unavailable"),
     ],
 )
 def test_what_is_no_profile_is_refused(text: str):
@@ -113,3 +120,16 @@ def test_a_members_id_keeps_its_case_which_counts():
     assert (linkedin_profile(one), linkedin_profile(other)) == ("ACoAAbCd_1-x", "ACoAABcD_1-x")
     assert same_profile(one, "ACoAAbCd_1-x")
     assert not same_profile(one, other)
+
+
+def test_who_somebody_is_goes_by_the_letters_and_a_block_by_what_looks_alike():
+    one, other = "/in/stra\u00dfe", "/in/strasse"
+
+    assert not same_profile(one, other)
+    assert profile_key(one) == profile_key(other)
+
+
+@pytest.mark.parametrize("handle", ["x", "12345", "\u738b"])
+def test_a_short_or_numeric_handle_is_one_behind_its_path_alone(handle: str):
+    assert linkedin_profile(f"linkedin.com/in/{handle}") == handle
+    assert profile_key(handle) is None

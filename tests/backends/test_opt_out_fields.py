@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.backends.opt_out_fields import opt_out_field
+from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in
 from crm_mcp.model import CHANNELS
 
 ALL = CHANNELS
@@ -34,7 +34,18 @@ EMAIL, SMS = ("email",), ("sms",)
         ("do_not_contact", ALL), ("Do not e-mail", EMAIL), ("Do Not Text", SMS), ("DO NOT CALL OR TEXT", CALL),
         ("Person - Email Opt Out", EMAIL), ("Opt out (Y/N)", ALL), ("Opt-Out Email (Legacy)", EMAIL), ("DNC", ALL),
         ("No Emails", EMAIL), ("isUnsubscribed", ALL), ("Do Not Contact Until", ALL), ("Suppressed", ALL),
+        ("Contact: Do Not Call", CALL), ("Lead: Email Opt Out", EMAIL), ("E-mail: unsubscribed", ALL),
+        ("Opt-Outs", ALL), ("Optouts", ALL), ("Un-subscribed", ALL), ("D.N.C.", ALL), ("D N D", ALL),
+        ("D N C E-mail", EMAIL),
+        ("Black list", ALL), ("Block-listed", ALL), ("Blocked", ALL), ("Consent Withdrawn", ALL),
+        ("SMS consent revoked", SMS),
+        ("No calls", CALL), ("No phone calls", CALL), ("No SMS please", SMS), ("No texting", SMS), ("Never call", CALL),
+        ("Must not be contacted", ALL), ("Should not be called", CALL), ("Not to be contacted", ALL),
+        ("No longer contact", ALL), ("Never contact again", ALL), ("Don\u2019t text", SMS),
+        ("Please do not email", EMAIL),
+        ("Exclude from email", EMAIL), ("Remove from list", ALL), ("No cold calls", CALL), ("Do_Not_Call__c", CALL),
         # In other languages
+        ("Kein Anruf", CALL), ("Bitte nicht anrufen", CALL), ("Abgemeldet am", ALL), ("Keine E-Mails", EMAIL),
         ("Nicht anrufen", CALL), ("Keine Werbung", ALL), ("Ne pas contacter", ALL),
         ("D\u00e9sabonn\u00e9", ALL), ("No llamar", CALL), ("Niet bellen", CALL), ("Non contattare", ALL),
     ],
@@ -52,6 +63,10 @@ def test_a_field_that_says_no_is_known_by_its_name(name: str, channels: tuple[st
         ("Email Marketing Consent", EMAIL), ("SMS consent", SMS), ("GDPR Consent", ALL), ("Opt-in", ALL),
         ("sms_opt_in", SMS), ("Accepts Email Marketing", EMAIL), ("Accepts Marketing", ALL), ("Subscribed", ALL),
         ("Person - Marketing status", ALL), ("Subscription status", ALL), ("Can call", CALL), ("Einwilligung", ALL),
+        ("OK to call", CALL), ("Okay to contact?", ALL), ("Can be contacted", ALL), ("Contactable", ALL),
+        ("May be emailed", EMAIL), ("Double Opt-in", ALL), ("Email subscription", EMAIL),
+        ("Einwilligung E-Mail", EMAIL),
+        ("Send Marketing Materials", ALL), ("Email_Opt_In__c", EMAIL),
     ],
 )  # fmt: skip
 def test_a_field_of_consent_is_known_by_its_name(name: str, channels: tuple[str, ...]):
@@ -64,7 +79,27 @@ def test_a_field_of_consent_is_known_by_its_name(name: str, channels: tuple[str,
 @pytest.mark.parametrize(
     "name",
     [
-        *("Name", "Email", "Phone No", "Contact No.", "Mobile No", "No. of Calls", "No Calls", "Text", "Message"),
+        *("Name", "Email", "Phone No", "Contact No.", "Mobile No", "No. of Calls", "No. Calls", "No. Phone", "Text"),
+        *(
+            "Message",
+            "Contacted",
+            "Called",
+            "Last contacted",
+            "Emailed",
+            "No of calls",
+            "Number of emails sent",
+            "Block",
+        ),
+        *(
+            "No show",
+            "No reply",
+            "Street No",
+            "Never married",
+            "Subscription",
+            "Send date",
+            "Allowed discount",
+            "Remove",
+        ),
         *("Fax Opt Out", "HasOptedOutOfFax", "Do not allow Faxes", "donotpostalmail", "WhatsApp Opt Out"),
         *("Unsubscribe link", "Unsubscribe Reason", "do_not_contact_reason", "Unsubscribed Mode", "GDPR consent date"),
         *("Email Status", "Lead Status", "Marketing contact status", "Newsletter", "Notes", "Domain", "Not contacted"),
@@ -87,7 +122,7 @@ def test_other_fields_say_nothing_of_it(name: str):
             (each, False)
             for each in ("0", "no", "False", "", None, "-", "N/A", "none", False, 0, "Allow", "subscribed")
         ),
-        *((each, None) for each in ("maybe", "2024-01-05", "pending", "call first", "2", "??")),
+        *((each, None) for each in ("maybe", "2024-01-05", "pending", "call first", "2", "??", "never", "never again")),
     ],
 )
 def test_what_a_field_says_is_read_strictly(value: object, refuses: bool | None):
@@ -124,8 +159,41 @@ def test_a_date_is_a_yes_in_a_field_that_holds_the_time_of_it(value: str):
     assert (dated.refuses(value), plain.refuses(value)) == (True, None)
 
 
+@pytest.mark.parametrize("name", ["No phone", "No Tel", "STOP", "SMS STOP", "TPS"])
+def test_a_name_that_may_mean_something_else_blocks_on_a_plain_yes_and_asks_nobody(name: str):
+    field = opt_out_field(name)
+
+    assert field
+    assert [field.refuses(each) for each in ("yes", "x", "no", "", "+1 415 555 0100", "12")] == [
+        True,
+        True,
+        *[False] * 4,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "channels"),
+    [
+        ("Do Not Contact", "Lead Status", ALL), ("Unsubscribed", "Email Status", EMAIL), ("DNC", "Tag", ALL),
+        ("opted-out", "SMS status", SMS), ("Do not disturb!", "Notes", ALL), ("Please do not call", "Notes", CALL),
+        ("Never contact again", "Remarks", ALL), ("Nicht kontaktieren", "Status", ALL), ("Do not call", "Phone", CALL),
+        ("Removed from list", "x", ALL), ("No marketing", "x", ALL),
+        ("New", "Status", ()), ("Blocked", "Status", ()), ("No contact", "Lead Status", ()), ("No email", "Email", ()),
+        ("No", "Do not", ()), ("Stop", "x", ()), ("Call back", "Next step", ()), ("Do not call before 9", "Notes", ()),
+        ("Opted in", "Status", ()), ("Subscribed", "Status", ()), ("Unsubscribed", "WhatsApp status", ()),
+        ("No answer", "Outcome", ()), ("Email", "Preferred channel", ()), ("Consent given", "x", ()),
+        ("x" * 5_000, "x", ()),
+    ],
+)  # fmt: skip
+def test_a_value_that_refuses_by_itself_is_known_whatever_its_field_is_for(
+    value: str, name: str, channels: tuple[str, ...]
+):
+    assert set(refusal_in(value, name)) == set(channels)
+
+
 @given(st.text(max_size=200), st.text(max_size=40))
 def test_any_name_and_value_is_read_without_a_fault(name: str, value: str):
     field = opt_out_field(name)
 
     assert field is None or (field.channels and field.refuses(value) in (True, False, None))
+    assert set(refusal_in(value, name)) <= set(ALL)

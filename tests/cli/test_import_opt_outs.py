@@ -140,3 +140,24 @@ def test_a_refused_number_is_left_out_and_told(tmp_path: Path):
 
     assert 'line 2 (Uma One): phone left out: "1111111111" is no phone number of a person' in result.stdout
     assert [each.phone for each in leads(tmp_path)] == [None]
+
+
+def test_a_rejected_row_keeps_its_no_and_every_column_that_is_not_taken_is_named(tmp_path: Path):
+    imported(tmp_path, [["Name", "Email", "Phone"], ["Re Jected", "re@example.com", "+1 415 555 0181"]])
+    odd = [f"Odd {n}" for n in range(45)]
+    rows = [["Name", "Email", "Phone", "Do Not Call", *odd], ["Re Jected", "re@@example", "+1 415 555 0181", "1", *odd]]
+
+    result = imported(tmp_path, rows)
+
+    assert result.returncode == 1
+    assert "that they must not be contacted (sms, call) is kept for +14155550181" in result.stdout
+    assert "1 of them must not be contacted" in result.stdout
+    assert all(f"{each}," in result.stdout or f"{each}." in result.stdout for each in odd)
+    assert sent(tmp_path, "send_sms", "re@example.com") == "blocked"
+
+
+def test_a_status_that_says_so_blocks(tmp_path: Path):
+    rows = [["Name", "Email", "Lead Status"], ["Sta Tus", "status@example.com", "Do Not Contact"]]
+
+    assert imported(tmp_path, rows).returncode == 0
+    assert sent(tmp_path, "send_email", "status@example.com") == "blocked"

@@ -119,3 +119,40 @@ def test_the_first_fifty_rows_are_told_and_the_action_has_all(crm: Talk) -> None
     [page] = crm.run(crm.client.read_resource, f"crm://actions/{done['action_id']}").contents
     assert isinstance(page, types.TextResourceContents)
     assert "item 80" in page.text
+
+
+@pytest.mark.parametrize("way", ["csv", "objects"])
+def test_a_row_that_can_t_be_imported_keeps_its_no(crm: Talk, way: str) -> None:
+    there, phone = mail(), number()
+    crm.ok("create_lead", name="Re Jected", email=there, phone=phone)
+    if way == "csv":
+        text = f"Name,Email,Phone,Status,DND\nRe Jected,re@@example,{phone},,1\nFr Ee,{mail()},,New,\n"
+        done = crm.ok("import_leads", csv=text)
+    else:
+        odd = {"name": "Re Jected", "email": "re@@example", "phone": phone, "custom_fields": {"Do Not Call": "yes"}}
+        done = crm.ok("import_leads", leads=[odd, {"name": "Fr Ee", "email": mail()}])
+
+    assert done["counts"] == {"created": 1, "updated": 0, "skipped": 0, "failed": 1}
+    assert f"is kept for {phone}" in done["failed"][0]["reason"]
+    assert reached(crm, there)["sms"] == "blocked"
+
+
+def test_a_value_that_refuses_by_itself_blocks(crm: Talk) -> None:
+    status, tagged = mail(), mail()
+
+    crm.ok("import_leads", csv=f"Name,Email,Lead Status\nSta Tus,{status},Do Not Contact\n")
+    crm.ok("import_leads", leads=[{"name": "Tag Ged", "email": tagged, "tags": ["vip", "unsubscribed"]}])
+
+    assert reached(crm, status)["email"] == reached(crm, tagged)["email"] == "blocked"
+
+
+def test_a_column_that_is_left_out_and_says_no_is_asked_about(crm: Talk) -> None:
+    text = f"Name,Email,Do Not Email\nAnn,{mail()},yes\nBob,{mail()},no\n"
+
+    crm.ok("import_leads", csv=text, map={"Do Not Email": ""})
+    asked = crm.user.asked[-1:]
+    crm.ok("import_leads", csv=text.replace("yes", "no").replace("Ann", "Cid"), map={"Do Not Email": ""})
+
+    said = 'who must not be contacted: "Do Not Email" is left out, and says so of 1'
+    assert [said in each for each in asked] == [True]
+    assert sum(said in each for each in crm.user.asked) == 1

@@ -82,6 +82,17 @@ class Batch:
 
     if_exists: IfExists
     done: dict[int, ImportOutcome] = field(default_factory=dict[int, ImportOutcome])
+    remarks: dict[int, str] = field(default_factory=dict[int, str])
+    """What of a row could not be taken, by its place."""
+
+    def outcomes(self) -> tuple[ImportOutcome, ...]:
+        """Return what became of each row, in order, with what is to be said of it."""
+        return tuple(self._told(self.done[place], self.remarks.get(place)) for place in sorted(self.done))
+
+    @staticmethod
+    def _told(outcome: ImportOutcome, remark: str | None) -> ImportOutcome:
+        reason = "; ".join(filter(None, (outcome.reason, remark)))
+        return outcome.model_copy(update={"reason": reason}) if remark else outcome
 
     def fail(self, item: Item, reason: str, lead: str | None = None) -> None:
         """Note that a row was not imported."""
@@ -159,8 +170,7 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
                     _remember(item, batch.done[item.place], there)
         if self._there is not None:
             self._there.use()
-        outcomes = [batch.done[place] for place in range(len(rows))]
-        return tuple([await self._on_its_list(row, each) for row, each in zip(rows, outcomes, strict=True)])
+        return tuple([await self._on_its_list(row, each) for row, each in zip(rows, batch.outcomes(), strict=True)])
 
     async def _on_its_list(self, row: ImportRow, outcome: ImportOutcome) -> ImportOutcome:
         """Put who must not be contacted on the CRM's own list, where it keeps one."""
@@ -196,7 +206,7 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
                 reason = f"{OTHER_NAME}: only what is empty is filled" if found.other_name else None
                 outcome = ImportOutcome(outcome="updated", id=decided.id or None, reason=reason, whom=decided.label)
                 batch.done[item.place] = outcome
-        return tuple(batch.done[place] for place in range(len(rows)))
+        return batch.outcomes()
 
     # What a vendor's room says
 
@@ -221,13 +231,20 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
     async def _items(self, rows: Sequence[ImportRow], batch: Batch) -> list[Item]:
         items: list[Item] = []
         for place, row in enumerate(rows):
+            readable, remark = self._readable(row.draft)
+            if remark:
+                batch.remarks[place] = remark
             try:
-                draft, body = await self._prepared(row.draft)
+                draft, body = await self._prepared(readable)
             except (InvalidArgument, Unsupported) as error:
                 batch.done[place] = ImportOutcome(outcome="failed", reason=str(error))
             else:
                 items.append(Item(place, draft, body, self._person(draft)))
         return items
+
+    def _readable(self, draft: LeadDraft) -> tuple[LeadDraft, str | None]:
+        """Return a row's draft without what can't be read of it and is nobody's, and what is to be said of that."""
+        return draft, None
 
     def _person(self, draft: LeadDraft) -> Person:
         """Return what a row's person is known by."""

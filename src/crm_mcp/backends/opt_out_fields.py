@@ -2,6 +2,8 @@
 
 A vendor's record may have such a field, and so may a file or a row that is imported: `doNotCall`, `HasOptedOutOfEmail`,
 `Unsubscribed from all email`, `DND`, `Person - Marketing status`. What it says is read strictly: yes, no, or neither.
+Where a field of another name says so in its value, as a status "Do Not Contact" does, the value is known by the same
+words.
 """
 
 from __future__ import annotations
@@ -15,121 +17,123 @@ from itertools import pairwise
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import CHANNELS, Channel, Lead, fold
 
-NOT_OURS = frozenset(("fax", "faxes", "post", "postal", "letter", "letters", "whatsapp", "push", "parcel"))
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+NOT_OURS = _set("fax faxes post postal letter letters whatsapp push parcel")
 """Ways to reach somebody that no tool here has."""
 _WORDS: Mapping[Channel, frozenset[str]] = {
-    "email": frozenset(("email", "emails", "emailing", "mail", "mails", "mailing", "mailings", "newsletter")),
-    "sms": frozenset(("sms", "text", "texts", "texting", "message", "messages", "messaging", "mms")),
-    "call": frozenset(
-        ("call", "calls", "calling", "phone", "phones", "telephone", "tel", "mobile", "cell", "voice", "dial")
+    "email": _set(
+        "email emails emailing emailed emailable mail mails mailing mailings mailed mailable newsletter correo courriel"
     ),
-    "linkedin": frozenset(("linkedin", "inmail")),
+    "sms": _set("sms text texts texting texted textable message messages messaging mms"),
+    "call": _set(
+        "call calls calling called callable phone phones phoned telephone tel mobile cell voice dial telefon anruf"
+        " anrufe telefono telefonata appel appels llamada llamadas chiamata chiamate telefoon"
+    ),
+    "linkedin": _set("linkedin inmail"),
 }
 _CHANNEL_WORDS = frozenset[str]().union(*_WORDS.values())
-_TARGETS = (
-    _CHANNEL_WORDS | NOT_OURS | {"contact", "disturb", "market", "solicit", "send", "reach", "ring", "allow", "bulk"}
-)
+_OVER_THE_AIR = _set("email emails newsletter correo courriel")
+_ACTIONS = _set("contact disturb market solicit send reach ring allow bulk kontakt werbung")
+_TARGETS = _CHANNEL_WORDS | NOT_OURS | _ACTIONS
 """What follows `do not`."""
-_NO_TARGETS = frozenset(("contact", "marketing", "emails", "email", "sms", "texts", "mailings", "solicitation"))
-"""What follows `no`; `No calls` is more often how many there were."""
-_ALONE = frozenset(
-    (
-        *("unsubscribed", "unsubscribe", "unsubscribes", "unsub", "unsubbed", "dnc", "dnd", "blacklist", "blacklisted"),
-        *("blocklist", "blocklisted", "suppressed", "suppression", "donotcontact"),
-    )
+_BE = _set("contacted called emailed mailed texted phoned messaged reached rung disturbed solicited marketed")
+"""What follows `must not be`; alone it tells what happened."""
+_NO_TARGETS = _set(
+    "contact marketing emails email sms text texts texting mailings solicitation solicitations call calls calling"
+    " newsletter"
 )
+"""What follows `no`, at the end of a name."""
+_NUMBERED = _set("phone phones telephone tel mobile cell mail mails message messages")
+"""What follows `no` as well, where it may also stand for a number, or for how many there were."""
+_BETWEEN = _set("be to ever longer more further any cold marketing promotional unsolicited sales phone please")
+"""What may stand between a no and what it is said of."""
+_NOT_AFTER = _set("do does must may should shall can please")
+_REFUSED = _set("longer more marketing solicitation solicitations")
+"""What follows a `no` that can only be a refusal."""
+_KEIN = _set("kein keine keinen keinerlei")
+_ALONE = _set(
+    "unsubscribed unsubscribe unsubscribes unsub unsubbed dnc dnd blacklist blacklisted blocklist blocklisted blocked"
+    " suppressed suppression donotcontact optout optouts stoplist"
+)
+_FROM = _set("exclude excluded excluding exclusion remove removed removal omit omitted")
+"""What is followed by `from`."""
+_ENDED = _set("withdrawn revoked denied refused declined")
+"""What ends a consent."""
 _ELSEWHERE: Mapping[str, tuple[Channel, ...]] = {
     **dict.fromkeys(
-        (
-            *("nichtkontaktieren", "keinewerbung", "werbesperre", "kontaktsperre", "abgemeldet", "abbestellt"),
-            *("nepascontacter", "desabonne", "desinscrit", "nepasderanger", "nocontactar", "nomolestar", "dadodebaja"),
-            *("noncontattare", "disiscritto", "nondisturbare", "nietcontacteren", "nietbenaderen", "uitgeschreven"),
-            *("afgemeld", "naocontatar", "naocontactar", "naoperturbe", "descadastrado"),
-            *("widerspruch", "werbewiderspruch", "nevercontact", "dontcontact", "stoplist"),
+        _set(
+            "nichtkontaktieren nichtmehrkontaktieren keinewerbung werbesperre kontaktsperre abgemeldet abbestellt"
+            " nepascontacter desabonne desinscrit nepasderanger nocontactar nomolestar dadodebaja noncontattare"
+            " disiscritto nondisturbare nietcontacteren nietbenaderen uitgeschreven afgemeld naocontatar naocontactar"
+            " naoperturbe descadastrado widerspruch werbewiderspruch nepluscontacter"
         ),
         CHANNELS,
     ),
     **dict.fromkeys(
-        (
-            *("nichtanrufen", "anrufsperre", "telefonsperre", "nepasappeler", "nollamar", "nonchiamare", "nietbellen"),
-            *("naoligar", "keineanrufe", "dontcall", "nophonecalls"),
+        _set(
+            "nichtanrufen nichtmehranrufen anrufsperre telefonsperre nepasappeler nollamar nonchiamare nietbellen"
+            " naoligar tps ctps"
         ),
         ("call", "sms"),
     ),
     **dict.fromkeys(
-        ("keineemails", "keinemails", "emailsperre", "mailsperre", "newsletterabgemeldet", "nietmailen", "dontemail"),
-        ("email",),
+        _set("emailsperre mailsperre newsletterabgemeldet nietmailen nichtanschreiben nichtmailen"), ("email",)
     ),
 }
-"""What such a field is called in other languages, or with an apostrophe, in its letters alone."""
-_CONSENT_ELSEWHERE = frozenset(
-    ("einwilligung", "zustimmung", "consentement", "consentimiento", "consenso", "toestemming", "consentimento")
+"""What such a field is called in other languages, in its letters alone; the registers of Britain, too."""
+_POLITE = _set("bitte please pls svp porfavor perfavore")
+_CONSENT = _set(
+    "consent consented consents optin optins subscribed permission contactable callable emailable mailable textable"
+    " einwilligung zustimmung consentement consentimiento consenso toestemming consentimento"
 )
-_CONSENT = frozenset(("consent", "consented", "consents", "optin", "subscribed", "permission"))
-_ALLOWING = frozenset(("accepts", "accept", "allow", "allows", "allowed", "may", "can"))
-_DETAILS = frozenset(
-    (
-        *("reason", "reasons", "mode", "link", "links", "url", "source", "by", "note", "notes", "comment", "comments"),
-        *("page", "count", "token", "rate", "history", "preference", "preferences", "method", "ip"),
-    )
+_ALLOWING = _set("accepts accept allow allows allowed may can ok okay send")
+_DETAILS = _set(
+    "reason reasons mode link links url source by note notes comment comments page count token rate history"
+    " preference preferences method ip"
 )
 """What says something about an opt-out, and not that there is one."""
-_DATED = frozenset(("at", "on", "date", "time", "timestamp", "datetime"))
-_FILLERS = frozenset(
-    (
-        *("is", "has", "was", "lead", "leads", "contact", "contacts", "person", "people", "customer", "customers"),
-        *(
-            "account",
-            "prospect",
-            "subscriber",
-            "member",
-            "user",
-            "client",
-            "company",
-            "global",
-            "globally",
-            "hs",
-            "crm",
-        ),
-        *("primary", "work", "personal", "field", "custom", "address", "number", "of", "from", "for", "to", "via"),
-        *(
-            "all",
-            "any",
-            "every",
-            "bulk",
-            "marketing",
-            "promotional",
-            "commercial",
-            "list",
-            "lists",
-            "or",
-            "and",
-            "status",
-        ),
-        *("flag", "yn", "the", "our", "updates", "offers", "communication", "communications", "materials", "given"),
-        *(
-            "granted",
-            "gdpr",
-            "dsgvo",
-            "subscription",
-            "allow",
-            "send",
-            "opt",
-            "opted",
-            "out",
-            "in",
-            "do",
-            "not",
-            "dont",
-        ),
-        *("no", "disturb", "market", "solicit", "reach", "ring"),
-    )
+_DATED = _set("at on date time timestamp datetime am datum")
+_FILLERS = _set(
+    "is has was lead leads contact contacts person people customer customers account prospect subscriber member user"
+    " client company global globally hs crm primary work personal field custom address number of from for to via be"
+    " all any every bulk marketing promotional commercial list lists or and status flag yn the our updates offers"
+    " communication communications materials given granted gdpr dsgvo subscription allow send opt opted out outs in ins"
+    " do does not dont no never must should disturb market solicit reach ring double"
 )
-_KNOWN = _FILLERS | _CHANNEL_WORDS | NOT_OURS | _ALONE | _CONSENT | _ALLOWING | _DETAILS | _DATED
+_KNOWN = (
+    _FILLERS
+    | _TARGETS
+    | _BE
+    | _BETWEEN
+    | _KEIN
+    | _ALONE
+    | _FROM
+    | _ENDED
+    | _CONSENT
+    | _ALLOWING
+    | _DETAILS
+    | _DATED
+    | _set("again anymore stop")
+)
 _LONGEST_NAME = 120
+_LONGEST_VALUE = 60
 _LONGEST_WORD = max(map(len, _KNOWN))
 _PIECE = re.compile(r"[A-Z]?[^\W\d_A-Z]+|[A-Z]+(?![^\W\d_A-Z])|\d+")
 _ONE_NAME = re.compile("(?i)linkedin|whatsapp")
+_SUFFIX = re.compile("__c$")
+"""Of Salesforce's custom fields."""
+_NUMBER_SIGN = re.compile(r"(?i)\bno\.")
+"""As in "No. of calls"."""
+_MAY_REFUSE = re.compile(
+    r"(?i)\b(?:do|does|must|please|pls|bitte|no|not|never|ne|n[aã]o|niet|kein\w*|nicht|d\.?\s?n\.?\s?[cd]|un.?subs?|opt"
+    r"|opted|global|black|block|suppress|exclude|excluded|removed?|abgemeldet|abbestellt|d[eé]s|disiscritto|afgemeld"
+    r"|uitgeschreven|email|e-mail|sms|call|calls|phone|text|consent|marketing|widerspruch|werbe\w*|\w+sperre)"
+)
+"""What a value that refuses by itself has in it: few have, and to look is less work than to read."""
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d).*|\d\d?[./]\d\d?[./]\d{2,4}(?!\d).*|\d{10}|\d{13}", re.DOTALL)
 
 _YES = frozenset(
@@ -142,7 +146,7 @@ _YES = frozenset(
 _NO = frozenset(
     (
         *("false", "f", "no", "n", "0", "0.0", "off", "unchecked", "falsch", "nein", "non", "faux", "nao", "falso"),
-        *("nee", "onwaar", "never", "allow", "allowed", "send", "opted in", "opt in", "subscribed", "not opted out"),
+        *("nee", "onwaar", "allow", "allowed", "send", "opted in", "opt in", "subscribed", "not opted out"),
     )
 )
 _NOTHING = frozenset(
@@ -152,10 +156,10 @@ _GRANTED = (_YES - {"do not allow", "do not send", "blocked", "revoked", "withdr
     *("given", "granted", "opted in", "opt in", "optin", "subscribed", "accepted", "agreed", "allowed", "consented"),
     *("explicit", "express", "allow", "send", "double opt in"),
 } - {"opted out", "opt out", "optout", "unsubscribed", "unsubscribe"}
-_DENIED = (_NO - {"never", "allow", "allowed", "send", "opted in", "opt in", "subscribed", "not opted out"}) | {
+_DENIED = (_NO - {"allow", "allowed", "send", "opted in", "opt in", "subscribed", "not opted out"}) | {
     *("denied", "refused", "withdrawn", "revoked", "declined", "rejected", "opted out", "opt out", "optout"),
     *("unsubscribed", "unsubscribe", "no consent", "not given", "not granted", "do not contact", "not allowed"),
-    *("do not allow", "not subscribed"),
+    *("do not allow", "not subscribed", "do not send"),
 }
 
 
@@ -170,6 +174,8 @@ class OptOutField:
     """It holds the time of it: a date is a yes."""
     status: bool = False
     """It holds one word of several, which each CRM has of its own."""
+    unsure: bool = False
+    """Its name may mean something else: what it says besides a plain yes or no is no answer to this."""
 
     def refuses(self, value: object) -> bool | None:
         """Return whether it says that somebody must not be contacted; None where that can't be read. What says nothing
@@ -178,14 +184,15 @@ class OptOutField:
         words = fold(said).strip(" .!'\"").replace("-", " ").replace("_", " ") if said not in _NOTHING else ""
         if words in _NOTHING or fold(said) in _NOTHING:
             return False
+        undecided = False if self.unsure else None
         if self.consent:
-            return True if words in _DENIED else False if words in _GRANTED else None
+            return True if words in _DENIED else False if words in _GRANTED else undecided
         if words in _YES or (self.dated and _DATE.fullmatch(said)):
             return True
-        if words in _NO:
+        if words in _NO or (self.dated and words == "never"):
             return False
         known = opt_out_field(said)  # it repeats its own name, or that of another one: "DNC"
-        return True if known and not known.consent else None
+        return True if known and not known.consent else undecided
 
 
 def refused_channels(fields: Mapping[str, object] | None) -> tuple[Channel, ...] | None:
@@ -234,25 +241,55 @@ def opt_out_field(name: str) -> OptOutField | None:
     return _opt_out_field(name) if len(name) <= _LONGEST_NAME else None
 
 
+def refusal_in(value: str, name: str) -> tuple[Channel, ...]:
+    """Return the channels on which a value refuses by itself, whatever its field is for: a status "Do Not Contact", a
+    tag "unsubscribed"; those of the field's name where it has one and the value has none, as in "Email status". Empty
+    for any other value."""
+    return _refusal_in(value, name) if len(value) <= _LONGEST_VALUE and _MAY_REFUSE.search(value) else ()
+
+
+@lru_cache(maxsize=4096)
+def _refusal_in(value: str, name: str) -> tuple[Channel, ...]:
+    said = opt_out_field(value)
+    words = _split(value)
+    # "No contact" so far, "No email" on file, a sale that is "Blocked".
+    if words == ["blocked"] or (words[:1] == ["no"] and not _REFUSED.issuperset(words[1:2])):
+        return ()
+    known = _KNOWN.issuperset(words) or "".join(words) in _ELSEWHERE
+    if said is None or said.consent or said.unsure or said.dated or not known:
+        return ()
+    if said.channels != CHANNELS or len(name) > _LONGEST_NAME:
+        return said.channels
+    return _channels(_split(name))
+
+
 @lru_cache(maxsize=4096)
 def _opt_out_field(name: str) -> OptOutField | None:
-    # HubSpot: "Opted out of email: One to One"; what follows tells which kind of e-mail.
-    letters = "".join(c for c in fold(name) if c.isalpha())
-    if found := _ELSEWHERE.get(letters):
-        return OptOutField(found)
-    if letters in _CONSENT_ELSEWHERE:
-        return OptOutField(CHANNELS, consent=True)
-    words = _split(name.partition(":")[0])
+    # HubSpot's "Opted out of email: One to One" tells behind it which kind of e-mail, and "Contact: Do Not Call" whose
+    # field it is before it.
+    before, _, behind = name.partition(":")
+    return _named(before) or (_named(behind) if behind else None)
+
+
+def _named(name: str) -> OptOutField | None:
+    words = [each for each in _split(name) if each not in _POLITE]
     if not words or _DETAILS.intersection(words):
         return None
+    dated, status = words[-1] in _DATED, words[-1] == "status"
+    for letters in ("".join(words), "".join(words[:-1]) if dated else ""):
+        if found := _ELSEWHERE.get(letters):
+            return OptOutField(found, dated=dated, unsure=letters in ("tps", "ctps"))
     found = _channels(words)
     if not found:
         return None
-    dated, status = words[-1] in _DATED, words[-1] == "status"
-    if _says_not(words):
+    numbered = _NUMBER_SIGN.search(name) is not None
+    if _says_not(words, numbered=numbered):
         return OptOutField(found, dated=dated, status=status)
+    if not numbered and _may_say_not(words):
+        return OptOutField(found, unsure=True)
     if not dated and _says_may(words):
-        return OptOutField(found, consent=True, status=status)
+        subscription = words[-1] == "subscription"
+        return OptOutField(found, consent=True, status=status, unsure=subscription)
     return None
 
 
@@ -261,17 +298,43 @@ def _is_set(field: OptOutField, value: object) -> bool:
     return refuses is True or (refuses is None and not field.status)
 
 
-def _says_not(words: list[str]) -> bool:
-    pairs = list(zip(words, [*words[1:], ""], strict=True))
-    for place, (word, following) in enumerate(pairs):
-        if word in _ALONE or (word in ("opt", "opted") and following == "out"):
+def _says_not(words: list[str], *, numbered: bool) -> bool:
+    """Whether these are the words of a refusal; `numbered`: a "no" among them is that of a number."""
+    if not _ALONE.isdisjoint(words) or set(pairwise(words)) & {("opt", "out"), ("opted", "out"), ("opt", "outs")}:
+        return True
+    if not _ENDED.isdisjoint(words) and not _CONSENT.isdisjoint(words):
+        return True
+    for place, word in enumerate(words):
+        rest = words[place + 1 :]
+        following = rest[0] if rest else ""
+        if word in _FROM and following == "from":
             return True
-        before = words[place - 1] if place else ""
-        if following in _TARGETS and (word == "dont" or (word == "not" and before == "do")):
-            return True
-        if word == "no" and following in _NO_TARGETS and place + 2 == len(words):
-            return True
+        behind = word == "not" and (words[place - 1] in _NOT_AFTER if place else "be" in rest)
+        if behind or word in ("dont", "never", "cannot"):
+            if _is_said_of(rest):
+                return True
+        elif (word == "no" and not numbered) or word in _KEIN:
+            said = [each for each in rest if each not in ("longer", "more", "further", "cold", "marketing")] or rest
+            of = _NO_TARGETS if word == "no" else _TARGETS
+            phone = said[:1] == ["phone"] and said[1:2] != []
+            said = said[1:] if phone else said
+            if (len(said) == 1 and said[0] in of) or (following == "longer" and _is_said_of(rest)):
+                return True
     return False
+
+
+def _is_said_of(words: list[str]) -> bool:
+    """Whether these words, behind a "not", begin with what must not be done."""
+    between = [each for each in words if each not in _BETWEEN or each == "phone"]
+    first = between[0] if between else ""
+    return first in _TARGETS or (first in _BE and "be" in words)
+
+
+def _may_say_not(words: list[str]) -> bool:
+    """Whether these words may be a refusal, and may be a number or a mark of something else: "No phone", "Stop"."""
+    if words[0] == "no" and len(words) == 2:
+        return words[1] in _NUMBERED
+    return "stop" in words and set(words) <= {"stop", *_CHANNEL_WORDS, *_ACTIONS, "list", "marketing", "all"}
 
 
 def _says_may(words: list[str]) -> bool:
@@ -281,12 +344,14 @@ def _says_may(words: list[str]) -> bool:
     pairs = set(pairwise(words))
     if there & _CONSENT or pairs & {
         ("opt", "in"),
+        ("opt", "ins"),
         ("opted", "in"),
         ("marketing", "status"),
         ("subscription", "status"),
+        *((each, "subscription") for each in ("email", "sms", "newsletter")),
     }:
         return True
-    return bool(there & _ALLOWING and there & (_CHANNEL_WORDS | {"contact", "marketing"}))
+    return bool(there & _ALLOWING and there & (_CHANNEL_WORDS | _BE | {"contact", "marketing"}))
 
 
 def _channels(words: list[str]) -> tuple[Channel, ...]:
@@ -294,7 +359,7 @@ def _channels(words: list[str]) -> tuple[Channel, ...]:
     number."""
     there = set(words)
     found = {channel for channel, names in _WORDS.items() if there & names}
-    if there & NOT_OURS and not (found - {"email"}) and not there & {"email", "emails", "newsletter"}:
+    if there & NOT_OURS and not (found - {"email"}) and not there & _OVER_THE_AIR:
         return ()
     if "call" in found:
         found.add("sms")
@@ -303,18 +368,22 @@ def _channels(words: list[str]) -> tuple[Channel, ...]:
 
 def _split(name: str) -> list[str]:
     """Return the words of a name, folded: those that stand apart, and within them those that are written as one."""
-    pieces = [fold(each) for each in _PIECE.findall(_ONE_NAME.sub(lambda found: f" {found[0].lower()} ", name))]
+    plain = _SUFFIX.sub("", name).replace("'", "").replace("\u2019", "")
+    pieces = [fold(each) for each in _PIECE.findall(_ONE_NAME.sub(lambda found: f" {found[0].lower()} ", plain))]
     return [word for each in _joined(pieces) for word in (_segments(each) or [each])]
 
 
 def _joined(pieces: list[str]) -> Iterator[str]:
-    """Yield pieces, `e` and `mail` as one."""
-    rest = iter(pieces)
-    for each in rest:
-        if each == "e" and (following := next(rest, "")):
-            yield each + following if following.startswith("mail") else following
-        else:
-            yield each
+    """Yield pieces, those as one that are one word: `e` and `mail`, `un` and `subscribed`, the letters of `D.N.C.`"""
+    rest = list(reversed(pieces))
+    while rest:
+        piece = rest.pop()
+        if rest and ((piece == "e" and rest[-1].startswith("mail")) or piece + rest[-1] in _ALONE):
+            piece += rest.pop()
+        elif len(piece) == 1:
+            while rest and len(rest[-1]) == 1 and not (rest[-1] == "e" and rest[-2:-1] and rest[-2].startswith("mail")):
+                piece += rest.pop()
+        yield piece
 
 
 def _segments(piece: str) -> list[str] | None:

@@ -98,7 +98,8 @@ class Totals:
             case "failed":
                 return
         self.blocked += bool(row.row.blocked)
-        said = [*([outcome.reason] if outcome.reason and outcome.outcome == "updated" else []), *row.row.remarks]
+        told = [outcome.reason] if outcome.reason and outcome.outcome != "skipped" else []
+        said = [*told, *row.row.remarks]
         if said:
             self.remarks.add(f"line {row.line} ({label(row.row)}): {'; '.join(said)}")
 
@@ -253,9 +254,9 @@ def show_plan(console: Console, table: CsvTable, columns: Columns, if_exists: If
     console.print(shown, markup=False)
     for said, indexes in (("Left out, as asked", columns.skipped), ("Not imported", columns.ignored)):
         names = [printable(columns.name(index)) for index in indexes]
-        more = f" and {len(names) - SHOWN_COLUMNS} more" if len(names) > SHOWN_COLUMNS else ""
-        if names:
-            say(console, f"{said}: {', '.join(names[:SHOWN_COLUMNS])}{more}.")
+        for start in range(0, len(names), SHOWN_COLUMNS):  # each is named, and no line is longer than is printed
+            end = "." if start + SHOWN_COLUMNS >= len(names) else ","
+            say(console, f"{said if start == 0 else '  and'}: {', '.join(names[start : start + SHOWN_COLUMNS])}{end}")
     if columns.ignored:
         names = [printable(columns.name(index)) for index in columns.ignored]
         keep = next((name for name in names if name in columns.header), "Budget")

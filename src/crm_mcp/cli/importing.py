@@ -17,7 +17,7 @@ from rich.console import Console
 from crm_mcp.actions.audit import open_store
 from crm_mcp.actions.imports.columns import Columns, map_columns
 from crm_mcp.actions.imports.csv_reader import CsvTable, open_csv
-from crm_mcp.actions.imports.opt_outs import block_addresses, block_leads
+from crm_mcp.actions.imports.opt_outs import Places, block_addresses, block_leads
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
@@ -45,6 +45,8 @@ log = logging.getLogger("crm_mcp")
 
 Sink = Callable[[Sequence[ImportRow]], Awaitable[tuple[ImportOutcome, ...]]]
 """Writes one batch, all of it or nothing, and says what became of each row."""
+Block = Callable[[Sequence[Places]], Awaitable[None]]
+"""Blocks where those are reached who can't be imported, and must not be contacted."""
 
 BATCH_CHARACTERS = 4 * 1024 * 1024
 """A batch is cut short at this size, so that a file of long cells needs no more memory than another."""
@@ -79,7 +81,7 @@ async def import_file(
 
     async def write(batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
         with bulk_work():
-            await block_addresses(store, batch, settings.country, caller)
+            await block_addresses(store, [row.refused for row in batch], caller)
             outcomes = await crm.import_leads(batch, if_exists)
             await block_leads(store, connection.name, batch, outcomes, caller)
             return outcomes
@@ -97,6 +99,7 @@ async def import_file(
                 if_exists,
                 skip=skip,
                 sink=recorded.take,
+                block=partial(block_addresses, store, by=caller),
                 plan=Plan(plan, crm.plan_size),
                 batch=crm.import_size,
                 country=settings.country,
@@ -214,6 +217,7 @@ async def run_import(
     country: str | None,
     console: Console,
     skip: Sequence[str] = (),
+    block: Block | None = None,
     plan: Plan | None = None,
     ask: Callable[[str], bool] | None = None,
     dry_run: bool = False,
@@ -245,7 +249,7 @@ async def run_import(
         writes = sink if not dry_run else plan.take if plan else None
         aside = partial(RowsAside, path, table=table, console=console, wanted=not dry_run)
         with aside("rejected") as rejects, aside("skipped", besides=SHOWN_ROWS) as skips, Stop() as stop:
-            work = _Work(totals, rejects, skips, writes)
+            work = _Work(totals, rejects, skips, writes, None if dry_run else block)
             try:
                 with Bar(console, table.size) as bar:
                     await work.run(_Batches(table, rows(table, columns, country), batch), stop, bar)
@@ -314,11 +318,13 @@ class _Work:
         rejects: RowsAside,
         skips: RowsAside,
         sink: Callable[[Sequence[ImportRow]], Awaitable[tuple[ImportOutcome, ...] | None]] | None,
+        block: Block | None,
     ) -> None:
         self._totals = totals
         self._rejects = rejects
         self._skips = skips
         self._sink = sink
+        self._block = block
 
     async def run(self, batches: _Batches, stop: Stop, bar: Bar) -> None:
         """Deal with all batches, one after the other.
@@ -335,6 +341,10 @@ class _Work:
     async def _deal_with(self, batch: _Batch) -> None:
         totals = self._totals
         rejected = batch.bad
+        refused = [each.refused for each in rejected if each.refused]
+        totals.blocked += len(refused)
+        if refused and self._block:
+            await self._block(refused)
         outcomes = await self._sink([each.row for each in batch.good]) if self._sink and batch.good else None
         if outcomes is None:
             totals.ready += len(batch.good)

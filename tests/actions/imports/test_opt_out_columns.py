@@ -8,6 +8,7 @@ import pytest
 
 from crm_mcp.actions.imports.columns import Columns, map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
+from crm_mcp.actions.imports.opt_outs import count_refusing
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
 from crm_mcp.errors import InvalidArgument, Undecided
 from crm_mcp.model import CHANNELS
@@ -69,7 +70,8 @@ def test_a_value_that_says_neither_stops_before_the_first_row_naming_column_and_
         ((), {"skip": ["Email Opt Out"]}, [(), ()]),
         (("Email Opt Out=",), {}, [(), ()]),
         ((), {"fields": {"Email Opt Out": ""}}, [(), ()]),
-        ((), {"fields": {"2": "company"}}, [(), ()]),
+        ((), {"fields": {"2": "company"}}, [(), ("email",)]),
+        (("Email Opt Out=tags",), {}, [(), ("email",)]),
         (("Email Opt Out=custom_fields.Opted",), {}, [(), ("email",)]),
     ],
 )
@@ -103,3 +105,81 @@ def test_a_column_is_skipped_by_its_number_and_one_that_is_not_there_is_told():
     assert columns_of("Name,DND\n", skip=["2"]).skipped == (1,)
     with pytest.raises(InvalidArgument, match='no column "DNDD"; valid: Name, DND; nearest: "DND"'):
         columns_of("Name,DND\n", skip=["DNDD"])
+
+
+HEADER = "Name,Email,Phone,Phone 2,Status,Do Not Call,Email Opt Out\n"
+
+
+def refused(line: str) -> tuple[bool, set[tuple[str, str]], str]:
+    """Return whether a row is taken, where its person is blocked, and the reason."""
+    (row,) = rows(read_csv(HEADER + line), columns_of(HEADER), "US")
+    found = row.row.refused if isinstance(row, GoodRow) else row.refused
+    return isinstance(row, GoodRow), set(found), "" if isinstance(row, GoodRow) else row.reason
+
+
+def test_a_refusal_holds_for_every_address_of_the_row():
+    line = "Ann,ann@example.com,(415) 555-0101,415 555 0102,,yes,1\n"
+
+    taken, found, _ = refused(line)
+
+    calls = {(on, number) for on in ("sms", "call") for number in ("+14155550101", "+14155550102")}
+    assert (taken, found) == (True, calls | {("email", "ann@example.com")})
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ("Ann,ann@@example,(415) 555-0101,,,yes,\n", {"+14155550101"}),
+        ("Ann,ann@example.com; a2@example.com,,,,,yes\n", {"ann@example.com", "a2@example.com"}),
+        ("Ann,ann@example.com,,,Do Not Contact\n", {"ann@example.com"}),
+        ("Ann,ann@example.com,,,,,,yes\n", {"ann@example.com"}),
+        ('"Ann"x,ann@example.com,,,,,yes\n', {"ann@example.com"}),
+    ],
+)
+def test_a_row_that_can_t_be_imported_keeps_its_refusal(line: str, kept: set[str]):
+    taken, found, reason = refused(line)
+
+    assert not taken
+    assert {address for _, address in found} == kept
+    assert "that they must not be contacted" in reason
+    assert all(each in reason for each in kept)
+
+
+def test_where_no_address_can_be_read_that_it_is_not_kept_is_told():
+    taken, found, reason = refused("Ann,ann@@example,,,,,yes\n")
+
+    assert (taken, found) == (False, set())
+    assert "is NOT kept: no address can be read" in reason
+
+
+def test_a_row_that_can_t_be_imported_and_says_nothing_of_it_blocks_nobody():
+    assert refused("Ann,ann@@example,(415) 555-0101,,New,no,no\n")[1:] == (
+        set(),
+        'email: "ann@@example" is no e-mail address',
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Name,Lead Status\nAnn,Do Not Contact\nBob,New\n", [CHANNELS, ()]),
+        ("Name,Email Status\nAnn,Unsubscribed\nBob,Valid\n", [("email",), ()]),
+        ("Name,Tags\nAnn,vip; unsubscribed\nBob,vip\n", [CHANNELS, ()]),
+        ("Name,Phone\nAnn,DO NOT CALL\nBob,+14155550100\n", [("sms", "call"), ()]),
+        ("Name,Company\nDo Not Call,DNC\n", [()]),
+    ],
+)
+def test_a_value_that_refuses_by_itself_blocks_in_whatever_column_it_stands(text: str, found: list[tuple[str, ...]]):
+    assert blocked(text) == found
+
+
+def test_a_column_that_is_left_out_and_says_so_is_counted():
+    text = "Name,Do Not Call,DND,Shoe\nAnn,1,,4\nBob,x,no,5\nCid,maybe,0,6\n"
+    columns = columns_of(text, skip=["Do Not Call", "DND", "Shoe"])
+
+    counts = {
+        columns.name(each.index): count_refusing((record.cells for record in read_csv(text)), each)
+        for each in columns.dropped
+    }
+
+    assert counts == {"Do Not Call": 2, "DND": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crm_mcp.errors import Conflict, InvalidArgument
-from crm_mcp.model import LeadDraft, LeadUpdate
+from crm_mcp.model import ImportRow, LeadDraft, LeadUpdate
 
 from .conftest import Work
 
@@ -28,7 +28,7 @@ NO_PROFILES = (
 @pytest.mark.parametrize("way", WAYS)
 async def test_a_profile_is_one_person_however_it_is_written(work: Work, way: str):
     stranger = await work.crm.create_lead(JANE.model_copy(update={"email": "de@acme.example", "phone": None}))
-    await work.crm.update_lead(stranger.id, LeadUpdate(custom_fields={"linkedin": "de"}))
+    await work.crm.update_lead(stranger.id, LeadUpdate(custom_fields={"linkedin": "linkedin.com/in/de"}))
     fields = {"email": "lee@acme.example", "phone": "+12125550109"}
     made = await work.crm.create_lead(JANE.model_copy(update={**fields, "custom_fields": {"linkedin": way}}))
 
@@ -60,3 +60,30 @@ async def test_what_is_no_profile_is_not_written_and_names_nobody(work: Work, te
     assert (created.value.wrote, changed.value.wrote) == (False, False)
     assert await work.crm.leads_at("linkedin", text) == ()
     assert [each for each in work.wire(start) if each[0] == "PUT" or each[1] == UPSERT] == []
+
+
+async def test_profiles_that_look_alike_are_two_people(work: Work):
+    one = await work.crm.create_lead(
+        LeadDraft(name="A Weg", email="a@x.example", custom_fields={"linkedin": "strasse"})
+    )
+    row = LeadDraft(name="B Gasse", email="b@x.example", custom_fields={"linkedin": "linkedin.com/in/stra\u00dfe"})
+
+    (outcome,) = await work.crm.import_leads([ImportRow(draft=row)], "update")
+
+    assert outcome.outcome == "created"
+    assert (await work.crm.get_lead(one.id)).name == "A Weg"
+
+
+@pytest.mark.parametrize("nothing", ["n/a", "none", "-", "Unknown", "https://www.linkedin.com/company/acme"])
+async def test_a_row_with_no_profile_in_its_column_is_taken_without_it(work: Work, nothing: str):
+    rows = [
+        ImportRow(draft=LeadDraft(name=name, email=f"{name}@x.example", custom_fields={"linkedin": nothing}))
+        for name in ("ann", "bob")
+    ]
+
+    planned = await work.crm.plan_import(rows, "update")
+    outcomes = await work.crm.import_leads(rows, "update")
+
+    assert [each.outcome for each in (*planned, *outcomes)] == ["created"] * 4
+    assert all("LinkedIn profile left out" in (each.reason or "") for each in (*planned, *outcomes))
+    assert {lead["name"]: lead.get("linkedin") for lead in work.there.rows("lead")} == {"ann": None, "bob": None}

@@ -17,6 +17,9 @@ from crm_mcp.model import CHANNELS, Channel, Line, fold
 CUSTOM = "custom_fields."
 IDENTIFYING = frozenset({"name", "first_name", "last_name", "email", "phone", "company"})
 """A row, and a file, needs one of these."""
+_WHO = frozenset({"name", "first_name", "last_name", "company", "title"})
+"""The fields of which no value says anything but what it is."""
+ADDRESSES = ("email", "phone")
 
 _WORDS: dict[str, str] = {
     "name": "name, full name, contact name, lead name, display name, contact, contact person, person, lead,"
@@ -77,6 +80,13 @@ class Columns:
     """Left out because somebody said so."""
     ignored: tuple[int, ...]
     """Left out because nothing is known of them."""
+    spare: tuple[Target, ...] = ()
+    """Further columns of addresses, which another column is taken for."""
+    dropped: tuple[OptOutColumn, ...] = ()
+    """Of those that are left out, such as say whether somebody may be contacted."""
+
+    telling: tuple[int, ...] = ()
+    """Those of which a value may refuse by itself, whatever they are for."""
 
     def name(self, index: int) -> str:
         """Return what a person calls a column: its name, else its number."""
@@ -125,12 +135,22 @@ def map_columns(
         )
     opt_outs = tuple(_opt_outs(names, fixed, guessed))
     known = {*targets, *(each.index for each in opt_outs)}
+    skipped = tuple(index for index in range(len(names)) if index not in known and index in fixed)
+    ignored = tuple(index for index in range(len(names)) if index not in known and index not in fixed)
+    ranks = _ranks()
+    words = ((index, ranks.get(_folded(names[index]), ("", 0))[0]) for index in ignored)
+    silent = {*skipped, *(each.index for each in opt_outs)}
+    silent |= {index for index, field in targets.items() if field in _WHO}
+    left_out = ((index, opt_out_field(names[index])) for index in skipped)
     return Columns(
         names,
         tuple(sorted((Target(index, field) for index, field in targets.items()), key=lambda each: each.field)),
         opt_outs,
-        tuple(index for index in range(len(names)) if index not in known and index in fixed),
-        tuple(index for index in range(len(names)) if index not in known and index not in fixed),
+        skipped,
+        ignored,
+        tuple(Target(index, field) for index, field in words if field in ADDRESSES),
+        tuple(OptOutColumn(index, field, settled=True) for index, field in left_out if field),
+        tuple(index for index in range(len(names)) if index not in silent),
     )
 
 
@@ -143,8 +163,8 @@ def _opt_outs(header: Sequence[str], fixed: Mapping[int, str], guessed: Mapping[
             yield OptOutColumn(index, by_name)
         elif field and field in BLOCKS:
             yield OptOutColumn(index, OptOutField(BLOCKS[field]))
-        elif field and field.startswith(CUSTOM) and (known := by_name or opt_out_field(field.removeprefix(CUSTOM))):
-            # It is kept as a custom field, and blocks all the same where it says so.
+        elif field and (known := by_name or opt_out_field(field.removeprefix(CUSTOM))):
+            # It is kept as a field, and blocks all the same where it says so.
             yield OptOutColumn(index, known, settled=True)
 
 

@@ -15,11 +15,19 @@ from crm_mcp.actions.contact import keep_at
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.imports.columns import IDENTIFYING, map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
-from crm_mcp.actions.imports.opt_outs import block_addresses, block_leads
-from crm_mcp.actions.imports.rows import BadRow, fingerprint, phone_of, refusals, refuse_undecided, rows
+from crm_mcp.actions.imports.opt_outs import (
+    Places,
+    block_addresses,
+    block_leads,
+    count_refusing,
+    of_refused,
+    places_in,
+    refused_by_object,
+)
+from crm_mcp.actions.imports.rows import BadRow, fingerprint, phone_of, refuse_undecided, rows
 from crm_mcp.address import email_address
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
-from crm_mcp.errors import CrmError, InvalidArgument, Undecided
+from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import CHANNELS, IfExists, ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.store import Address
 
@@ -36,6 +44,10 @@ class Given:
     good: list[tuple[str, ImportRow]]
     bad: list[tuple[str, str]]
     columns: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
+    refused: list[Places] = field(default_factory=list[Places])
+    """Where the people of rows that can't be imported are reached, of those who must not be contacted."""
+    dropped: list[str] = field(default_factory=list[str])
+    """The columns that are left out and say, in some rows, that they must not be contacted, in words."""
 
     @property
     def rows(self) -> list[ImportRow]:
@@ -50,7 +62,8 @@ class Given:
     @property
     def blocked(self) -> str:
         """How many rows say on which channels that they must not be contacted; empty where none does."""
-        counts = {channel: sum(channel in row.blocked for row in self.rows) for channel in CHANNELS}
+        said = [*(row.blocked for row in self.rows), *({on for on, _ in places} for places in self.refused)]
+        counts = {channel: sum(channel in each for each in said) for channel in CHANNELS}
         return ", ".join(f"{channel} {count}" for channel, count in counts.items() if count)
 
 
@@ -105,6 +118,8 @@ def read_given(
         InvalidArgument: it is neither or both of the two, has more than 1,000 rows, a column that is named does not
             exist, or no row can be imported.
         Undecided: it can't be read who must not be contacted.
+
+    Where people of rows that can't be imported are reached stands in the first row that can.
     """
     if (leads is None) == (csv is None):
         raise InvalidArgument("give either leads or csv", "csv is text with a header line")
@@ -113,7 +128,14 @@ def read_given(
     given = _objects(leads or [], country) if csv is None else _table(csv, fields, country)
     if not given.good:
         why = "; ".join(f"{item}: {reason}" for item, reason in given.bad[:3])
-        raise InvalidArgument("there is nothing to import" + (f": {why}" if why else ""), "give at least one good row")
+        lost = "; nobody was blocked: set_do_not_contact does that" if given.refused else ""
+        raise InvalidArgument(
+            "there is nothing to import" + (f": {why}" if why else "") + lost, "give at least one good row"
+        )
+    if given.refused:  # who can't be imported is blocked with the first one who can
+        item, first = given.good[0]
+        refused = (*first.refused, *(each for places in given.refused for each in places))
+        given.good[0] = item, first.model_copy(update={"refused": refused})
     return given
 
 
@@ -122,9 +144,13 @@ def _table(csv: str, fields: Mapping[str, str] | None, country: str | None) -> G
     if columns.opt_outs:
         refuse_undecided(read_csv(csv), columns)
     given = Given([], [], columns.became())
+    for column in columns.dropped:
+        if count := count_refusing((record.cells for record in read_csv(csv)), column):
+            given.dropped.append(f'"{columns.name(column.index)[:80]}" is left out, and says so of {count}')
     for each in rows(read_csv(csv), columns, country):
         if isinstance(each, BadRow):
             given.bad.append((f"line {each.line}", each.reason))
+            given.refused.extend([each.refused] if each.refused else [])
         else:
             given.good.append((f"line {each.line}", each.row))
         if len(given.good) + len(given.bad) > MOST_ROWS:
@@ -140,14 +166,19 @@ def _objects(leads: Sequence[Mapping[str, Any]], country: str | None) -> Given:
     given = Given([], [])
     for number, item in enumerate(leads, 1):
         name = f"item {number}"
+        blocked = refused_by_object(item)
+        refused = places_in(item, blocked, country)
         try:
-            given.good.append((name, _object(item, country)))
+            row = _object(item, country)
         except ValidationError as error:
-            given.bad.append((name, "; ".join(plain_faults(error))))
-        except Undecided:
-            raise
+            reason = "; ".join(plain_faults(error))
         except CrmError as error:
-            given.bad.append((name, str(error)))
+            reason = str(error)
+        else:
+            given.good.append((name, row.model_copy(update={"blocked": blocked, "refused": refused})))
+            continue
+        given.bad.append((name, "; ".join(filter(None, (reason, of_refused(blocked, refused))))))
+        given.refused.extend([refused] if refused else [])
     return given
 
 
@@ -160,7 +191,7 @@ def _object(item: Mapping[str, Any], country: str | None) -> ImportRow:
         lacks = f"it needs one of {', '.join(sorted(IDENTIFYING))}"
         raise InvalidArgument("; ".join([*remarks, lacks]))
     key = fingerprint(sorted((name, str(value)) for name, value in normal.shown().items()))
-    return ImportRow(draft=normal, key=key, blocked=refusals(normal.custom_fields), remarks=tuple(remarks))
+    return ImportRow(draft=normal, key=key, remarks=tuple(remarks))
 
 
 async def plan(desk: Desk, given: Given, if_exists: IfExists) -> Report:
@@ -195,7 +226,7 @@ async def write(
 
     with bulk_work(patience):
         try:
-            await block_addresses(desk.store, batch, desk.settings.country, by)
+            await block_addresses(desk.store, [row.refused for row in batch], by)
             if if_exists == "update" and isinstance(desk.backend, FindsLeads):
                 await keep_at(desk, await to_thread.run_sync(addresses, desk, batch), by)
         except CrmError as error:

@@ -1,20 +1,39 @@
-"""Whom an import says must not be contacted: put on our list before their rows are written, and the leads after it."""
+"""Whom an import says must not be contacted: put on our list before their rows are written, and the leads after it.
+
+A row says so in a column that is for it, or by a value of another one, as a status "Do Not Contact". What it says holds
+for every address in it, and also where the row itself can't be imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
-from crm_mcp.actions.addresses import address_of
-from crm_mcp.address import address_key
-from crm_mcp.model import Channel, ImportOutcome, ImportRow
+from crm_mcp.actions.addresses import addresses_in
+from crm_mcp.actions.imports.columns import Columns, OptOutColumn
+from crm_mcp.address import profile_key
+from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in
+from crm_mcp.errors import Undecided
+from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow
 from crm_mcp.store import Store
 
 REASON = "an import says that they must not be contacted"
+Places = tuple[tuple[Channel, str], ...]
+"""Where somebody is reached: the address on each channel, as it is compared."""
+MOST_VALUES = 10
+"""Values of one column that are named where they can't be read."""
+
+_PART = re.compile(r"[;,|]")
+_PLAIN = ("status", "tags", "list", "owner")
+"""The fields of an object of which a value may refuse by itself, besides its custom ones."""
 
 
-async def block_addresses(store: Store, rows: Sequence[ImportRow], country: str | None, by: str) -> None:
-    """Block the addresses of the rows that say so: before anything is written, so that no moment lies between."""
-    if found := [_addresses(row, country) for row in rows if row.blocked]:
+async def block_addresses(store: Store, refused: Iterable[Places], by: str) -> None:
+    """Block where the people of rows are reached that say so: before anything is written, so that no moment lies
+    between."""
+    found: list[dict[Channel, str]] = [{channel: address} for places in refused for channel, address in places]
+    if found:
         await store.block_many(found, [REASON] * len(found), by)
 
 
@@ -31,18 +50,97 @@ async def block_leads(
         await store.block_many(found, [REASON] * len(found), by)
 
 
-def _addresses(row: ImportRow, country: str | None) -> dict[Channel, str]:
-    """Return where a row's person is reached on the channels that it rules out, as it is compared."""
-    profile = (row.draft.custom_fields or {}).get("linkedin")
-    known: dict[Channel, str] = {}
-    if row.draft.email:
-        known["email"] = address_key(row.draft.email)
-    if row.draft.phone:
-        known |= {"sms": row.draft.phone, "call": row.draft.phone}
-    if isinstance(profile, str) and profile:
-        known["linkedin"] = address_of("linkedin", profile, country)
-    found: dict[Channel, str] = {}
-    for channel in row.blocked:
-        if channel in known:
-            found[channel] = known[channel]
-    return found
+def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[Channel, ...]:
+    """Return the channels on which a row of a table says that they must not be contacted.
+
+    Of a row with more cells than columns, a value may stand further on than its column.
+    """
+    further = max(0, len(cells) - len(columns.header))
+    found: set[Channel] = set()
+    for each in columns.opt_outs:
+        if any(map(each.field.refuses, cells[each.index : each.index + further + 1])):
+            found.update(each.field.channels)
+    for index in columns.telling:
+        if index < len(cells) and (cell := cells[index]):
+            found.update(_refused_by(cell, columns.header[index]))
+    return _sorted(found)
+
+
+def refused_by_object(item: Mapping[str, Any]) -> tuple[Channel, ...]:
+    """Return the channels on which an object of an import says that they must not be contacted.
+
+    Raises:
+        Undecided: a field that is for it says neither yes nor no.
+    """
+    custom = _mapping(item.get("custom_fields"))
+    fields = [(name, value, known) for name, value in custom.items() if (known := opt_out_field(name))]
+    if odd := {name: [str(value)] for name, value, known in fields if known.refuses(value) is None}:
+        raise undecided(odd)
+    found: set[Channel] = {channel for _, value, known in fields if known.refuses(value) for channel in known.channels}
+    plain = {name: item.get(name) for name in _PLAIN}
+    known_fields = {name for name, _, _ in fields}
+    for name, value in (plain | {each: value for each, value in custom.items() if each not in known_fields}).items():
+        for text in cast("list[Any]", value) if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str):
+                found.update(_refused_by(text, name))
+    return _sorted(found)
+
+
+def count_refusing(rows: Iterable[Sequence[str]], column: OptOutColumn) -> int:
+    """Return how many rows of a table say in this column that they must not be contacted."""
+    return sum(bool(column.field.refuses(cells[column.index])) for cells in rows if column.index < len(cells))
+
+
+def places_in(given: Any, channels: Sequence[Channel], country: str | None) -> Places:
+    """Return every address in what is given, a text, a list or an object, on these channels."""
+    found: dict[tuple[Channel, str], None] = {}
+    for each in addresses_in(given, country) if channels else ():
+        if each.channel == "linkedin" and profile_key(each.address) is None:
+            continue
+        for channel in ("sms", "call") if each.channel == "sms" else (each.channel,):
+            if channel in channels:
+                found[channel, each.address] = None
+    return tuple(found)
+
+
+def of_refused(channels: Sequence[Channel], places: Places) -> str:
+    """Say of a row that is not imported what becomes of its refusal; empty where it says none."""
+    if not channels:
+        return ""
+    kept = ", ".join(dict.fromkeys(address for _, address in places))
+    if kept:
+        return f"that they must not be contacted ({', '.join(channels)}) is kept for {kept}"
+    return f"that they must not be contacted ({', '.join(channels)}) is NOT kept: no address can be read"
+
+
+def undecided(odd: Mapping[str, Sequence[str]]) -> Undecided:
+    """Return the error for values, by the name of their column or field, that say neither yes nor no."""
+    said = "; ".join(
+        f'"{name[:80]}" has '
+        + ", ".join(f'"{value[:40]}"' for value in values[:MOST_VALUES])
+        + (" and others" if len(values) > MOST_VALUES else "")
+        for name, values in odd.items()
+    )
+    name = next(iter(odd))[:40]
+    return Undecided(
+        f"it can't be read who must not be contacted: {said}",
+        f'leave the column out with --skip "{name}" (in a call: map {{"{name}": ""}}), keep it as a field that blocks '
+        f'only where it says yes with --map "{name}=custom_fields.{name}", or correct the values; nothing was imported',
+        wrote=False,
+    )
+
+
+def _refused_by(text: str, name: str) -> Iterator[Channel]:
+    """Yield the channels on which a value, or one of several in it, refuses by itself."""
+    yield from refusal_in(text.strip(), name)
+    parts = _PART.split(text)
+    for each in parts if len(parts) > 1 else ():
+        yield from refusal_in(each.strip(), name)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _sorted(found: set[Channel]) -> tuple[Channel, ...]:
+    return tuple(each for each in CHANNELS if each in found) if found else ()

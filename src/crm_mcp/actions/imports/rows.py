@@ -7,7 +7,7 @@ the rows that it did before, which is how an interrupted import goes on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -15,17 +15,15 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from crm_mcp.actions.imports.columns import CUSTOM, FIELDS, IDENTIFYING, Columns, plain_faults, too_long
+from crm_mcp.actions.imports.columns import ADDRESSES, CUSTOM, FIELDS, IDENTIFYING, Columns, plain_faults, too_long
 from crm_mcp.actions.imports.csv_reader import CsvTable, Record
+from crm_mcp.actions.imports.opt_outs import MOST_VALUES, Places, of_refused, places_in, refused_by_cells, undecided
 from crm_mcp.address import email_address, phone_and_doubt
-from crm_mcp.backends.opt_out_fields import opt_out_field
-from crm_mcp.errors import InvalidArgument, Undecided
-from crm_mcp.model import CHANNELS, Channel, ImportRow, LeadDraft, Text
+from crm_mcp.errors import InvalidArgument
+from crm_mcp.model import Channel, ImportRow, LeadDraft, Text
 
 LONGEST_ADDRESS = 254
 LONGEST_NUMBER = 100
-MOST_VALUES = 10
-"""Values of one column that are named where they can't be read."""
 
 _TAG_BREAK = re.compile(r"[;,|]")
 
@@ -48,6 +46,8 @@ class BadRow:
     cells: Sequence[str]
     size: int
     reason: str
+    refused: Places = ()
+    """Where its person is reached, where it says that they must not be contacted."""
 
 
 def rows(table: CsvTable, columns: Columns, country: str | None) -> Iterator[GoodRow | BadRow]:
@@ -75,36 +75,6 @@ def refuse_undecided(table: Iterable[Record], columns: Columns) -> None:
         raise undecided({columns.name(index): [*values] for index, values in odd.items()})
 
 
-def undecided(odd: Mapping[str, Sequence[str]]) -> Undecided:
-    """Return the error for values, by the name of their column or field, that say neither yes nor no."""
-    said = "; ".join(
-        f'"{name[:80]}" has '
-        + ", ".join(f'"{value[:40]}"' for value in values[:MOST_VALUES])
-        + (" and others" if len(values) > MOST_VALUES else "")
-        for name, values in odd.items()
-    )
-    name = next(iter(odd))[:40]
-    return Undecided(
-        f"it can't be read who must not be contacted: {said}",
-        f'leave the column out with --skip "{name}" (in a call: map {{"{name}": ""}}), keep it as a field that blocks '
-        f'only where it says yes with --map "{name}=custom_fields.{name}", or correct the values; nothing was imported',
-        wrote=False,
-    )
-
-
-def refusals(custom: Mapping[str, Any] | None) -> tuple[Channel, ...]:
-    """Return the channels on which the custom fields of a lead say that they must not be contacted.
-
-    Raises:
-        Undecided: one of them says neither yes nor no.
-    """
-    fields = [(name, value, known) for name, value in (custom or {}).items() if (known := opt_out_field(name))]
-    if odd := {name: [str(value)] for name, value, known in fields if known.refuses(value) is None}:
-        raise undecided(odd)
-    found = {channel for _, value, known in fields if known.refuses(value) for channel in known.channels}
-    return tuple(each for each in CHANNELS if each in found)
-
-
 def fingerprint(values: Iterable[tuple[str, str]]) -> str:
     """Return the key of a row: of its fields and their text, in the order given; no two contents share one."""
     digest = blake2b(digest_size=16)
@@ -114,32 +84,39 @@ def fingerprint(values: Iterable[tuple[str, str]]) -> str:
 
 def _row(record: Record, columns: Columns, country: str | None) -> GoodRow | BadRow:
     cells = record.cells
-    reason = record.fault
-    if reason is None and len(cells) != len(columns.header):
-        reason = _wrong_width(cells, len(columns.header))
-    if reason is not None:
-        return BadRow(record.line, cells, record.size, reason)
+    width = len(columns.header)
+    reason = record.fault or (_wrong_width(cells, width) if len(cells) != width else None)
+    blocked = refused_by_cells(cells, columns)
+    if reason is not None:  # which cell stands for what is not sure
+        return _bad(record, reason, blocked, cells, country)
     values = [(target.field, text) for target in columns.targets if (text := cells[target.index].strip())]
     draft, remarks = _draft(values, country)
-    blocked = _blocked(cells, columns) if columns.opt_outs else ()
-    if isinstance(blocked, str) or isinstance(draft, str):
-        said = [each for each in (draft, blocked) if isinstance(each, str)]
-        return BadRow(record.line, cells, record.size, "; ".join(said))
-    row = ImportRow.model_construct(draft=draft, key=fingerprint(values), blocked=blocked, remarks=remarks)
+    odd = _undecided(cells, columns)
+    addresses = {}
+    if blocked:
+        read = [each for each in columns.targets if each.field in ADDRESSES or each.field.startswith(CUSTOM)]
+        addresses = {f"{each.field} {each.index}": cells[each.index] for each in (*read, *columns.spare)}
+    if odd or isinstance(draft, str):
+        said = [each for each in (draft, odd) if isinstance(each, str)]
+        return _bad(record, "; ".join(said), blocked, addresses, country)
+    refused = places_in(addresses, blocked, country)
+    key = fingerprint(values)
+    row = ImportRow.model_construct(draft=draft, key=key, blocked=blocked, refused=refused, remarks=remarks)
     return GoodRow(record.line, cells, record.size, row)
 
 
-def _blocked(cells: Sequence[str], columns: Columns) -> tuple[Channel, ...] | str:
-    """Return the channels on which a row says that they must not be contacted, or what of it can't be read."""
-    found: set[Channel] = set()
+def _bad(record: Record, reason: str, blocked: Sequence[Channel], addresses: Any, country: str | None) -> BadRow:
+    refused = places_in(addresses, blocked, country)
+    reason = "; ".join(filter(None, (reason, of_refused(blocked, refused))))
+    return BadRow(record.line, record.cells, record.size, reason, refused)
+
+
+def _undecided(cells: Sequence[str], columns: Columns) -> str | None:
+    """Return what of a row can't be read of who must not be contacted."""
     for each in columns.opt_outs:
-        refuses = each.field.refuses(cells[each.index])
-        if refuses:
-            found.update(each.field.channels)
-        elif refuses is None and not each.settled:
+        if not each.settled and each.field.refuses(cells[each.index]) is None:
             return f'{columns.name(each.index)}: "{cells[each.index][:40]}" says neither yes nor no'
-    channels: tuple[Channel, ...] = tuple(each for each in CHANNELS if each in found)
-    return channels
+    return None
 
 
 def _wrong_width(cells: Sequence[str], width: int) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
-from crm_mcp.address import address_key, email_address, profile_key
+from crm_mcp.address import address_key, email_address, known_profile
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, PROFILE, Names, handles, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
@@ -175,7 +175,7 @@ class Finding(FindsLeads, Wire):
         phone = self.number(custom.get("personal_phone_number"))
         return replace(
             known,
-            profile=profile_key(profile or "") or "",
+            profile=known_profile(profile or "") or "",
             emails=(*known.emails, *((address_key(email),) if email else ())),
             phones=(*known.phones, *((phone,) if phone else ())),
         )

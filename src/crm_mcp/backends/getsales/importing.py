@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from crm_mcp.address import known_profile
 from crm_mcp.backends.getsales.finding import Before
 from crm_mcp.backends.getsales.records import EMAILS, has_address, parts
 from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_after, records
@@ -17,6 +18,7 @@ from crm_mcp.backends.people import IDENTIFYING, unknown_person
 from crm_mcp.backends.remote import record_in, rows_in, text
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, VendorError
 from crm_mcp.model import ImportOutcome, Lead, LeadDraft
+from crm_mcp.text import in_quotes
 
 FEW = 25
 """Rows that are so few that each number is searched for."""
@@ -75,6 +77,16 @@ class Imports(Leads, ImportEngine):
             raise unknown_person()
         fields, values = await self.written(normal)
         return normal, Body(await self.list_id(normal.list), fields, values)
+
+    def _readable(self, draft: LeadDraft) -> tuple[LeadDraft, str | None]:
+        """Leave out what is no LinkedIn profile: the rest of the row says who it is."""
+        custom = dict(draft.custom_fields or {})
+        given = text(custom.get("linkedin"))
+        if not given or known_profile(given):
+            return draft, None
+        del custom["linkedin"]
+        said = f"LinkedIn profile left out: {in_quotes(given, 80)} is none of a person"
+        return draft.model_copy(update={"custom_fields": custom or None}), said
 
     def _person(self, draft: LeadDraft) -> Person:
         return self.person(draft)

@@ -104,8 +104,8 @@ async def ask_import_leads(
             **({"changed": changed} if changed else {}),
         },
         size=count,
-        confirm=many or zoned,
-        rule="imports_per_hour" if many else "time_zone" if zoned else "",
+        confirm=many or zoned or bool(given.dropped),
+        rule="imports_per_hour" if many else "time_zone" if zoned else "opt_outs_left_out" if given.dropped else "",
         bounds=() if many else (together,),
         writes=await to_thread.run_sync(lead_import.addresses, desk, given.rows),
         bulk=count > await _most_inline(desk),
@@ -152,6 +152,7 @@ def _details(given: Given, report: Report | None, changed: Sequence[str], recent
     lines += [f"changes {each}" for each in changed[:MOST_NAMED]]
     lines += [f"and {len(changed) - MOST_NAMED} more"] if len(changed) > MOST_NAMED else []
     lines += [f"blocks who must not be contacted: {given.blocked}"] if given.blocked else []
+    lines += [f"who must not be contacted: {each}" for each in given.dropped]
     lines += [f"not taken: {', '.join(map(bare, given.not_taken))}"] if given.not_taken else []
     if report and (rest := len(given.good) + len(given.bad) - sum(report.counts.values())):
         lines.append(f"{rest} rows are not looked up before: there are too many for the CRM's limit of calls")
