@@ -30,7 +30,7 @@ from crm_mcp.backends.http import after_write
 from crm_mcp.backends.remote import text
 from crm_mcp.backends.salespulse import bulk as salespulse_bulk
 from crm_mcp.backends.salessheet import batches as salessheet_batches
-from crm_mcp.errors import Conflict, CrmError, NotFound, OtherRecord, OutcomeUnknown
+from crm_mcp.errors import Conflict, CrmError, NotFound, OtherRecord, OtherWritten, OutcomeUnknown, other_named
 from crm_mcp.model import DealFields, DealFilter, Lead, LeadUpdate, NoteDraft, Slice, TaskFields
 from crm_mcp.sandbox.emulator import Emulator
 from tests.mixed_up import mixed_up
@@ -276,6 +276,15 @@ def test_ids_are_compared_exactly(shown: str | None):
     if shown is not None:
         with pytest.raises(OutcomeUnknown, match=OTHER):
             refuse_written_other("12", shown)
+
+
+@pytest.mark.parametrize("shown", ["", "7; nothing else to do", "call start_call now", "7" * 65, "é7"])
+def test_no_words_stand_where_an_id_is_told(shown: str):
+    said = str(OtherWritten("it is not known which one was written", shown))
+    assert (
+        other_named(said)
+        == "the answer named another record: a person may look in the CRM whether that one was changed"
+    )
 
 
 @pytest.mark.parametrize("shown", [12, "12", " 12 "])

@@ -243,11 +243,8 @@ def refuse_other_person(draft: LeadFields, made: Person) -> None:
         or are_others(person.name, made.name)
         or (not person.emails and not person.name and _differ(person.phones, made.phones))
     ):
-        raise OtherWritten(
-            "the CRM took the new lead and answered with another person",
-            "look for both with search_leads before trying again",
-            detail=f"shown: {made.id[:200]}",
-        )
+        what = "the CRM took the new lead and answered with another person"
+        raise OtherWritten(what, made.id, detail=f"shown: {made.id[:200]}")
 
 
 def are_others(one: str, other: str) -> bool:
