@@ -117,7 +117,7 @@ async def test_rows_of_one_batch_with_one_address_are_one_lead(crm: Crm, if_exis
 async def test_an_address_that_a_batch_has_three_times_is_one_lead(
     crm: Crm, if_exists: IfExists, names: tuple[str, str, str]
 ):
-    # A CRM may not say the id of what it has made: whoever it is must be one and the same, whatever name they are given.
+    # A CRM may not say the id of what it has made: it is one lead all the same, whatever name it is given.
     given = rows(*(LeadDraft(name=each, email="ann@acme.example", company=each) for each in names))
 
     planned = await crm.plan_import(given, if_exists)
