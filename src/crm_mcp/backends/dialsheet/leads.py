@@ -170,7 +170,8 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
             with after_write():
                 made = await find_same(self, LeadFields(name=body.get("name"), **addresses_of(body)))
             if made is None:
-                raise OutcomeUnknown("Dialsheet took the lead and did not say which record it made")
+                what = "Dialsheet took the lead and did not say which record it made"
+                raise OutcomeUnknown(what, "look for it with search_leads")
             lead = made.id
         made = await self._as_written(lead, body, record)
         refuse_other_person(LeadFields(name=body.get("name"), **addresses_of(body)), person_of(made))

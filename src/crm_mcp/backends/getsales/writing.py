@@ -357,7 +357,8 @@ def _made(answer: Any) -> dict[str, Any]:
         row = record_in(answer)
         parts(row)
     except VendorError as error:
-        raise OutcomeUnknown("GetSales took the lead and did not say its id", detail=error.detail) from None
+        what = "GetSales took the lead and did not say its id"
+        raise OutcomeUnknown(what, "look for it with search_leads", detail=error.detail) from None
     return row
 
 
