@@ -1,7 +1,7 @@
 """What can go wrong, named by what the caller can do about it.
 
-`str(error)` is one line, `what is wrong; what to do about it`, made of our words and the caller's own values only.
-What a vendor said stays in `detail`, which is for the log and never reaches a client.
+`str(error)` is one line, `what is wrong; what to do about it`, made of our words, the caller's own values and ids only.
+What else a vendor said stays in `detail`, which is for the log and never reaches a client.
 
     CrmMcpError
         SettingsError        the settings can't be right: the start stops
@@ -27,9 +27,14 @@ What a vendor said stays in `detail`, which is for the log and never reaches a c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import islice
 from typing import ClassVar
+
+_NAMED = "the answer named "
+_ID = re.compile(r"(?a:\w[\w.:-]{0,63})")
+"""An id of a vendor's that can be told: words that somebody has put in its place are none."""
 
 
 class CrmMcpError(Exception):
@@ -129,7 +134,14 @@ class VendorError(CrmError):
 
 
 class OtherRecord(VendorError):
-    """The CRM answered with another record than the one asked for: nothing is decided by it, and nothing written."""
+    """The CRM answered with another record than the one asked for: nothing is decided by it, and nothing written.
+
+    `shown` is the id of the other one; empty where there is none.
+    """
+
+    def __init__(self, what: str, fix: str, *, shown: str, detail: str = "") -> None:
+        super().__init__(what, fix, detail=detail, wrote=False)
+        self.shown = shown
 
 
 class OutcomeUnknown(VendorError):
@@ -137,7 +149,16 @@ class OutcomeUnknown(VendorError):
 
 
 class OtherWritten(OutcomeUnknown):
-    """A write was answered with another record than the one it was for: which one was written is not known."""
+    """A write was answered with another record than the one it was for: which one was written is not known.
+
+    What to do about it names the other one by its id, where it is one (`shown`), and is found again by `other_named`.
+    """
+
+    def __init__(self, what: str, shown: str, *, detail: str = "") -> None:
+        other = shown if _ID.fullmatch(shown) else "another record"
+        super().__init__(
+            what, f"{_NAMED}{other}: a person may look in the CRM whether that one was changed", detail=detail
+        )
 
 
 class Unreachable(CrmError):
@@ -156,6 +177,12 @@ class Internal(CrmError):
     """A fault of this program; the log has the rest."""
 
     code = "internal"
+
+
+def other_named(said: str) -> str | None:
+    """Return what an `OtherWritten` has said of the other record, found in what is kept of it; None: nothing."""
+    found = re.search(rf"{_NAMED}[^;]+", said)
+    return found[0] if found else None
 
 
 MOST_LISTED = 25

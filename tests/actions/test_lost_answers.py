@@ -15,8 +15,8 @@ from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.outbox import Deed
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
-from crm_mcp.errors import OutcomeUnknown
-from crm_mcp.model import DealFields, LeadDraft, NoteDraft, Slice, TaskFields
+from crm_mcp.errors import OtherWritten, OutcomeUnknown
+from crm_mcp.model import DealFields, LeadDraft, LeadUpdate, NoteDraft, Slice, TaskFields
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Status
 
@@ -46,6 +46,8 @@ class Losing(Local):
             when, self.lost = self.lost, None
             if when == "before":
                 raise OutcomeUnknown("no answer came", "look what became of it")
+            if when == "another":
+                raise OtherWritten("another one came", "L77")
             answer = await found(*given, **named)
             if when == "after":
                 raise OutcomeUnknown("no answer came", "look what became of it")
@@ -158,6 +160,21 @@ async def test_what_was_done_is_told_where_the_record_shows_it(way: LossyRoad, t
 
     assert answer["status"] == "done"
     assert "the answer was lost" in answer["reason"]
+
+
+async def test_what_is_found_later_is_told_with_the_other_record_that_the_answer_named(way: LossyRoad):
+    arguments = {"lead": way.lead.id, "title": "CEO"}
+    first = await way.call("update_lead", "another", **arguments)
+    await way.crm.update_lead(way.lead.id, LeadUpdate(title="CEO"))
+    way.clock.advance(seconds=10)
+
+    assert await way.outbox.work_once((way.desk.connection,))
+
+    (row,) = await way.rows()
+    remark = "the answer named L77: a person may look in the CRM whether that one was changed"
+    assert (first["status"], row.status) == ("unknown", "done")
+    assert first["reason"] == f"another one came; {remark}; it may have happened"
+    assert row.reason == f"the CRM's own history shows that it happened; but {remark}, too"
 
 
 @pytest.mark.parametrize(("tool", "given"), CASES)

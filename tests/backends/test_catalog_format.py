@@ -52,16 +52,16 @@ def test_right_arguments_are_taken_as_they_are(more: dict[str, Any]):
     ("more", "told"),
     [
         ({"tag": 1}, 'tag_lead has no parameter "tag"; valid: .*nearest: "tags"'),
-        ({"tags": "hot"}, "tags is no array"),
+        ({"tags": "hot"}, r"tags is no array; give a list, in \[\]"),
         ({"tags": ["warm"]}, 'tags is "warm"; valid: hot, cold'),
         ({"tags": [["hot"]]}, "tags is"),
         ({"size": True}, "size is no integer"),
         ({"size": 1.0}, "size is no integer"),
         ({"size": 3}, 'size is "3"; valid: 1, 2'),
-        ({"share": "1"}, "share is no number"),
+        ({"share": "1"}, "share is no number; give a number"),
         ({"share": True}, "share is no number"),
-        ({"loud": "yes"}, "loud is no boolean"),
-        ({"extra": []}, "extra is no object"),
+        ({"loud": "yes"}, "loud is no boolean; give true or false"),
+        ({"extra": []}, "extra is no object; give an object, in {}"),
         ({"lead": 7}, "lead is no string"),
         ({"lead": None}, "lead is no string"),
     ],
@@ -78,7 +78,7 @@ def test_an_id_that_none_could_be_is_refused(lead: str):
 
 
 def test_what_a_path_needs_is_needed_even_where_nobody_says_so():
-    with pytest.raises(InvalidArgument, match="tag_lead needs lead; id of the lead"):
+    with pytest.raises(InvalidArgument, match="tag_lead needs lead; give text: id of the lead"):
         operation().check({"tags": []})
 
 
@@ -151,6 +151,24 @@ def test_every_catalogue_holds_together(vendor: str):
     assert len(names) == len(set(names))
     assert [each.name for each in catalog.operation if not re.fullmatch("[a-z][a-z0-9_]*", each.name)] == []
     assert load(vendor) is catalog
+
+
+@pytest.mark.parametrize("vendor", REMOTE)
+def test_every_argument_of_another_type_is_refused_with_what_to_give(vendor: str):
+    silent: list[str] = []
+    for each in load(vendor).operation:
+        right: dict[str, Any] = {"string": "x", "integer": 1, "number": 1, "boolean": True, "object": {}, "array": []}
+        given = {
+            known.name: known.values[0] if known.values and known.type == "string" else right.get(known.type)
+            for known in each.parameters
+        }
+        for parameter in each.parameters:
+            if parameter.type != "any":
+                with pytest.raises(InvalidArgument, match=f"^{parameter.name} is no ") as caught:
+                    each.check({**given, parameter.name: None})
+                if not caught.value.fix.startswith("give "):
+                    silent.append(f"{each.name}: {caught.value}")
+    assert silent == []
 
 
 @pytest.mark.parametrize("vendor", REMOTE)

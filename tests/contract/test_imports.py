@@ -110,6 +110,28 @@ async def test_rows_of_one_batch_with_one_address_are_one_lead(crm: Crm, if_exis
     assert len(await people(crm)) == 2
 
 
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+@pytest.mark.parametrize(
+    "names", [("Ann Lee", "Ann Lee", "Ann Lee"), ("Ann Lee", "Anne-Marie Lee-Smith", "Ann Smith")], ids=["same", "new"]
+)
+async def test_an_address_that_a_batch_has_three_times_is_one_lead(
+    crm: Crm, if_exists: IfExists, names: tuple[str, str, str]
+):
+    # A CRM may not say the id of what it has made: it is one lead all the same, whatever name it is given.
+    given = rows(*(LeadDraft(name=each, email="ann@acme.example", company=each) for each in names))
+
+    planned = await crm.plan_import(given, if_exists)
+    found = await crm.import_leads(given, if_exists)
+
+    (lead,) = await crm.leads_at("email", "ann@acme.example")
+    assert outcomes(found) == outcomes(planned) == ["created", MET[if_exists], MET[if_exists]]
+    assert lead.company == (names[2] if if_exists == "update" else names[0])
+    assert lead.name == lead.company
+    for each in found[1:]:
+        assert (each.reason is None) == (if_exists == "update")
+        assert if_exists == "update" or (each.reason or "").endswith("(Ann Lee) has this e-mail address already")
+
+
 async def test_a_row_that_fails_leaves_the_others_and_itself_unwritten(crm: Crm, vendor: Vendor):
     bad = [NOBODY, LeadDraft()]
     bad += [someone(2, email="no address"), someone(3, phone="12")] if vendor.checks_rows else []

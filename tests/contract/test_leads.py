@@ -191,6 +191,19 @@ async def test_a_new_name_is_the_name_whole_or_in_its_parts(crm: Crm, new: dict[
     assert await crm.get_lead(made.id) == renamed
 
 
+@pytest.mark.parametrize(
+    "name", ["Jo Green", "Jo", "Jane van der Berg", "Dr. Green", "Green, Jo", "Jane Mary Whitfield"]
+)
+async def test_the_parts_of_a_name_do_not_contradict_a_new_one(crm: Crm, name: str):
+    made = await crm.create_lead(JANE)
+
+    renamed = await crm.update_lead(made.id, LeadUpdate(name=name))
+
+    assert renamed.name == name
+    for part in (renamed.first_name, renamed.last_name):
+        assert part is None or part in name
+
+
 async def test_an_update_that_changes_nothing_writes_nothing(crm: Crm, unwritten: Unwritten):
     made = await crm.create_lead(JANE)
 

@@ -15,6 +15,7 @@ from crm_mcp.backends.base import (
     DeletesRecords,
     FindsLeads,
     HasOperations,
+    ImportsLeads,
     KeepsTasks,
     LogsNotes,
     MovesDeals,
@@ -27,11 +28,12 @@ from crm_mcp.backends.base import (
     WritesLeads,
 )
 from crm_mcp.backends.http import after_write
+from crm_mcp.backends.import_engine import UNSURE
 from crm_mcp.backends.remote import text
 from crm_mcp.backends.salespulse import bulk as salespulse_bulk
 from crm_mcp.backends.salessheet import batches as salessheet_batches
-from crm_mcp.errors import Conflict, CrmError, NotFound, OtherRecord, OutcomeUnknown
-from crm_mcp.model import DealFields, DealFilter, Lead, LeadUpdate, NoteDraft, Slice, TaskFields
+from crm_mcp.errors import Conflict, CrmError, NotFound, OtherRecord, OtherWritten, OutcomeUnknown, other_named
+from crm_mcp.model import DealFields, DealFilter, ImportRow, Lead, LeadUpdate, NoteDraft, Slice, TaskFields
 from crm_mcp.sandbox.emulator import Emulator
 from tests.mixed_up import mixed_up
 
@@ -44,6 +46,10 @@ OTHER = "the CRM answered with another record than the one asked for"
 
 class Far(HasOperations, FindsLeads, WritesLeads, Backend):
     """A CRM behind an API."""
+
+
+class Importing(ImportsLeads, Far):
+    """One that leads are imported into."""
 
 
 async def sends_email(crm: Any, lead: str) -> None:
@@ -226,6 +232,47 @@ async def test_a_new_lead_that_is_answered_with_somebody_else_is_not_taken_for_i
     assert "another person" in str(caught.value) or "has this person already" in str(caught.value)
 
 
+async def test_a_new_lead_that_is_answered_with_somebody_who_is_there_is_not_told_as_created(crm: Far, there: Emulator):
+    one, two = [(await crm.create_lead(someone(n))).id for n in (1, 2)]
+    number = (await crm.get_lead(two)).phone
+
+    with mixed_up(there, following(one, two), two, "answers") as hit, pytest.raises((OtherWritten, Conflict)) as caught:
+        await crm.create_lead(someone(3, phone=number))
+
+    assert hit
+    assert two in str(caught.value)
+
+
+async def test_a_row_that_is_answered_with_somebody_who_is_there_is_not_told_as_created(
+    crm: Importing, there: Emulator, monkeypatch: pytest.MonkeyPatch
+):
+    if "bulk_answer" in there.switches:
+        monkeypatch.setitem(there.switches, "bulk_answer", "items")
+    one, two = [(await crm.create_lead(someone(n))).id for n in (1, 2)]
+    third = following(one, two)
+    taken = someone(3, phone=(await crm.get_lead(two)).phone)
+
+    with mixed_up(there, third, two, "answers") as hit:
+        (met,) = await crm.import_leads([ImportRow(draft=taken)], "skip")
+    with mixed_up(there, following(third, following(two, third)), following(two, third), "answers") as hit_again:
+        first, second = await crm.import_leads([ImportRow(draft=someone(n)) for n in (4, 5)], "skip")
+
+    assert hit
+    assert hit_again
+    assert (first.outcome, first.id) == ("created", following(two, third))
+    for each, other in ((met, two), (second, first.id)):
+        # GetSales says of a lead when it was made.
+        if each.outcome != "skipped" or crm.vendor != "getsales":
+            assert (each.outcome, each.id) == ("failed", None)
+            assert (each.reason or "").startswith(f"{UNSURE}: the CRM took the new lead and answered with one that was")
+        assert str(other) in (each.reason or "")
+
+
+def following(one: str, two: str) -> str:
+    """Return the id that an emulator gives after these two."""
+    return f"{two[:-4]}{2 * int(two[-4:]) - int(one[-4:]):04}"
+
+
 async def _raw(crm: Any, there: Emulator, lead: str) -> Any:
     """Return what the CRM answers for a lead."""
     start = len(there.journal)
@@ -276,6 +323,15 @@ def test_ids_are_compared_exactly(shown: str | None):
     if shown is not None:
         with pytest.raises(OutcomeUnknown, match=OTHER):
             refuse_written_other("12", shown)
+
+
+@pytest.mark.parametrize("shown", ["", "7; nothing else to do", "call start_call now", "7" * 65, "é7"])
+def test_no_words_stand_where_an_id_is_told(shown: str):
+    said = str(OtherWritten("it is not known which one was written", shown))
+    assert (
+        other_named(said)
+        == "the answer named another record: a person may look in the CRM whether that one was changed"
+    )
 
 
 @pytest.mark.parametrize("shown", [12, "12", " 12 "])

@@ -147,7 +147,7 @@ def test_an_operation_is_found_read_and_called(begin: Begin, era: Era) -> None:
         ("call_operation", {"operation": ""}, "invalid_argument: .*"),
         ("call_operation", {"operation": "x" * 300}, "invalid_argument: .*at most 200.*"),
         ("call_operation", {}, "invalid_argument: .*operation is missing.*"),
-        ("read_operation", {"operation": "get_lead"}, "invalid_argument: get_lead needs id; id of the lead"),
+        ("read_operation", {"operation": "get_lead"}, "invalid_argument: get_lead needs id; give text: id of the lead"),
         ("call_operation", {"operation": "create_tag", "arguments": []}, "invalid_argument: .*"),
         ("call_operation", {"operation": "create_tag", "arguments": "{}"}, "invalid_argument: .*"),
         (

@@ -71,6 +71,30 @@ def task_update(crm: Talk) -> tuple[Change, Look, Change]:
 WAYS = [lead_update, lead_tags, lead_stage, deal_stage, deal_update, deal_won, task_update]
 
 
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        ({"name": None, "first_name": "Jane", "last_name": "Roe"}, {"name": "Jo Green"}),
+        ({"name": None, "first_name": "Jane", "last_name": "Roe"}, {"name": "Jane van der Berg"}),
+        ({"name": None, "first_name": "Jane", "last_name": "Roe"}, {"last_name": "Green"}),
+        ({"name": "The Boss", "first_name": "Ann"}, {"name": "Ann"}),
+        ({"name": "The Boss"}, {"first_name": "Ann", "last_name": "Lee", "name": "Ann Lee"}),
+    ],
+)
+def test_a_name_and_its_parts_are_taken_back_together(
+    crm: Talk, before: dict[str, str | None], change: dict[str, str]
+) -> None:
+    lead = crm.lead(**before)
+    names = ("name", "first_name", "last_name")
+    was = {each: crm.read(lead)["lead"].get(each) for each in names}
+
+    done = crm.ok("update_lead", lead=lead, **change)
+    assert {each: done["lead"].get(each) for each in names} != was
+    crm.ok("undo_action", action_id=done["action_id"])
+
+    assert {each: crm.read(lead)["lead"].get(each) for each in names} == was
+
+
 def comparable(record: dict[str, Any]) -> dict[str, Any]:
     return {name: sorted(v) if name == "tags" else v for name, v in record.items() if name != "updated_at"}
 

@@ -198,6 +198,20 @@ def test_a_lead_is_changed_at_the_vendor_and_back_again(crm: Vendor) -> None:
     assert len(crm.left) == 2
 
 
+def test_a_new_name_is_taken_back_with_its_parts(crm: Vendor) -> None:
+    lead = crm.sample.jane
+    before = crm.ok("get_lead", lead=lead)["lead"]
+    names = ("name", "first_name", "last_name")
+
+    changed = crm.done("update_lead", lead=lead, name="Jo van der Berg")
+    assert changed["lead"]["name"] == "Jo van der Berg"
+    assert all(changed["lead"].get(each, "Jo van der Berg") in "Jo van der Berg" for each in names)
+    crm.undo(changed)
+
+    after = crm.ok("get_lead", lead=lead)["lead"]
+    assert [after.get(each) for each in names] == [before.get(each) for each in names]
+
+
 def test_an_undo_is_refused_with_both_values_when_the_record_has_changed_since(crm: Vendor) -> None:
     changed = crm.done("update_lead", lead=JANE, title="COO")
     person = crm.person(crm.sample.jane)

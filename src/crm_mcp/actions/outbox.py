@@ -37,7 +37,7 @@ from crm_mcp.actions.approval import Done, Preview, differences, plain
 from crm_mcp.actions.heard import block_opted_out
 from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.results import again, shown, taken_back
+from crm_mcp.actions.results import again, found_out, shown, taken_back
 from crm_mcp.errors import Conflict, CrmError, Internal, OutcomeUnknown
 from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
 
@@ -340,7 +340,7 @@ class Outbox:
             log.warning("%s: %s (%s)", row.tool, error, error.detail)
         if error.wrote is None and error.code not in NOTHING_WRITTEN:
             # Whatever does not say of itself that nothing was done may have been done.
-            found = await self._look(row, deed)
+            found = await self._look(row, deed, str(error))
             # What to do about a failure is often to try again, which nobody should here.
             said = str(error) if isinstance(error, OutcomeUnknown) else error.what
             return await self.settled(row, found or self._unknown(row, deed, f"{said}; it may have happened"))
@@ -362,8 +362,9 @@ class Outbox:
         at = self.store.clock() + timedelta(seconds=LOOKS[0]) if looked else None
         return Ended("unknown", reason=reason, look_at=at)
 
-    async def _look(self, row: Action, deed: Deed) -> Ended | None:
-        """Ask the CRM's own history what became of an action; None: it does not show it, or can't be asked."""
+    async def _look(self, row: Action, deed: Deed, said: str | None) -> Ended | None:
+        """Ask the CRM's own history what became of an action, of whose answer something was said; None: it does not
+        show it, or can't be asked."""
         if deed.look is None:
             return None
         with anyio.move_on_after(LOOK_WITHIN):
@@ -377,8 +378,7 @@ class Outbox:
                     log.warning("what became of %s can't be looked up: %s", row.id, error, exc_info=fault)
                     return None
                 if done:
-                    reason = "the answer was lost; the CRM's own history shows that it happened"
-                    return ended(done)._replace(reason=reason)
+                    return ended(done)._replace(reason=found_out(said))
         return None
 
     async def _attend(self, connections: tuple[str, ...]) -> None:
@@ -426,7 +426,7 @@ class Outbox:
 
         Without a deed its tool is not served here: a later look may be that of a server which serves it.
         """
-        found = await self._look(row, deed) if deed else None
+        found = await self._look(row, deed, row.reason) if deed else None
         if found:
             await self._quietly(row, found)
         elif row.status == "sending":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from crm_mcp.actions.approval import Done, plain
+from crm_mcp.errors import other_named
 from crm_mcp.model import rfc3339
 from crm_mcp.store import HELD, Action, Status
 
@@ -37,6 +38,13 @@ def shown(row: Action) -> dict[str, Any]:
         result["error"] = row.error
     reason = row.reason or WHY.get(row.status, "").format(id=row.id)
     return {**result, **({"reason": reason} if reason else {}), **(row.result or {})}
+
+
+def found_out(said: str | None) -> str:
+    """Return why an action is done that the CRM's own history shows, after what was `said` of its answer before."""
+    shows = "the CRM's own history shows that it happened"
+    other = other_named(said or "")
+    return f"{shows}; but {other}, too" if other else f"the answer was lost; {shows}"
 
 
 def again(row: Action) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from crm_mcp.backends.base import (
     TagsLeads,
     WritesDeals,
 )
+from crm_mcp.backends.people import PARTS
 from crm_mcp.errors import Conflict, CrmError, NotFound, OutcomeUnknown, Unsupported
 from crm_mcp.model import Deal, DealFields, Lead, LeadUpdate, RecordKind, Rejected, Task, TaskFields
 from crm_mcp.store import HELD, Action
@@ -412,6 +413,9 @@ def _change_of(lead: Lead, values: Values) -> LeadUpdate:
         given["custom_fields"] = {
             name: before.get(name) for name in {**present, **before} if present.get(name) != before.get(name)
         }
+    if "name" in given:
+        # What of it had stayed stays: where a CRM lets the parts follow the name they would change by themselves.
+        given |= {each: part for each in PARTS if each not in fields and (part := getattr(lead, each))}
     try:
         return LeadUpdate(clear=clear, **given)
     except ValidationError as error:

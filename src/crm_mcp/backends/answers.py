@@ -70,7 +70,7 @@ def refuse_other(asked: str, shown: str | None) -> None:
     """
     if shown != asked:
         fix = "read it again, or look at it in the CRM itself"
-        raise OtherRecord(_OTHER, fix, detail=_both(asked, shown), wrote=False)
+        raise OtherRecord(_OTHER, fix, shown=shown or "", detail=_both(asked, shown))
 
 
 def refuse_written_other(asked: str | None, shown: str | None) -> None:
@@ -81,16 +81,13 @@ def refuse_written_other(asked: str | None, shown: str | None) -> None:
         OtherWritten: they differ.
     """
     if asked is not None and shown is not None and shown != asked:
-        raise written_other(_both(asked, shown))
+        raise written_other(shown, _both(asked, shown))
 
 
-def written_other(detail: str) -> OtherWritten:
+def written_other(shown: str, detail: str) -> OtherWritten:
     """Return the error for a write after which another record is shown: which one was written is not known."""
-    return OtherWritten(
-        f"{_OTHER}, after it was written to; it is not known which one was written",
-        "look at the record in the CRM itself before trying again",
-        detail=detail,
-    )
+    what = f"{_OTHER}, after it was written to; it is not known which one was written"
+    return OtherWritten(what, shown, detail=detail)
 
 
 def shows_another(record: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:

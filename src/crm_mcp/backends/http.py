@@ -377,7 +377,7 @@ def after_write() -> Generator[None]:
     try:
         yield
     except OtherRecord as error:
-        raise written_other(error.detail) from error
+        raise written_other(error.shown, error.detail) from error
     except OtherWritten:
         raise
     except CrmError as error:

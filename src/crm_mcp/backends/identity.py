@@ -8,7 +8,7 @@ and has another name altogether keeps name and addresses: only what is empty is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -132,6 +132,17 @@ class People:
         for address in self._known_by(person):
             self._at.setdefault(address, []).append(key)
 
+    def put(self, before: Person, now: Person) -> None:
+        """Say anew what somebody is known by of whom no id was told."""
+        for key in {each for by in self._known_by(before) for each in self._at.get(by, ())}:
+            if self._people.get(key) == before:
+                del self._people[key]
+        self.add(now)
+
+    def has(self, lead: str) -> bool:
+        """Whether somebody of this id is among them."""
+        return lead in self._people
+
     def alike(self, person: Person) -> Found:
         """Return whom a person may be: one, or several where it can't be told which."""
         for by, address in self._known_by(person):
@@ -210,8 +221,9 @@ async def find_same(crm: FindsLeads, fields: LeadFields) -> Lead | None:
     return there[same[0].id] if len(same) == 1 else None
 
 
-async def refuse_same(crm: FindsLeads, fields: LeadFields, before: Lead | None = None) -> None:
-    """Raise Conflict where what is about to be written makes a lead somebody who is there already.
+async def refuse_same(crm: FindsLeads, fields: LeadFields, before: Lead | None = None) -> frozenset[str]:
+    """Raise Conflict where what is about to be written makes a lead somebody who is there already; return the ids of
+    the others who have the address or number.
 
     `fields` has addresses in their normal form, those alone that are new; `before` is the lead that is changed.
     """
@@ -219,6 +231,7 @@ async def refuse_same(crm: FindsLeads, fields: LeadFields, before: Lead | None =
     if there:
         person = person_in(fields) if before is None else person_of(before).changed(person_in(fields))
         refuse_found(map(person_of, there), person)
+    return frozenset(each.id for each in there)
 
 
 def refuse_found(there: Iterable[Person], person: Person) -> None:
@@ -243,11 +256,25 @@ def refuse_other_person(draft: LeadFields, made: Person) -> None:
         or are_others(person.name, made.name)
         or (not person.emails and not person.name and _differ(person.phones, made.phones))
     ):
-        raise OtherWritten(
-            "the CRM took the new lead and answered with another person",
-            "look for both with search_leads before trying again",
-            detail=f"shown: {made.id[:200]}",
-        )
+        what = "the CRM took the new lead and answered with another person"
+        raise OtherWritten(what, made.id, detail=f"shown: {made.id[:200]}")
+
+
+def refuse_there(made: str, there: Collection[str]) -> None:
+    """Raise where the answer to a creation has the id of somebody who was there before.
+
+    Raises:
+        OtherWritten: it has; whether there is a new lead, and who was changed, is not known.
+    """
+    if made in there:
+        raise was_there(made)
+
+
+def was_there(made: str) -> OtherWritten:
+    """Return the error for a new lead that was answered with the id of somebody who was there before."""
+    return OtherWritten(
+        "the CRM took the new lead and answered with one that was there before", made, detail=made[:200]
+    )
 
 
 def are_others(one: str, other: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import FindsLeads, ImportsLeads, KeepsBlocklist, WritesLeads
-from crm_mcp.backends.identity import OTHER_NAME, Found, People, Person, holders, person_in, person_of
+from crm_mcp.backends.identity import OTHER_NAME, Found, People, Person, holders, person_in, person_of, was_there
 from crm_mcp.backends.opt_out_fields import lifted_channels, still_refused
 from crm_mcp.errors import (
     Busy,
@@ -126,6 +126,18 @@ class Batch:
                 coming.add(item.person)
         return now, later
 
+    def doubt_made(self, items: Sequence[Item], people: People) -> None:
+        """Doubt what is told as created with the id of somebody who was there, or of a row before it: the CRM may have
+        changed them instead."""
+        made: set[str] = set()
+        for item in items:
+            outcome = self.done.get(item.place)
+            if outcome is None or outcome.outcome != "created" or not outcome.id:
+                continue
+            if outcome.id in made or people.has(outcome.id):
+                self.fail(item, f"{UNSURE}: {was_there(outcome.id)}")
+            made.add(outcome.id)
+
     def stop(self, error: CrmError, items: Sequence[Item]) -> None:
         """Leave what has no outcome untried. Raises the error where nothing was written yet."""
         if not any(each.outcome in ("created", "updated") or _is_unsure(each) for each in self.done.values()):
@@ -159,14 +171,14 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
         while waiting:
             now, waiting = batch.wave(waiting, people)
             try:
-                now = [item for item in [await self._told(batch, each) for each in now] if item]
-                await self._write_wave(batch, now)
+                now = [item for item in [await self._told(batch, each, people) for each in now] if item]
+                await self._write_wave(batch, now, people)
             except CrmError as error:
                 self._there = None
                 batch.stop(error, [*now, *waiting])
                 break
             for item in now:
-                for there in {id(each): each for each in (people, self._there) if each is not None}.values():
+                for there in self._known_people(people):
                     _remember(item, batch.done[item.place], there)
         if self._there is not None:
             self._there.use()
@@ -203,6 +215,8 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
             elif why := _lifts(item.draft, decided):
                 batch.fail(item, why, decided.id or None)
             else:
+                if not decided.id and not found.other_name:
+                    people.put(decided, decided.changed(item.person))
                 reason = f"{OTHER_NAME}: only what is empty is filled" if found.other_name else None
                 outcome = ImportOutcome(outcome="updated", id=decided.id or None, reason=reason, whom=decided.label)
                 batch.done[item.place] = outcome
@@ -250,19 +264,29 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
         """Return what a row's person is known by."""
         return person_in(draft)
 
-    async def _write_wave(self, batch: Batch, items: Sequence[Item]) -> None:
-        plain = [each for each in items if not each.other_name]
-        if plain:
-            await self._write(batch, plain)
-        await self._each(batch, [each for each in items if each.other_name], self._fill)
+    def _known_people(self, people: People) -> list[People]:
+        """Return all that is known of who is there: it may be one thing, or two."""
+        return [people, *([self._there] if self._there is not None and self._there is not people else [])]
 
-    async def _told(self, batch: Batch, item: Item) -> Item | None:
+    async def _write_wave(self, batch: Batch, items: Sequence[Item], people: People) -> None:
+        """Write what is to be written now; `people` are those who were there before."""
+        plain = [each for each in items if not each.other_name]
+        try:
+            if plain:
+                await self._write(batch, plain)
+            await self._each(batch, [each for each in items if each.other_name], self._fill)
+        finally:
+            batch.doubt_made(items, people)
+
+    async def _told(self, batch: Batch, item: Item, people: People) -> Item | None:
         """Return an item with the id of the lead that it changes: of one that a row before it made it may be untold."""
         if item.known is None or item.known.id:
             return item
         there = await holders(self, item.draft.email, item.draft.phone)
         found = People(map(person_of, there)).alike(item.person)
         if len(found.people) == 1:
+            for each in self._known_people(people):  # else they would be there twice, under two names perhaps
+                each.put(item.known, found.people[0])
             return replace(item, known=found.people[0])
         batch.fail(item, _NO_ID)
         return None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from crm_mcp.address import email_address, phone_number
+from crm_mcp.backends.identity import name_words
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import LeadFields
+from crm_mcp.model import LeadFields, fold
 
 IDENTIFYING = ("name", "first_name", "last_name", "email", "phone", "company")
 """A lead needs one of these at least."""
+PARTS = ("first_name", "last_name")
+_WORD = re.compile(r"[^\W_]+")
 
 
 def unknown_person() -> InvalidArgument:
@@ -15,6 +21,31 @@ def unknown_person() -> InvalidArgument:
     return InvalidArgument(
         "a lead needs something to be known by", f"give at least one of {', '.join(IDENTIFYING)}", wrote=False
     )
+
+
+def parts_after(name: str, before: str | None, parts: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Return what of a lead's first and last name changes with its whole name, where a CRM keeps all three.
+
+    Only where the name was made of its parts do they follow it; a part that is in the new name stays. A name of two
+    words, neither of them a title, says which is which; of any other nobody can tell: what is not in it is emptied.
+    """
+    held = {each: parts[each] for each in PARTS}
+    gone = [each for each, part in held.items() if part and _spoken(part) not in _spoken(name)]
+    if not gone or before != whole_name(held):
+        return {}
+    words, telling = name.split(), name_words(name)
+    if len(words) == 2 and "," not in name and all(name_words(each) <= telling for each in words):
+        return dict(zip(PARTS, words, strict=True))
+    return dict.fromkeys(gone)
+
+
+def whole_name(parts: Mapping[str, str | None]) -> str | None:
+    """Return first and last name as one."""
+    return " ".join(part for each in PARTS if (part := parts[each])) or None
+
+
+def _spoken(name: str) -> str:
+    return f" {' '.join(_WORD.findall(fold(name)))} "
 
 
 def addresses_in(fields: LeadFields, country: str | None) -> tuple[str | None, str | None]:

@@ -45,6 +45,39 @@ async def test_an_update_renames_where_the_name_comes_from_its_parts(crm: Local)
     assert (await crm.update_lead(named.id, LeadUpdate(last_name="Brown"))).name == "The Boss"
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("Jo Green", "Jo", "Green"),
+        ("Jane Green", "Jane", "Green"),
+        ("Jane  van der Berg", "Jane", None),
+        ("Jo", None, None),
+        ("Dr. Green", None, None),
+        ("Green, Jo", None, None),
+        ("JANE WHITFIELD", "Jane", "Whitfield"),
+        ("Dr. Jane Mary Whitfield", "Jane", "Whitfield"),
+        ("Whitfield Jane", "Jane", "Whitfield"),
+    ],
+)
+async def test_the_parts_follow_a_name_that_was_made_of_them(crm: Local, name: str, first: str, last: str):
+    made = await crm.create_lead(JANE)
+
+    renamed = await crm.update_lead(made.id, LeadUpdate(name=name))
+
+    assert (renamed.name, renamed.first_name, renamed.last_name) == (name, first, last)
+
+
+async def test_parts_that_are_given_or_were_no_parts_of_the_name_stay(crm: Local):
+    made = await crm.create_lead(JANE)
+    apart = await crm.create_lead(LeadDraft(name="The Boss", first_name="Ann"))
+
+    one = await crm.update_lead(made.id, LeadUpdate(name="Jo Green", first_name="Josephine"))
+    other = await crm.update_lead(apart.id, LeadUpdate(name="Jo Green"))
+
+    assert (one.name, one.first_name, one.last_name) == ("Jo Green", "Josephine", "Green")
+    assert (other.name, other.first_name, other.last_name) == ("Jo Green", "Ann", None)
+
+
 async def test_cleared_fields_are_empty_and_found_no_more(crm: Local):
     made = await crm.create_lead(JANE.model_copy(update={"company": "Acme", "custom_fields": {"plan": "a", "x": 1}}))
 

@@ -56,6 +56,15 @@ Off = Literal["keys", "credentials", "webhooks", "browsers", "blacklist"]
 _ID = re.compile(r"(?!\.{1,2}$)[^\s/\\?#%]{1,200}")
 """What a part of a path may be: nothing that could lead to another one."""
 _CHECKS: dict[str, type] = {"string": str, "boolean": bool, "object": dict, "array": list}
+_WANTED = {
+    "any": "a value",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "object": "an object, in {}",
+    "array": "a list, in []",
+}
 
 
 class Parameter(Record):
@@ -176,7 +185,7 @@ class Operation(Record):
         for each in self.parameters:
             if each.name not in arguments:
                 if each.required or each.place == "path":
-                    raise InvalidArgument(f"{self.name} needs {each.name}", each.about or f"give a {each.type}")
+                    raise InvalidArgument(f"{self.name} needs {each.name}", _wanted(each))
                 continue
             _check(each, arguments[each.name])
         return dict(arguments)
@@ -210,6 +219,11 @@ def load(vendor: str) -> Catalog:
     return TypeAdapter(Catalog).validate_python(tomllib.loads(text))
 
 
+def _wanted(parameter: Parameter) -> str:
+    """Return what to do where a parameter is missing, or is something else."""
+    return f"give {_WANTED[parameter.type]}" + (f": {parameter.about}" if parameter.about else "")
+
+
 def _check(parameter: Parameter, value: Any) -> None:
     right = {
         "any": lambda: True,
@@ -217,7 +231,7 @@ def _check(parameter: Parameter, value: Any) -> None:
         "number": lambda: isinstance(value, int | float) and not isinstance(value, bool),
     }.get(parameter.type, lambda: isinstance(value, _CHECKS[parameter.type]))
     if not right():
-        raise InvalidArgument(f"{parameter.name} is no {parameter.type}", parameter.about)
+        raise InvalidArgument(f"{parameter.name} is no {parameter.type}", _wanted(parameter))
     shown = str(value)
     given = cast("list[Any]", value) if isinstance(value, list) else [value]
     for each in map(str, given if parameter.values else ()):

@@ -9,7 +9,7 @@ from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import FindsLeads, WritesLeads
 from crm_mcp.backends.dialsheet.sheet import LEAD, LEADS, PAGE, Sheet, told, whole_answer
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same
+from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same, refuse_there
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.people import addresses_in, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
@@ -90,8 +90,10 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
         `VendorError` that says so.
         """
         body = self._new(draft)
-        await refuse_same(self, draft.model_copy(update=addresses_of(body)))
-        return await self._post(body)
+        there = await refuse_same(self, draft.model_copy(update=addresses_of(body)))
+        made = await self._post(body)
+        refuse_there(made.id, there)
+        return made
 
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
         """Change one; sends what changes alone. Fields are emptied with null, which is inferred."""
@@ -168,7 +170,8 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
             with after_write():
                 made = await find_same(self, LeadFields(name=body.get("name"), **addresses_of(body)))
             if made is None:
-                raise OutcomeUnknown("Dialsheet took the lead and did not say which record it made")
+                what = "Dialsheet took the lead and did not say which record it made"
+                raise OutcomeUnknown(what, "look for it with search_leads")
             lead = made.id
         made = await self._as_written(lead, body, record)
         refuse_other_person(LeadFields(name=body.get("name"), **addresses_of(body)), person_of(made))

@@ -182,4 +182,5 @@ def made_like(rows: Iterable[dict[str, Any]], sent: Mapping[str, Any], kind: str
     alike = [row for row, names in shared if names and not unkept({name: sent[name] for name in names}, row)]
     if len(alike) == 1:
         return alike[0]
-    raise OutcomeUnknown(f"Dialsheet took the {kind} and did not say which record it made")
+    what = f"Dialsheet took the {kind} and did not say which record it made"
+    raise OutcomeUnknown(what, "look for it in Dialsheet before trying again")

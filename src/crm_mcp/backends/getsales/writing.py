@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from crm_mcp.address import address_key, linkedin_profile
 from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
-from crm_mcp.backends.getsales.finding import Finding, full_name, joined
+from crm_mcp.backends.getsales.finding import Finding, full_name
 from crm_mcp.backends.getsales.records import (
     EMAILS,
     PHONES,
@@ -25,7 +25,7 @@ from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, can
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.identity import Person, refuse_other_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.people import IDENTIFYING, unknown_person
+from crm_mcp.backends.people import IDENTIFYING, PARTS, parts_after, unknown_person, whole_name
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
 from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold
@@ -203,10 +203,12 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
             body[self._keys.email] = change.email
         if change.phone:
             body[self._keys.phone] = change.phone
-        first, last = (body.get(each, getattr(before, each)) for each in ("first_name", "last_name"))
-        renamed = (first, last) != (before.first_name, before.last_name)
-        if renamed and "name" not in body and before.name == joined(before.first_name, before.last_name):
-            body["name"] = joined(first, last)
+        held = {each: getattr(before, each) for each in PARTS}
+        now = {each: body.get(each, part) for each, part in held.items()}
+        if change.name:
+            body = parts_after(change.name, before.name, held) | body
+        elif "name" not in body and before.name == whole_name(held) != whole_name(now):
+            body["name"] = whole_name(now)
         return body
 
     def _known_by(self, before: Lead, change: LeadUpdate, cleared: frozenset[str]) -> None:
@@ -355,7 +357,8 @@ def _made(answer: Any) -> dict[str, Any]:
         row = record_in(answer)
         parts(row)
     except VendorError as error:
-        raise OutcomeUnknown("GetSales took the lead and did not say its id", detail=error.detail) from None
+        what = "GetSales took the lead and did not say its id"
+        raise OutcomeUnknown(what, "look for it with search_leads", detail=error.detail) from None
     return row
 
 

@@ -17,6 +17,7 @@ from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
 from crm_mcp.backends.local.words import index_lead
+from crm_mcp.backends.people import PARTS, parts_after, whole_name
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import (
     Channel,
@@ -103,18 +104,13 @@ def _at(db: sqlite3.Connection, channel: Channel, address: str) -> tuple[Lead, .
 def complete(fields: dict[str, Any]) -> None:
     """Fill in the name from its parts. Raises InvalidArgument where nothing says who the lead is."""
     if not fields["name"]:
-        fields["name"] = joined_name(fields)
+        fields["name"] = whole_name(fields)
     if not any(fields[each] for each in ("name", "email", "phone", "company")):
         raise InvalidArgument(
             "a lead needs something to be known by",
             "give at least one of name, first_name, last_name, email, phone, company",
             wrote=False,
         )
-
-
-def joined_name(fields: Mapping[str, Any] | sqlite3.Row) -> str | None:
-    """Return first and last name as one."""
-    return " ".join(each for each in (fields["first_name"], fields["last_name"]) if each) or None
 
 
 def sort_name(fields: Mapping[str, Any]) -> str:
@@ -276,8 +272,12 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
     before: dict[str, CustomValue] = json.loads(row["custom_fields"]) if row["custom_fields"] else {}
     cleared = _cleared(change, clear, before)
     fields: dict[str, Any] = {name: None if name in cleared else getattr(change, name) or row[name] for name in PLAIN}
-    renamed = (fields["first_name"], fields["last_name"]) != (row["first_name"], row["last_name"])
-    if renamed and not change.name and row["name"] == joined_name(row):
+    held = {name: row[name] for name in PARTS}
+    if change.name:
+        given = {name for name in PARTS if name in cleared or getattr(change, name)}
+        followed = parts_after(change.name, row["name"], held)
+        fields |= {name: part for name, part in followed.items() if name not in given}
+    elif row["name"] == whole_name(held) != whole_name(fields):
         fields["name"] = None
     complete(fields)
     custom = {} if "custom_fields" in cleared else {k: v for k, v in before.items() if _ONE_CUSTOM + k not in cleared}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import DeletesRecords, FindsLeads, ListsOptions, MovesLeads, WritesLeads
 from crm_mcp.backends.http import Method, after_write, at
-from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same
+from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same, refuse_there
 from crm_mcp.backends.remote import (
     Access,
     Remote,
@@ -130,16 +130,18 @@ class SalesPulseLeads(FindsLeads, WritesLeads, MovesLeads, DeletesRecords, Lists
         `company` and `title` are not in the reference; they are passed on, as custom fields are.
         """
         body = body_of(draft, self._keys, self._access.country)
-        await refuse_same(self, draft.model_copy(update=addresses_of(body)))
+        there = await refuse_same(self, draft.model_copy(update=addresses_of(body)))
         self._writes += 1
         answer = await self._api.write("POST", "/contacts", body)
         with after_write():
             row = record_in(answer, "contact") if isinstance(answer, dict) else {}
             if lead := text(row.get("id")):
+                refuse_there(lead, there)
                 new = await (self._lead(row) if body.keys() <= row.keys() else self.get_lead(lead))
                 refuse_other_person(draft.model_copy(update=addresses_of(body)), person_of(new))
                 return new
             if made := await find_same(self, draft.model_copy(update=addresses_of(body))):
+                refuse_there(made.id, there)
                 return made
         raise OutcomeUnknown(f"{NAME} took the lead and did not say its id", "look for it with search_leads")
 

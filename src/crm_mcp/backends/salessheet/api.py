@@ -131,7 +131,8 @@ class SalesSheetApi(Remote):
             return found
         record = identity(record_in(answer, singular)) if isinstance(answer, dict) else None
         if record is None:
-            raise OutcomeUnknown(f"SalesSheet took the {OURS[path]} and did not say which record it made of it")
+            what = f"SalesSheet took the {OURS[path]} and did not say which record it made of it"
+            raise OutcomeUnknown(what, "look for it in SalesSheet before trying again")
         with after_write():
             return await self._one(path, record)
 

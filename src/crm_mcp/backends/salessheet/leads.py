@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, WritesLeads
-from crm_mcp.backends.identity import holders, person_of, refuse_other_person, refuse_same
+from crm_mcp.backends.identity import holders, person_of, refuse_other_person, refuse_same, refuse_there
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.people import IDENTIFYING, addresses_in, unknown_person
 from crm_mcp.backends.remote import (
@@ -113,9 +113,10 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create a contact, after looking whether its address or number is there."""
         body = self._contact_body(draft)
-        await refuse_same(self, draft.model_copy(update=self._addresses(body)))
+        there = await refuse_same(self, draft.model_copy(update=self._addresses(body)))
         self._writes += 1
         made = self._lead(await self._made(CONTACTS, body))
+        refuse_there(made.id, there)
         refuse_other_person(draft.model_copy(update=self._addresses(body)), person_of(made))
         lost = [each for each in PLAIN if getattr(draft, each) and getattr(made, each) is None]
         if draft.name and fold(made.name or "") != fold(" ".join(draft.name.split())):

@@ -223,7 +223,7 @@ async def _stage(desk: Desk, name: str) -> Option:
     if isinstance(desk.backend, MovesDeals):
         movable.add("deals")
     if not movable:
-        raise Unsupported(f"{desk.backend.vendor} has no stages that can be moved")
+        raise Unsupported(f"{desk.backend.vendor} has no stages that can be moved", "see crm_status for what it can do")
     return await desk.stage(name, None if len(movable) == 2 else movable.pop())
 
 

@@ -243,7 +243,8 @@ async def set_do_not_contact(
     crm = desk.backend
     if blocked:
         if not _keys(found, on) and not isinstance(crm, KeepsBlocklist):
-            raise Conflict(f"{found.label} ({found.id}) has no address on these channels, so there is nothing to block")
+            what = f"{found.label} ({found.id}) has no address on these channels, so there is nothing to block"
+            raise Conflict(what, "give the lead an address there first, or block other channels")
         await contact.block(desk, found, on, reason, client.caller)
         if isinstance(crm, KeepsBlocklist):
             try:
