@@ -25,6 +25,9 @@ _PLAIN_ADDRESS = re.compile(
     r"([A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*)@((?:[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\.)+[A-Za-z]{2,})"
 )
 """What most addresses look like: nothing in them that the full validation would judge, but the two sets below."""
+_DAY = re.compile(r"(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?|\d\d?[-/.]\d\d?[-/.](?:19|20)\d\d")
+"""A date, of which a number can be made."""
+_NORTH_AMERICA = 1
 _LONGEST_PROFILE = 2_000
 _LONGEST_HANDLE = 200
 _IN = re.compile(r"(?:(?:https?:)?//)?(?:[a-z0-9-]+\.)*linkedin\.com\.?(?::443)?/in/|/?in/", re.IGNORECASE | re.ASCII)
@@ -36,13 +39,27 @@ PLACEHOLDERS = frozenset(
     (
         *("none", "null", "nil", "nan", "undefined", "unknown", "n-a", "na", "tbd", "tba", "test", "example", "empty"),
         *("yes", "no", "true", "false", "in", "me", "pub", "feed", "company", "profile", "linkedin", "school", "jobs"),
-        *("search", "sales", "unavailable", "not-available", "notavailable", "no-profile", "not-found", "none-found"),
+        *(
+            "search",
+            "sales",
+            "private",
+            "pending",
+            "missing",
+            "username",
+            "unavailable",
+            "not-available",
+            "notavailable",
+            "no-profile",
+            "not-found",
+            "none-found",
+            "profile-not-found",
+        ),
     )
 )
 """What stands in such a column, or in an address that a program has made, where there is no profile: pages of the
 site's own, and words for nothing."""
-_SHORTEST_ALONE = 3
-"""Characters of the shortest handle that LinkedIn gives: what stands alone and is shorter is none."""
+_ALONE = re.compile(r"[^\W_]{1,}[-.][^\W_].*|(?=.*\d)(?=.*[^\W\d_]).{3,}|AC[ow]AA.*", re.DOTALL)
+"""What a handle looks like that stands alone: a word may be anything, as "pending" is, and then names a stranger."""
 _MEMBER = re.compile(r"AC[ow]AA[\w-]+", re.ASCII)
 
 
@@ -85,7 +102,8 @@ def address_key(address: str) -> str:
 
 def linkedin_profile(text: str) -> str:
     """Return the handle of a person's public LinkedIn profile, as `ann-lee`: what stands right behind `/in/` in its
-    address, decoded, in lower case; a handle alone is taken too, and so is a member's id (`ACoAA...`), as it is.
+    address, decoded, in lower case; a handle alone is taken too, where it is no single word, and so is a member's id
+    (`ACoAA...`), as it is.
 
     What follows the handle, a language or a part of the page, is the same profile. Another site, a company, a contact
     of the sales product and whatever a browser would read otherwise than it looks are none: a guess could name a
@@ -105,7 +123,7 @@ def linkedin_profile(text: str) -> str:
         and (before or not set(".?#") & set(given))
     ):
         found = _decoded(handle)
-        alone = found is not None and before is None and (len(found) < _SHORTEST_ALONE or found.isdecimal())
+        alone = found is not None and before is None and not _ALONE.fullmatch(found)
         if found and not alone and not any(unquote(each) in (".", "..") for each in rest.split("/")):
             return found
     raise InvalidArgument(
@@ -195,6 +213,8 @@ def _read(text: str, country: str | None) -> PhoneNumber:
 
     given = text.strip()
     shown = given[:40]
+    if _DAY.fullmatch(given):
+        raise InvalidArgument(f'"{shown}" is no phone number', _AS)
     try:
         number = phonenumbers.parse(given, country, keep_raw_input=True)
     except phonenumbers.NumberParseException as error:
@@ -210,13 +230,20 @@ def _read(text: str, country: str | None) -> PhoneNumber:
         CountryCodeSource.FROM_NUMBER_WITH_IDD,
     )
     possible = phonenumbers.is_possible_number_with_reason(number) == ValidationResult.IS_POSSIBLE
-    if number.extension or (abroad and not possible):
+    if number.extension or (abroad and not possible) or _is_spelt(given, number):
         raise InvalidArgument(f'"{shown}" is no possible phone number', _AS)
     if _is_nobodys(number):
         raise InvalidArgument(f'"{shown}" is no phone number of a person', _AS)
     if not abroad and not (possible and phonenumbers.is_valid_number(number)):
         raise InvalidArgument(f'"{shown}" is no valid phone number of {country}', _with_plus(given))
     return number
+
+
+def _is_spelt(given: str, number: PhoneNumber) -> bool:
+    """Whether letters of it were read as digits, as in "030 123456 (work)": only where all numbers have one length, as
+    in "1-800-FLOWERS", can that be no other number."""
+    first = next((place for place, c in enumerate(given) if c.isdecimal()), 0)
+    return number.country_code != _NORTH_AMERICA and any(c.isascii() and c.isalpha() for c in given[first:])
 
 
 def _is_nobodys(number: PhoneNumber) -> bool:

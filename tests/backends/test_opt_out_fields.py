@@ -44,7 +44,20 @@ EMAIL, SMS = ("email",), ("sms",)
         ("No longer contact", ALL), ("Never contact again", ALL), ("Don\u2019t text", SMS),
         ("Please do not email", EMAIL),
         ("Exclude from email", EMAIL), ("Remove from list", ALL), ("No cold calls", CALL), ("Do_Not_Call__c", CALL),
-        # In other languages
+        ("Does not want to be contacted", ALL), ("Do not contact by phone", CALL), ("Asked not to be called", CALL),
+        ("Individual: Don't Process", ALL), ("Contact Restrictions", ALL),
+        # What says that there is no consent
+        ("No consent", ALL), ("Not subscribed", ALL), ("Email not allowed", EMAIL), ("No opt-in", ALL),
+        ("Not opted in", ALL), ("Consent not given", ALL), ("No SMS consent", SMS), ("Does not consent", ALL),
+        ("Not callable", CALL), ("No longer subscribed", ALL), ("Calls not allowed", CALL), ("Not OK to email", EMAIL),
+        ("Keine Einwilligung", ALL), ("Einwilligung widerrufen", ALL),
+        # In other languages, with words around them
+        ("Von allen E-Mails abgemeldet", EMAIL), ("Darf nicht kontaktiert werden", ALL),
+        ("E-Mails nicht zulassen", EMAIL),
+        ("Keine Telefonanrufe", CALL), ("Newsletter abbestellt", EMAIL), ("Ne plus appeler", CALL),
+        ("Ne pas contacter par email", EMAIL), ("No enviar correos", EMAIL), ("Dado de baja de todos los correos", ALL),
+        ("Disiscritto da tutte le email", EMAIL), ("Niet meer bellen", CALL), ("Geen e-mails", EMAIL),
+        ("N\u00e3o enviar emails", EMAIL), ("Desinscrito", ALL),
         ("Kein Anruf", CALL), ("Bitte nicht anrufen", CALL), ("Abgemeldet am", ALL), ("Keine E-Mails", EMAIL),
         ("Nicht anrufen", CALL), ("Keine Werbung", ALL), ("Ne pas contacter", ALL),
         ("D\u00e9sabonn\u00e9", ALL), ("No llamar", CALL), ("Niet bellen", CALL), ("Non contattare", ALL),
@@ -63,6 +76,9 @@ def test_a_field_that_says_no_is_known_by_its_name(name: str, channels: tuple[st
         ("Email Marketing Consent", EMAIL), ("SMS consent", SMS), ("GDPR Consent", ALL), ("Opt-in", ALL),
         ("sms_opt_in", SMS), ("Accepts Email Marketing", EMAIL), ("Accepts Marketing", ALL), ("Subscribed", ALL),
         ("Person - Marketing status", ALL), ("Subscription status", ALL), ("Can call", CALL), ("Einwilligung", ALL),
+        ("TCPA consent", ALL), ("Consentement RGPD", ALL), ("Consenso privacy", ALL),
+        ("Receive marketing emails", EMAIL),
+        ("Not on DNC", ALL), ("DNC clean", ALL), ("Not opted out", ALL), ("Not unsubscribed", ALL), ("Non DNC", ALL),
         ("OK to call", CALL), ("Okay to contact?", ALL), ("Can be contacted", ALL), ("Contactable", ALL),
         ("May be emailed", EMAIL), ("Double Opt-in", ALL), ("Email subscription", EMAIL),
         ("Einwilligung E-Mail", EMAIL),
@@ -103,6 +119,8 @@ def test_a_field_of_consent_is_known_by_its_name(name: str, channels: tuple[str,
         *("Fax Opt Out", "HasOptedOutOfFax", "Do not allow Faxes", "donotpostalmail", "WhatsApp Opt Out"),
         *("Unsubscribe link", "Unsubscribe Reason", "do_not_contact_reason", "Unsubscribed Mode", "GDPR consent date"),
         *("Email Status", "Lead Status", "Marketing contact status", "Newsletter", "Notes", "Domain", "Not contacted"),
+        *("Do not allow Mails", "Follow Email Activity", "HasOptedOutTracking", "Credit Blocked", "DNC Scrub Date"),
+        *("Exclude from reports", "Opted out of auto-renewal", "UNSUB_CAMPAIGN_TITLE", "UNSUB_CAMPAIGN_ID"),
         *("", "   ", "42", "\u738b\u5c0f\u660e", "x" * 5_000),
     ],
 )
@@ -159,7 +177,7 @@ def test_a_date_is_a_yes_in_a_field_that_holds_the_time_of_it(value: str):
     assert (dated.refuses(value), plain.refuses(value)) == (True, None)
 
 
-@pytest.mark.parametrize("name", ["No phone", "No Tel", "STOP", "SMS STOP", "TPS"])
+@pytest.mark.parametrize("name", ["No phone", "No Tel", "STOP", "SMS STOP", "TPS registered"])
 def test_a_name_that_may_mean_something_else_blocks_on_a_plain_yes_and_asks_nobody(name: str):
     field = opt_out_field(name)
 
@@ -178,6 +196,14 @@ def test_a_name_that_may_mean_something_else_blocks_on_a_plain_yes_and_asks_nobo
         ("opted-out", "SMS status", SMS), ("Do not disturb!", "Notes", ALL), ("Please do not call", "Notes", CALL),
         ("Never contact again", "Remarks", ALL), ("Nicht kontaktieren", "Status", ALL), ("Do not call", "Phone", CALL),
         ("Removed from list", "x", ALL), ("No marketing", "x", ALL),
+        ("Closed - Do Not Contact", "Lead Status", ALL), ("Not Interested / DNC", "Status", ALL),
+        ("DNC-2023", "Tag", ALL),
+        ("Requested DNC", "Disposition", ALL), ("Unsubscribed by user", "Status", ALL), ("No llamar", "Estado", CALL),
+        ("Dado de baja", "Estado", ALL), ("Not interested, do not call", "Status", CALL),
+        ("Opted Out (reply)", "x", ALL),
+        ("Asked not to be contacted", "Notes", ALL), ("Abgemeldet (Newsletter)", "Status", ALL),
+        ("Not on DNC", "Status", ()), ("DNC clean", "Status", ()), ("Do not allow", "Follow Email Activity", ()),
+        ("Unsubscribed by user", "Notes", ()), ("Gesperrt", "Status", ()),
         ("New", "Status", ()), ("Blocked", "Status", ()), ("No contact", "Lead Status", ()), ("No email", "Email", ()),
         ("No", "Do not", ()), ("Stop", "x", ()), ("Call back", "Next step", ()), ("Do not call before 9", "Notes", ()),
         ("Opted in", "Status", ()), ("Subscribed", "Status", ()), ("Unsubscribed", "WhatsApp status", ()),
@@ -189,6 +215,16 @@ def test_a_value_that_refuses_by_itself_is_known_whatever_its_field_is_for(
     value: str, name: str, channels: tuple[str, ...]
 ):
     assert set(refusal_in(value, name)) == set(channels)
+
+
+@pytest.mark.parametrize("name", ["Subscription Status", "TCPA consent"])
+def test_a_consent_that_may_be_something_else_stops_nothing(name: str):
+    field = opt_out_field(name)
+
+    assert field
+    assert [field.refuses(each) for each in ("no", "Unsubscribed", "yes", "Active", "Trialing", "")] == [True] * 2 + [
+        False
+    ] * 4
 
 
 @given(st.text(max_size=200), st.text(max_size=40))

@@ -137,6 +137,23 @@ def test_a_row_that_can_t_be_imported_keeps_its_no(crm: Talk, way: str) -> None:
     assert reached(crm, there)["sms"] == "blocked"
 
 
+def test_a_lead_may_be_given_as_it_is_shown_with_whom_not_to_contact(crm: Talk) -> None:
+    all_of, some, free = mail(), mail(), mail()
+    rows = [
+        {"name": "All Of", "email": all_of, "phone": number(), "do_not_contact": True},
+        {"name": "So Me", "email": some, "phone": number(), "do_not_contact": ["email"]},
+        {"name": "Fr Ee", "email": free, "phone": number(), "opted_out": "no"},
+    ]
+
+    done = crm.ok("import_leads", leads=rows)
+    line = crm.refused("import_leads", leads=[{"name": "X", "email": mail(), "do_not_contact": "perhaps"}])
+
+    assert done["counts"]["created"] == 3
+    assert [reached(crm, each)["email"] for each in (all_of, some, free)] == ["blocked", "blocked", "free"]
+    assert set(crm.read(some)["lead"]["do_not_contact"]) == {"email"}
+    assert '"do_not_contact" has "perhaps"' in line
+
+
 def test_a_value_that_refuses_by_itself_blocks(crm: Talk) -> None:
     status, tagged = mail(), mail()
 

@@ -46,7 +46,7 @@ def kept_before(channel: Channel, address: str) -> str | None:
         return None
     last = re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
     key = profile_key(address)
-    return last if key is not None and last != key == profile_key(last) else None
+    return last if key is not None and last != key == profile_key(f"/in/{last}") else None
 
 
 def one_email(text: str) -> bool:

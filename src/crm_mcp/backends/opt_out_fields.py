@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import CHANNELS, Channel, Lead, fold
@@ -31,13 +32,13 @@ _WORDS: Mapping[Channel, frozenset[str]] = {
     "sms": _set("sms text texts texting texted textable message messages messaging mms"),
     "call": _set(
         "call calls calling called callable phone phones phoned telephone tel mobile cell voice dial telefon anruf"
-        " anrufe telefono telefonata appel appels llamada llamadas chiamata chiamate telefoon"
+        " anrufe telefonanrufe telefono telefonata appel appels llamada llamadas chiamata chiamate telefoon"
     ),
     "linkedin": _set("linkedin inmail"),
 }
 _CHANNEL_WORDS = frozenset[str]().union(*_WORDS.values())
 _OVER_THE_AIR = _set("email emails newsletter correo courriel")
-_ACTIONS = _set("contact disturb market solicit send reach ring allow bulk kontakt werbung")
+_ACTIONS = _set("contact disturb market solicit send reach ring allow bulk process kontakt werbung")
 _TARGETS = _CHANNEL_WORDS | NOT_OURS | _ACTIONS
 """What follows `do not`."""
 _BE = _set("contacted called emailed mailed texted phoned messaged reached rung disturbed solicited marketed")
@@ -49,12 +50,23 @@ _NO_TARGETS = _set(
 """What follows `no`, at the end of a name."""
 _NUMBERED = _set("phone phones telephone tel mobile cell mail mails message messages")
 """What follows `no` as well, where it may also stand for a number, or for how many there were."""
-_BETWEEN = _set("be to ever longer more further any cold marketing promotional unsolicited sales phone please")
+_BETWEEN = _set(
+    "be to ever longer more further any cold marketing promotional unsolicited sales phone please"
+    " want wants wish wishes"
+)
 """What may stand between a no and what it is said of."""
-_NOT_AFTER = _set("do does must may should shall can please")
+_NOT_AFTER = _set("do does must may should shall can please asked asks prefers wants requested requests")
+_NEGATING = _set("no not never non without cannot dont kein keine keinen sin sans senza geen sem nao")
+_CLEARED = _set("clean cleared clear safe ok okay free passed removed")
+"""What turns a register or a list round that it is said of: `DNC clean`."""
 _REFUSED = _set("longer more marketing solicitation solicitations")
 """What follows a `no` that can only be a refusal."""
 _KEIN = _set("kein keine keinen keinerlei")
+_GROUPS = _CHANNEL_WORDS | _set(
+    "marketing contact contacts list lists mailings campaign campaigns communication communications outreach"
+    " promotional solicitation solicitations automation newsletters"
+)
+"""What somebody is excluded from who must not be contacted."""
 _ALONE = _set(
     "unsubscribed unsubscribe unsubscribes unsub unsubbed dnc dnd blacklist blacklisted blocklist blocklisted blocked"
     " suppressed suppression donotcontact optout optouts stoplist"
@@ -66,34 +78,41 @@ _ENDED = _set("withdrawn revoked denied refused declined")
 _ELSEWHERE: Mapping[str, tuple[Channel, ...]] = {
     **dict.fromkeys(
         _set(
-            "nichtkontaktieren nichtmehrkontaktieren keinewerbung werbesperre kontaktsperre abgemeldet abbestellt"
-            " nepascontacter desabonne desinscrit nepasderanger nocontactar nomolestar dadodebaja noncontattare"
-            " disiscritto nondisturbare nietcontacteren nietbenaderen uitgeschreven afgemeld naocontatar naocontactar"
-            " naoperturbe descadastrado widerspruch werbewiderspruch nepluscontacter"
+            "nichtkontaktier nichtmehrkontaktier nichtzulassen keinewerbung werbesperre kontaktsperre abgemeldet"
+            " abbestellt einwilligungwiderrufen widerspruch gesperrt nepascontacter nepluscontacter desabonn desinscri"
+            " nepasderanger nocontactar nomolestar dadodebaja dadadebaja noncontattare disiscritt nondisturbare"
+            " nietcontacteren nietmeercontacteren nietbenaderen uitgeschreven afgemeld naocontatar naocontactar"
+            " naoperturb descadastrad notwanttobecontacted"
         ),
         CHANNELS,
     ),
     **dict.fromkeys(
         _set(
-            "nichtanrufen nichtmehranrufen anrufsperre telefonsperre nepasappeler nollamar nonchiamare nietbellen"
-            " naoligar tps ctps"
+            "nichtanrufen nichtmehranrufen anrufsperre telefonsperre nepasappeler neplusappeler nollamar nonchiamare"
+            " nietbellen nietmeerbellen naoligar"
         ),
         ("call", "sms"),
     ),
     **dict.fromkeys(
-        _set("emailsperre mailsperre newsletterabgemeldet nietmailen nichtanschreiben nichtmailen"), ("email",)
+        _set(
+            "emailsperre mailsperre nietmailen nietmeermailen geenemail geenmail nichtanschreiben nichtmailen"
+            " noenviarcorreo noenviaremail naoenviaremail neplusenvoyer nepasenvoyer noninviareemail"
+        ),
+        ("email",),
     ),
 }
-"""What such a field is called in other languages, in its letters alone; the registers of Britain, too."""
+"""What such a field is called in other languages, somewhere in its letters alone."""
+_REGISTERS = _set("tps ctps")
+"""Those of Britain; what is said of somebody by a field of this name may be more than yes or no."""
 _POLITE = _set("bitte please pls svp porfavor perfavore")
 _CONSENT = _set(
     "consent consented consents optin optins subscribed permission contactable callable emailable mailable textable"
     " einwilligung zustimmung consentement consentimiento consenso toestemming consentimento"
 )
-_ALLOWING = _set("accepts accept allow allows allowed may can ok okay send")
+_ALLOWING = _set("accepts accept allow allows allowed may can ok okay send receive receives")
 _DETAILS = _set(
-    "reason reasons mode link links url source by note notes comment comments page count token rate history"
-    " preference preferences method ip"
+    "reason reasons mode link links url source note notes comment comments page count token rate history title id"
+    " preference preferences method ip tracking renewal scrub scrubbed activity"
 )
 """What says something about an opt-out, and not that there is one."""
 _DATED = _set("at on date time timestamp datetime am datum")
@@ -117,7 +136,8 @@ _KNOWN = (
     | _ALLOWING
     | _DETAILS
     | _DATED
-    | _set("again anymore stop")
+    | _NOT_AFTER
+    | _set("again anymore stop wants")
 )
 _LONGEST_NAME = 120
 _LONGEST_VALUE = 60
@@ -130,10 +150,18 @@ _NUMBER_SIGN = re.compile(r"(?i)\bno\.")
 """As in "No. of calls"."""
 _MAY_REFUSE = re.compile(
     r"(?i)\b(?:do|does|must|please|pls|bitte|no|not|never|ne|n[aã]o|niet|kein\w*|nicht|d\.?\s?n\.?\s?[cd]|un.?subs?|opt"
-    r"|opted|global|black|block|suppress|exclude|excluded|removed?|abgemeldet|abbestellt|d[eé]s|disiscritto|afgemeld"
-    r"|uitgeschreven|email|e-mail|sms|call|calls|phone|text|consent|marketing|widerspruch|werbe\w*|\w+sperre)"
+    r"|opted|global|black|block|suppress|exclude|excluded|removed?|abgemeldet|abbestellt|d[eé]s|disiscritt|afgemeld"
+    r"|uitgeschreven|email|e-mail|sms|call|calls|phone|text|consent|marketing|widerspruch|werbe\w*|\w+sperre|dad[oa]"
+    r"|descadastrad|asked|wants|prefers|request)"
 )
 """What a value that refuses by itself has in it: few have, and to look is less work than to read."""
+_PART = re.compile(r"[;,|/:()\[\]]|\s[-\u2010-\u2015]\s")
+"""What stands between the parts of a value."""
+_STATUSES = _set(
+    "status stage disposition outcome result tag tags label labels list lists segment segments lifecycle substatus"
+    " category reply sentiment"
+)
+"""The words of fields that hold a state, or marks."""
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?!\d).*|\d\d?[./]\d\d?[./]\d{2,4}(?!\d).*|\d{10}|\d{13}", re.DOTALL)
 
 _YES = frozenset(
@@ -242,25 +270,35 @@ def opt_out_field(name: str) -> OptOutField | None:
 
 
 def refusal_in(value: str, name: str) -> tuple[Channel, ...]:
-    """Return the channels on which a value refuses by itself, whatever its field is for: a status "Do Not Contact", a
-    tag "unsubscribed"; those of the field's name where it has one and the value has none, as in "Email status". Empty
-    for any other value."""
+    """Return the channels on which a value refuses by itself, whatever its field is for: a status "Lost - Do Not
+    Contact", a tag "unsubscribed"; those of the field's name where it has one and the value has none, as in "Email
+    status". Empty for any other value."""
     return _refusal_in(value, name) if len(value) <= _LONGEST_VALUE and _MAY_REFUSE.search(value) else ()
 
 
 @lru_cache(maxsize=4096)
 def _refusal_in(value: str, name: str) -> tuple[Channel, ...]:
-    said = opt_out_field(value)
-    words = _split(value)
-    # "No contact" so far, "No email" on file, a sale that is "Blocked".
-    if words == ["blocked"] or (words[:1] == ["no"] and not _REFUSED.issuperset(words[1:2])):
+    found: set[Channel] = set()
+    status = not _STATUSES.isdisjoint(words_of(name[:_LONGEST_NAME]))
+    for part in (value, *_PART.split(value)):
+        found.update(_refused_by(part, status=status))
+    if found != set(CHANNELS) or len(name) > _LONGEST_NAME:
+        return tuple(each for each in CHANNELS if each in found)
+    return _channels(words_of(name))
+
+
+def _refused_by(value: str, *, status: bool) -> tuple[Channel, ...]:
+    """Return the channels that one part of a value rules out. In a field of a status, a tag or the like any word may
+    stand beside the refusal; elsewhere it is a sentence then, about something else perhaps."""
+    words = [each for each in words_of(value) if not each.isdigit()]
+    # "No contact" so far, "No email" on file, a sale that is "Blocked", what is "Allowed".
+    unclear = words in (["blocked"], ["do", "not", "allow"], ["gesperrt"]) or (
+        words[:1] == ["no"] and not _REFUSED.issuperset(words[1:2]) and not _elsewhere(words)
+    )
+    said = None if unclear else opt_out_field(" ".join(words))
+    if said is None or said.consent or said.unsure or said.dated:
         return ()
-    known = _KNOWN.issuperset(words) or "".join(words) in _ELSEWHERE
-    if said is None or said.consent or said.unsure or said.dated or not known:
-        return ()
-    if said.channels != CHANNELS or len(name) > _LONGEST_NAME:
-        return said.channels
-    return _channels(_split(name))
+    return said.channels if status or _KNOWN.issuperset(words) or _elsewhere(words) else ()
 
 
 @lru_cache(maxsize=4096)
@@ -272,25 +310,35 @@ def _opt_out_field(name: str) -> OptOutField | None:
 
 
 def _named(name: str) -> OptOutField | None:
-    words = [each for each in _split(name) if each not in _POLITE]
-    if not words or _DETAILS.intersection(words):
+    words = [each for each in words_of(name) if each not in _POLITE]
+    if not words or _DETAILS.intersection(words) or words[-1] == "by":
+        return None
+    if "".join(words) == "donotallowmails":  # of Dynamics, in which that is what a postman brings
         return None
     dated, status = words[-1] in _DATED, words[-1] == "status"
-    for letters in ("".join(words), "".join(words[:-1]) if dated else ""):
-        if found := _ELSEWHERE.get(letters):
-            return OptOutField(found, dated=dated, unsure=letters in ("tps", "ctps"))
     found = _channels(words)
     if not found:
         return None
+    if channels := _elsewhere(words):
+        return OptOutField(found if channels == CHANNELS else channels, dated=dated, status=status)
     numbered = _NUMBER_SIGN.search(name) is not None
     if _says_not(words, numbered=numbered):
-        return OptOutField(found, dated=dated, status=status)
+        turned = _is_turned(words)
+        return OptOutField(found, consent=turned, dated=dated and not turned, status=status)
+    if not _REGISTERS.isdisjoint(words):
+        return OptOutField(("sms", "call"), unsure=True)
     if not numbered and _may_say_not(words):
         return OptOutField(found, unsure=True)
-    if not dated and _says_may(words):
-        subscription = words[-1] == "subscription"
-        return OptOutField(found, consent=True, status=status, unsure=subscription)
-    return None
+    if dated or not (may := _says_may(words)):
+        return None
+    if _negates(words):
+        return OptOutField(found, status=status)
+    return OptOutField(found, consent=True, status=status, unsure=may == "perhaps")
+
+
+def _elsewhere(words: list[str]) -> tuple[Channel, ...]:
+    letters = "".join(words)
+    return next((channels for phrase, channels in _ELSEWHERE.items() if phrase in letters), ())
 
 
 def _is_set(field: OptOutField, value: object) -> bool:
@@ -299,28 +347,49 @@ def _is_set(field: OptOutField, value: object) -> bool:
 
 
 def _says_not(words: list[str], *, numbered: bool) -> bool:
-    """Whether these are the words of a refusal; `numbered`: a "no" among them is that of a number."""
-    if not _ALONE.isdisjoint(words) or set(pairwise(words)) & {("opt", "out"), ("opted", "out"), ("opt", "outs")}:
+    """Whether these are the words of a refusal, or of its contrary; `numbered`: a "no" in it is that of a number."""
+    alone = _ALONE - {"blocked"} if not _KNOWN.issuperset(words) else _ALONE
+    if not alone.isdisjoint(words) or set(pairwise(words)) & {("opt", "out"), ("opted", "out"), ("opt", "outs")}:
         return True
     if not _ENDED.isdisjoint(words) and not _CONSENT.isdisjoint(words):
         return True
+    if words[-2:-1] in (["contact"], ["communication"]) and words[-1] in ("restriction", "restrictions"):
+        return True
     for place, word in enumerate(words):
         rest = words[place + 1 :]
-        following = rest[0] if rest else ""
-        if word in _FROM and following == "from":
-            return True
+        if word in _FROM and rest[:1] == ["from"]:
+            return not _GROUPS.isdisjoint(rest)
         behind = word == "not" and (words[place - 1] in _NOT_AFTER if place else "be" in rest)
         if behind or word in ("dont", "never", "cannot"):
             if _is_said_of(rest):
                 return True
-        elif (word == "no" and not numbered) or word in _KEIN:
-            said = [each for each in rest if each not in ("longer", "more", "further", "cold", "marketing")] or rest
-            of = _NO_TARGETS if word == "no" else _TARGETS
-            phone = said[:1] == ["phone"] and said[1:2] != []
-            said = said[1:] if phone else said
-            if (len(said) == 1 and said[0] in of) or (following == "longer" and _is_said_of(rest)):
-                return True
+        elif ((word == "no" and not numbered) or word in _KEIN) and _is_refused(word, rest):
+            return True
     return False
+
+
+def _is_refused(no: str, words: list[str]) -> bool:
+    """Whether these words, behind a "no", say no to one way of being reached and end there."""
+    if words[:1] == ["longer"] and _is_said_of(words):
+        return True
+    said = [each for each in words if each not in ("more", "further", "cold", "marketing")] or words
+    if len(said) > 1 and said[0] == "phone":
+        said = said[1:]
+    return len(said) == 1 and said[0] in (_NO_TARGETS if no == "no" else _TARGETS)
+
+
+def _is_turned(words: list[str]) -> bool:
+    """Whether a refusal is turned round: "Not on DNC", "Not opted out", "DNC clean"."""
+    marks = [place for place, each in enumerate(words) if each in _ALONE or each in ("opt", "opted")]
+    if not marks:
+        return False
+    before, behind = words[: marks[0]], words[marks[0] + 1 :]
+    return not _NEGATING.isdisjoint(before) or not _CLEARED.isdisjoint(behind)
+
+
+def _negates(words: list[str]) -> bool:
+    """Whether these words of consent say that there is none: "No consent", "Not subscribed", "Calls not allowed"."""
+    return not _NEGATING.isdisjoint(words) and words[0] != "can"
 
 
 def _is_said_of(words: list[str]) -> bool:
@@ -337,21 +406,21 @@ def _may_say_not(words: list[str]) -> bool:
     return "stop" in words and set(words) <= {"stop", *_CHANNEL_WORDS, *_ACTIONS, "list", "marketing", "all"}
 
 
-def _says_may(words: list[str]) -> bool:
-    if not _KNOWN.issuperset(words):
-        return False
+def _says_may(words: list[str]) -> Literal["plainly", "perhaps"] | None:
+    """Whether these are the words of a consent; `perhaps` where they may be those of something else."""
     there = set(words)
     pairs = set(pairwise(words))
-    if there & _CONSENT or pairs & {
-        ("opt", "in"),
-        ("opt", "ins"),
-        ("opted", "in"),
-        ("marketing", "status"),
-        ("subscription", "status"),
-        *((each, "subscription") for each in ("email", "sms", "newsletter")),
-    }:
-        return True
-    return bool(there & _ALLOWING and there & (_CHANNEL_WORDS | _BE | {"contact", "marketing"}))
+    known = _KNOWN.issuperset(words)
+    if not there.isdisjoint(_CONSENT) or pairs & {("opt", "in"), ("opt", "ins"), ("opted", "in")}:
+        return "plainly" if known else "perhaps"
+    if not known:
+        return None
+    if ("marketing", "status") in pairs:
+        return "plainly"
+    if pairs & {("subscription", "status"), *((each, "subscription") for each in ("email", "sms", "newsletter"))}:
+        return "perhaps"
+    allowed = there & _ALLOWING and there & (_CHANNEL_WORDS | _BE | {"contact", "marketing"})
+    return "plainly" if allowed else None
 
 
 def _channels(words: list[str]) -> tuple[Channel, ...]:
@@ -366,7 +435,7 @@ def _channels(words: list[str]) -> tuple[Channel, ...]:
     return tuple(each for each in CHANNELS if each in found) or CHANNELS
 
 
-def _split(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """Return the words of a name, folded: those that stand apart, and within them those that are written as one."""
     plain = _SUFFIX.sub("", name).replace("'", "").replace("\u2019", "")
     pieces = [fold(each) for each in _PIECE.findall(_ONE_NAME.sub(lambda found: f" {found[0].lower()} ", plain))]

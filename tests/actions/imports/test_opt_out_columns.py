@@ -133,6 +133,7 @@ def test_a_refusal_holds_for_every_address_of_the_row():
         ("Ann,ann@example.com; a2@example.com,,,,,yes\n", {"ann@example.com", "a2@example.com"}),
         ("Ann,ann@example.com,,,Do Not Contact\n", {"ann@example.com"}),
         ("Ann,ann@example.com,,,,,,yes\n", {"ann@example.com"}),
+        ("Ann,ann@example.com,Yes,Berlin\n", {"ann@example.com"}),
         ('"Ann"x,ann@example.com,,,,,yes\n', {"ann@example.com"}),
     ],
 )
@@ -143,6 +144,16 @@ def test_a_row_that_can_t_be_imported_keeps_its_refusal(line: str, kept: set[str
     assert {address for _, address in found} == kept
     assert "that they must not be contacted" in reason
     assert all(each in reason for each in kept)
+
+
+def test_it_holds_for_addresses_in_columns_that_no_field_is_known_for_but_not_for_those_of_others():
+    header = "Name,Email,Work Direct Phone,Secondary Email,Owner Email,Company Phone,Do Not Contact\n"
+    line = "Ann,ann@example.com,+14155550101,ann2@example.com,rep@ours.example,+14155550102,yes\n"
+
+    (row,) = rows(read_csv(header + line), columns_of(header), "US")
+
+    assert isinstance(row, GoodRow)
+    assert {address for _, address in row.row.refused} == {"ann@example.com", "+14155550101", "ann2@example.com"}
 
 
 def test_where_no_address_can_be_read_that_it_is_not_kept_is_told():

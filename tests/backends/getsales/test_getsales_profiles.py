@@ -40,7 +40,7 @@ async def test_a_profile_is_one_person_however_it_is_written(work: Work, way: st
 
 
 @pytest.mark.parametrize("kept", ["jürgen", "j%C3%BCrgen"])
-@pytest.mark.parametrize("way", ["https://www.linkedin.com/in/j%c3%bcrgen/de", "ju\u0308rgen"])
+@pytest.mark.parametrize("way", ["https://www.linkedin.com/in/j%c3%bcrgen/de", "/in/ju\u0308rgen"])
 async def test_a_profile_with_other_letters_is_found_in_both_forms_that_may_be_kept(work: Work, kept: str, way: str):
     row = work.there.make("lead", name="J", linkedin=kept, tags=[])
 
@@ -64,7 +64,7 @@ async def test_what_is_no_profile_is_not_written_and_names_nobody(work: Work, te
 
 async def test_profiles_that_look_alike_are_two_people(work: Work):
     one = await work.crm.create_lead(
-        LeadDraft(name="A Weg", email="a@x.example", custom_fields={"linkedin": "strasse"})
+        LeadDraft(name="A Weg", email="a@x.example", custom_fields={"linkedin": "/in/strasse"})
     )
     row = LeadDraft(name="B Gasse", email="b@x.example", custom_fields={"linkedin": "linkedin.com/in/stra\u00dfe"})
 
@@ -74,7 +74,9 @@ async def test_profiles_that_look_alike_are_two_people(work: Work):
     assert (await work.crm.get_lead(one.id)).name == "A Weg"
 
 
-@pytest.mark.parametrize("nothing", ["n/a", "none", "-", "Unknown", "https://www.linkedin.com/company/acme"])
+@pytest.mark.parametrize(
+    "nothing", ["n/a", "none", "-", "Unknown", "pending", "private", "https://www.linkedin.com/company/acme"]
+)
 async def test_a_row_with_no_profile_in_its_column_is_taken_without_it(work: Work, nothing: str):
     rows = [
         ImportRow(draft=LeadDraft(name=name, email=f"{name}@x.example", custom_fields={"linkedin": nothing}))

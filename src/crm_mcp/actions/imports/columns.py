@@ -10,7 +10,7 @@ from functools import cache
 from pydantic import TypeAdapter, ValidationError
 
 from crm_mcp.address import email_address
-from crm_mcp.backends.opt_out_fields import OptOutField, opt_out_field
+from crm_mcp.backends.opt_out_fields import OptOutField, opt_out_field, words_of
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import CHANNELS, Channel, Line, fold
 
@@ -47,6 +47,15 @@ BLOCKS: Mapping[str, tuple[Channel, ...]] = {
     "do_not_sms": ("sms",),
 }
 """What a column can be mapped to that says that somebody must not be contacted, and on which channels."""
+_EMAIL = frozenset({"email", "emails", "mail"})
+_PHONE = frozenset({"phone", "telephone", "tel", "mobile", "cell", "telefon", "telefono", "handy", "mobil"})
+_NOT_THEIRS = frozenset(
+    (
+        *("owner", "company", "corporate", "account", "rep", "manager", "assistant", "hq", "switchboard", "office"),
+        *("assigned", "created", "modified", "by", "status", "type", "opt", "count", "sent", "last", "domain", "valid"),
+    )
+)
+"""Words of a column whose addresses are somebody else's, several people's, or none."""
 _MARKS_IN_HEADERS = re.compile(r"[\W_]+")
 _NUMBER_LIKE = re.compile(r"\+?[\d\s()./\-]{7,40}")
 
@@ -137,8 +146,6 @@ def map_columns(
     known = {*targets, *(each.index for each in opt_outs)}
     skipped = tuple(index for index in range(len(names)) if index not in known and index in fixed)
     ignored = tuple(index for index in range(len(names)) if index not in known and index not in fixed)
-    ranks = _ranks()
-    words = ((index, ranks.get(_folded(names[index]), ("", 0))[0]) for index in ignored)
     silent = {*skipped, *(each.index for each in opt_outs)}
     silent |= {index for index, field in targets.items() if field in _WHO}
     left_out = ((index, opt_out_field(names[index])) for index in skipped)
@@ -148,7 +155,7 @@ def map_columns(
         opt_outs,
         skipped,
         ignored,
-        tuple(Target(index, field) for index, field in words if field in ADDRESSES),
+        tuple(Target(index, field) for index in ignored for field in _spare(names[index])),
         tuple(OptOutColumn(index, field, settled=True) for index, field in left_out if field),
         tuple(index for index in range(len(names)) if index not in silent),
     )
@@ -166,6 +173,13 @@ def _opt_outs(header: Sequence[str], fixed: Mapping[int, str], guessed: Mapping[
         elif field and (known := by_name or opt_out_field(field.removeprefix(CUSTOM))):
             # It is kept as a field, and blocks all the same where it says so.
             yield OptOutColumn(index, known, settled=True)
+
+
+def _spare(name: str) -> Iterator[str]:
+    """Yield the kind of address that a column of this name has, where it is the row's own person's."""
+    words = set(words_of(name))
+    if not words & _NOT_THEIRS:
+        yield from (field for field, known in (("email", _EMAIL), ("phone", _PHONE)) if words & known)
 
 
 @cache

@@ -166,10 +166,10 @@ def _objects(leads: Sequence[Mapping[str, Any]], country: str | None) -> Given:
     given = Given([], [])
     for number, item in enumerate(leads, 1):
         name = f"item {number}"
-        blocked = refused_by_object(item)
-        refused = places_in(item, blocked, country)
+        fields, blocked = refused_by_object(item)
+        refused = places_in(fields, blocked, country)
         try:
-            row = _object(item, country)
+            row = _object(fields, country)
         except ValidationError as error:
             reason = "; ".join(plain_faults(error))
         except CrmError as error:

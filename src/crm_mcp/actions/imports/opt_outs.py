@@ -6,7 +6,6 @@ for every address in it, and also where the row itself can't be imported.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from crm_mcp.actions.imports.columns import Columns, OptOutColumn
 from crm_mcp.address import profile_key
 from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in
 from crm_mcp.errors import Undecided
-from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow
+from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.store import Store
 
 REASON = "an import says that they must not be contacted"
@@ -24,7 +23,6 @@ Places = tuple[tuple[Channel, str], ...]
 MOST_VALUES = 10
 """Values of one column that are named where they can't be read."""
 
-_PART = re.compile(r"[;,|]")
 _PLAIN = ("status", "tags", "list", "owner")
 """The fields of an object of which a value may refuse by itself, besides its custom ones."""
 
@@ -53,12 +51,12 @@ async def block_leads(
 def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[Channel, ...]:
     """Return the channels on which a row of a table says that they must not be contacted.
 
-    Of a row with more cells than columns, a value may stand further on than its column.
+    Of a row that has more or fewer cells than there are columns, any cell that says yes may be meant.
     """
-    further = max(0, len(cells) - len(columns.header))
+    shifted = len(cells) < len(columns.header) or any(cells[len(columns.header) :])
     found: set[Channel] = set()
     for each in columns.opt_outs:
-        if any(map(each.field.refuses, cells[each.index : each.index + further + 1])):
+        if any(map(each.field.refuses, cells if shifted else cells[each.index : each.index + 1])):
             found.update(each.field.channels)
     for index in columns.telling:
         if index < len(cells) and (cell := cells[index]):
@@ -66,24 +64,43 @@ def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[Channel, .
     return _sorted(found)
 
 
-def refused_by_object(item: Mapping[str, Any]) -> tuple[Channel, ...]:
-    """Return the channels on which an object of an import says that they must not be contacted.
+def refused_by_object(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Channel, ...]]:
+    """Return an object of an import without the fields of its own that say who must not be contacted, as
+    `do_not_contact`, and the channels on which it says so, in those or in others.
 
     Raises:
         Undecided: a field that is for it says neither yes nor no.
     """
-    custom = _mapping(item.get("custom_fields"))
-    fields = [(name, value, known) for name, value in custom.items() if (known := opt_out_field(name))]
-    if odd := {name: [str(value)] for name, value, known in fields if known.refuses(value) is None}:
+    custom = dict(_mapping(item.get("custom_fields")))
+    said: dict[str, Any] = {
+        name: value for name, value in item.items() if name not in LeadDraft.model_fields and opt_out_field(name)
+    }
+    found: set[Channel] = set()
+    odd: dict[str, list[str]] = {}
+    for name, value in (custom | said).items():
+        if (field := opt_out_field(name)) is None:
+            found.update(_refused_in(value, name))
+        elif isinstance(value, list | tuple):  # as a lead is shown with them
+            named = cast("Sequence[Any]", value)
+            if set(named) <= set(CHANNELS):
+                found.update(cast("Sequence[Channel]", named) if not field.consent else ())
+            else:
+                odd[name] = [str(each) for each in named]
+        elif (refuses := field.refuses(value)) is None:
+            odd[name] = [str(value)]
+        else:
+            found.update(field.channels if refuses else ())
+    if odd:
         raise undecided(odd)
-    found: set[Channel] = {channel for _, value, known in fields if known.refuses(value) for channel in known.channels}
-    plain = {name: item.get(name) for name in _PLAIN}
-    known_fields = {name for name, _, _ in fields}
-    for name, value in (plain | {each: value for each, value in custom.items() if each not in known_fields}).items():
-        for text in cast("list[Any]", value) if isinstance(value, list | tuple) else [value]:
-            if isinstance(text, str):
-                found.update(_refused_by(text, name))
-    return _sorted(found)
+    for name in _PLAIN:
+        found.update(_refused_in(item.get(name), name))
+    return {name: value for name, value in item.items() if name not in said}, _sorted(found)
+
+
+def _refused_in(value: Any, name: str) -> Iterator[Channel]:
+    for text in cast("Sequence[Any]", value) if isinstance(value, list | tuple) else (value,):
+        if isinstance(text, str):
+            yield from _refused_by(text, name)
 
 
 def count_refusing(rows: Iterable[Sequence[str]], column: OptOutColumn) -> int:
@@ -130,12 +147,8 @@ def undecided(odd: Mapping[str, Sequence[str]]) -> Undecided:
     )
 
 
-def _refused_by(text: str, name: str) -> Iterator[Channel]:
-    """Yield the channels on which a value, or one of several in it, refuses by itself."""
-    yield from refusal_in(text.strip(), name)
-    parts = _PART.split(text)
-    for each in parts if len(parts) > 1 else ():
-        yield from refusal_in(each.strip(), name)
+def _refused_by(text: str, name: str) -> tuple[Channel, ...]:
+    return refusal_in(text.strip(), name)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
