@@ -65,6 +65,7 @@ _BLOCKS = frozenset(
 _UNREAD = ("script", "style", "title")
 _WITHIN = ("a", "b", "code", "em", "font", "i", "img", "link", "meta", "s", "span", "strong", "u", *_UNREAD)
 """Further ones by which a text is known for HTML."""
+_QUOTED = re.compile(r"(?m)^[ \t]*>")
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(:])")
 
 
@@ -214,7 +215,8 @@ class _Page:
         """End the line; an empty one is none, unless `always`."""
         text = unescaped("".join(self.line))
         self.line.clear()
-        if self.as_set and text.strip():
+        # In a text with a tag among its words quoted lines have their mark, and line ends are meant.
+        if text.strip() and (self.as_set or _QUOTED.search(text)):
             lines = text.strip("\r\n").splitlines()
         elif (line := _one_spaced(text)) or always:
             lines = [line]

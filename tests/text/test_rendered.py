@@ -52,6 +52,8 @@ def test_html_becomes_the_lines_that_are_seen(html: str, shown: str) -> None:
         ("a<blockquote>b<br><br>c</blockquote>d", "a\n> b\n> \n> c\nd"),
         ("<blockquote>a<blockquote>b</blockquote>c</blockquote>d", "> a\n> b\n> c\nd"),
         ("</blockquote>a<blockquote>b", "a\n> b"),
+        ("> a <b>b</b>\n> c\nd\n", "> a b\n> c\nd"),
+        ("a <b>b</b>\nc > d\n", "a b c > d"),
         ("<blockquote><pre>a\nb\u2028c</pre></blockquote>", "> a\n> b\n> c"),
         ("<blockquote>a&#10;b&#x2028;c\x85d</blockquote>", "> a b c d"),
         ('<blockquote style="margin: 0; border: none">a</blockquote>', "a"),
