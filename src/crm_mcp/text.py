@@ -3,7 +3,7 @@
 What leads, notes, messages and transcripts contain was written by strangers. A screen does not show all of it: escape
 sequences hide or move text, marks turn its direction, characters without width or from the block of tags carry whole
 sentences that a model reads and a person does not see. `neutral` takes all that out; `unseen` finds it in what an agent
-writes, where it is refused instead. Both go by the one definition here.
+writes, where it is refused instead. Both go by the one definition here. `rendered` reads HTML as a browser shows it.
 """
 
 from __future__ import annotations
@@ -53,6 +53,19 @@ _CROWD = re.compile(r"(?:[^\w\s\x00-\x7f]|[\uff9e\uff9f]){32}")
 _ZEROS = re.compile("&#0+(?=[0-9])")
 _LONG_NUMBER = re.compile("&#[1-9][0-9]{7,}")
 """A reference to no character, of as many digits as somebody likes."""
+_BLOCKS = frozenset(
+    (
+        *("html", "head", "body", "address", "article", "aside", "blockquote", "br", "caption", "center", "dd", "div"),
+        *("dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6"),
+        *("header", "hr", "li", "main", "nav", "ol", "p", "pre", "section", "table", "tbody", "td", "tfoot", "th"),
+        *("thead", "tr", "ul"),
+    )
+)
+"""The elements of HTML that begin and end a line."""
+_UNREAD = ("script", "style", "title")
+_WITHIN = ("a", "b", "code", "em", "font", "i", "img", "link", "meta", "s", "span", "strong", "u", *_UNREAD)
+"""Further ones by which a text is known for HTML."""
+_QUOTED = re.compile(r"(?m)^[ \t]*>")
 _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)|\](?=[(:])")
 
 
@@ -144,8 +157,84 @@ def unescaped(text: str) -> str:
     """Return the text of HTML without tags: with the characters that its references stand for."""
     import html
 
+    if "&" not in text:
+        return text
     # The library reads the number first, of which Python refuses very long ones.
     return html.unescape(_LONG_NUMBER.sub("&#99999999", _ZEROS.sub("&#", text)))
+
+
+def rendered(text: str) -> str:
+    """Return HTML as the lines that a browser shows, with "> " before those that it quotes; of other text only the
+    references are read.
+
+    Each character is looked at a few times at most, whatever strangers write. (The library's parser is no help here: of
+    a tag or comment that never ends it takes the square of the length, and some declarations raise an error.)
+    """
+    if not _html().search(text):
+        return unescaped(text)
+    page, pieces = _Page(), _piece().split(text)
+    for shown, ends, tag, inside in zip(pieces[::4], pieces[1::4], pieces[2::4], pieces[3::4], strict=False):
+        if shown:
+            page.line.append(shown)
+        if tag and (name := tag.lower()) in _BLOCKS:
+            page.block(name, inside or "", ends=bool(ends))
+    page.line.append(pieces[-1])
+    page.end_line()
+    return "\n".join(page.lines).strip()
+
+
+class _Page:
+    """The lines of HTML, as its blocks are read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.line: list[str] = []
+        """What of the next line has been read, as it is written."""
+        self.quotes: list[bool] = []
+        """Of each block that may quote and is open, whether it does."""
+        self.depth = 0
+        """How many of them do."""
+        self.as_set = False
+        """Whether line ends are shown."""
+
+    def block(self, tag: str, inside: str, *, ends: bool) -> None:
+        """Begin or end a block; `inside` is what its tag has besides its name."""
+        if tag == "br":
+            self.end_line(always=True)
+        elif self.line:
+            self.end_line()
+        if tag == "pre":
+            self.as_set = not ends
+        elif tag == "blockquote" and not ends:
+            self.quotes.append(not _indents(inside))
+            self.depth += self.quotes[-1]
+        elif tag == "blockquote" and self.quotes:
+            self.depth -= self.quotes.pop()
+
+    def end_line(self, *, always: bool = False) -> None:
+        """End the line; an empty one is none, unless `always`."""
+        text = unescaped("".join(self.line))
+        self.line.clear()
+        # In a text with a tag among its words quoted lines have their mark, and line ends are meant.
+        if text.strip() and (self.as_set or _QUOTED.search(text)):
+            lines = text.strip("\r\n").splitlines()
+        elif (line := _one_spaced(text)) or always:
+            lines = [line]
+        else:
+            return
+        self.lines += [f"> {each}" for each in lines] if self.depth else lines
+
+
+def _one_spaced(text: str) -> str:
+    """Return a text in one line with single spaces, as HTML is shown."""
+    # Most lines are so already; what breaks or tabs is not printable.
+    return (text if text.isprintable() and "  " not in text else _space().sub(" ", text)).strip(" ")
+
+
+def _indents(inside: str) -> bool:
+    """Whether a block of quotation is one without a line beside it: so mail programs indent what somebody writes."""
+    style = "".join(inside.lower().split())
+    return "border:none" in style and "border-left" not in style
 
 
 # The patterns take ten milliseconds to build: start-up counts.
@@ -159,6 +248,27 @@ def _suspect() -> re.Pattern[str]:
 @cache
 def _found() -> re.Pattern[str]:
     return re.compile(f"(?P<needed>{_NEEDED})|{_ESCAPE}|(?P<line>\r\n|[{_BREAKS}])|[{_UNSEEN}]")
+
+
+@cache
+def _html() -> re.Pattern[str]:
+    return re.compile(rf"(?i)</?(?:{'|'.join(sorted((*_BLOCKS, *_WITHIN)))})(?=[\s/>])[^<>]*>")
+
+
+@cache
+def _piece() -> re.Pattern[str]:
+    """What of HTML is not shown: comments, elements whose text is not, declarations, and tags, of which it has the
+    stroke, the name and the rest. What only looks like one, as an address in angle brackets, is text."""
+    unread = (rf"<{name}(?=[\s/>])[^<>]*(?<!/)>.*?(?:</{name}(?=[\s/>])[^<>]*>|\Z)" for name in _UNREAD)
+    # A quotation mark that nothing ends is one of the text.
+    inside = """[^<>"']*(?:"[^"]*"[^<>"']*|'[^']*'[^<>"']*)*|[^<>]*"""
+    parts = (r"<!--(?:-?>|.*?(?:--!?>|\Z))", *unread, "<[!?][^<>]*>", rf"<(/?)([a-z][a-z0-9:-]*)([\s/](?:{inside}))?>")
+    return re.compile(f"(?is){'|'.join(parts)}")
+
+
+@cache
+def _space() -> re.Pattern[str]:
+    return re.compile(f"[ \t\n{_BREAKS}]+")
 
 
 def _is_suspect(text: str) -> bool:

@@ -39,12 +39,13 @@ from crm_mcp.model import Activity, Lead, fold
 from crm_mcp.server import resources
 from crm_mcp.server.cap import capped
 from crm_mcp.server.show import fits, set_apart, text_of
-from crm_mcp.text import neutral, neutral_json, normal, one_line, unescaped, unmarked, unseen
+from crm_mcp.text import neutral, neutral_json, normal, one_line, rendered, unescaped, unmarked, unseen
 
 LENGTH = 100_000
 SEEDS = (
     *("a", "1", "1 ", "+1 ", "-", "\\", '"', "(", ", ", "\n", "\r", "> ", "a:\n>", "sep=,\n", '"\n'),
     *("<", "<p>", "<br ", "<style>", "</style ", "<style></style ", "&", "&#9", "]("),
+    *("<!-- ", "<p a='", "<p \"'", "<![", "<pre>\n", "<blockquote>a<br>", "s t o p", "opt a ", "stop\n", "stop,"),
     *("@", "a@", "a@.", "a@b.c, ", "linkedin.com/", "\x1b]", "\x1b[0", "\x90a", "a\u200d", "\u200b"),
     *("\u0316\u0301", "\uff9e", "가", "(call, outcome: ", "\n(call, at ", "a was ", "contact", "stop ", '{"a":'),
 )
@@ -59,7 +60,7 @@ def texts(length: int) -> list[str]:
 QUICK = frozenset(
     (
         *("unescaped", "normal", "email_address", "phone_number", "address_of", "one_email"),
-        *("message_key", "flat", "part_of", "told_in", "GetSales' text", "GetSales' note", "GetSales' profile"),
+        *("message_key", "rendered", "part_of", "told_in", "GetSales' note", "GetSales' profile"),
         *("Dialsheet's note", "choices", "an address of a letter"),
     )
 )
@@ -94,7 +95,6 @@ READERS: dict[str, Callable[[str], object]] = {
     "a stop": lambda text: [opt_out.is_stop(text, channel, text, {text}) for channel in ("sms", "email")],
     "perhaps a stop": lambda text: [opt_out.may_be_stop(text, channel, text, {text}) for channel in ("sms", "email")],
     "names": lambda text: opt_out.names_of(Lead(id="1", name=text, company=text)),
-    "flat": lambda text: opt_out.flat(f"<html>{text}"),
     "masked": lambda text: masking.masked({text: text}, "secret"),
     "part_of": lambda text: masking.part_of({text: text}, 14_000),
     "redactor": lambda text: audit.redactor(False, ["secret"])({text: text}),
@@ -108,7 +108,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "faulty": lambda text: faulty({"error": text, "errors": [text]}, {f"field_{n}": text for n in range(50)}),
     "an opt-out that is told": lambda text: says_opted_out({"error": text, "errors": [text]}),
     "told_in": lambda text: told_in(json.dumps({text: text})),
-    "GetSales' text": getsales.plain,
+    "rendered": lambda text: rendered(f"<p>{text}"),
     "GetSales' note": lambda text: getsales.note_of({"uuid": "1", "note": text}),
     "GetSales' profile": getsales.handles,
     "a profile": profile_key,
@@ -151,7 +151,7 @@ def test_an_email_with_a_number_without_end_is_read() -> None:
     assert not opt_out.is_stop(body, "email")
     assert opt_out.is_stop("<p>S&#00000000084;OP</p>", "email")
     assert may_be_address(f"jane&#{'0' * 5000}64;a.example &#{'9' * 5000};")
-    assert getsales.plain(body) == "\ufffd\nSTOP"
+    assert rendered(body) == "\ufffd\nSTOP"
 
 
 def test_the_last_line_of_a_note_says_what_it_is() -> None:

@@ -142,6 +142,8 @@ async def test_another_channel_is_not_held_up(road: Road) -> None:
         ("email", "Hello\nI want to opt out", True),
         ("email", "Re: Stop losing leads\nGood idea", None),
         ("email", "Question\nUnsubscribe", None),
+        ("email", "Re: STOP", True),
+        ("email", "Re: Stop losing leads\nFine\n> Reply STOP to end this", None),
         ("email", "unsubscribe", None),
         ("linkedin", "please stop", None),
     ],

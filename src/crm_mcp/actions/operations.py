@@ -29,7 +29,6 @@ from crm_mcp.actions.contact import keep_at, keep_blocks, refuse_consent_fields
 from crm_mcp.actions.desk import Desk
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.masking import masked, part_of
-from crm_mcp.actions.opt_out import flat
 from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
 from crm_mcp.actions.places import sequences_in, tells_people, texts_of, unnamed, values_at
 from crm_mcp.actions.policy import Effect
@@ -39,6 +38,7 @@ from crm_mcp.backends.base import HasOperations
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import CustomValue, Lead, Line, fold
 from crm_mcp.store import Address, Mark
+from crm_mcp.text import rendered
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation, Parameter
@@ -270,7 +270,7 @@ def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], peopl
     A message is known by its text, a call by its number, an enrolment by its sequences. What has none of them, as a
     template, is known by the whole call. A change that may only bring leads into a sequence is a change as any other.
     """
-    text = "\n".join(flat(str(each)) for each in values_at(arguments, operation.text)).strip()
+    text = "\n".join(rendered(str(each)) for each in values_at(arguments, operation.text)).strip()
     subject = str(arguments.get("subject") or "")
     whole = json.dumps([operation.name, arguments], sort_keys=True, ensure_ascii=False)
     found: dict[str, Mark] = {}

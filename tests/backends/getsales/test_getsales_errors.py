@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.backends.getsales.records import plain
 from crm_mcp.errors import (
     Busy,
     CrmError,
@@ -20,6 +19,7 @@ from crm_mcp.errors import (
 )
 from crm_mcp.model import LeadDraft, LeadFilter, LeadUpdate, NoteDraft, Slice
 from crm_mcp.sandbox.getsales import GetSalesEmulator
+from crm_mcp.text import rendered
 
 from .conftest import Opened, Work
 
@@ -236,10 +236,10 @@ async def test_a_write_is_made_again_after_429_alone(opened: Opened):
 
 @pytest.mark.parametrize("piece", ["<style ", "<", "<br ", "<script>x</script>", "</p> ", "&amp;", "<style></style>"])
 def test_a_long_message_of_a_stranger_is_read_in_a_moment(piece: str):
-    plain(piece * 20_000)  # with a quadratic reading this takes minutes, and the test's limit ends it
+    rendered(piece * 20_000)  # with a quadratic reading this takes minutes, and the test's limit ends it
 
 
 def test_html_becomes_the_text_that_is_seen():
     page = "<STYLE>p{}</style><p>Hi&nbsp;Jane &lt;3</p>one<br/>two<script>alert(1)</script><b>!</b><style>never ends"
 
-    assert plain(page) == "Hi\xa0Jane <3\none\ntwo!"
+    assert rendered(page) == "Hi\xa0Jane <3\none\ntwo!"

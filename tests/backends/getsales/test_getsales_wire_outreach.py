@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.opt_out import is_stop
+from crm_mcp.actions.opt_out import is_stop, may_be_stop
 from crm_mcp.errors import InvalidArgument, NotFound, SettingsError, Unsupported, VendorError
 from crm_mcp.model import CHANNELS, Lead, LeadDraft, Mailbox, NoteDraft, Option, Sender, Slice
 
@@ -470,6 +470,18 @@ async def test_what_mail_programs_write_as_lines_are_lines(work: Work, body: str
 
     assert (written.body or "").splitlines()[0] == first
     assert is_stop(written.body or "", "email")
+
+
+async def test_what_a_mail_quotes_is_shown_as_quoted(work: Work):
+    lead = await work.crm.create_lead(JANE)
+    box = work.there.rows("mailbox")[0]
+    body = "<p>Thanks!</p><div>On Monday Bob wrote:<blockquote>Reply STOP<br>to end this</blockquote></div>"
+    work.there.make_email(box, type="inbox", subject="Re: Hello", body=body, lead_uuid=lead.id)
+
+    (written,) = await work.crm.inbound_messages(lead.id, "email")
+
+    assert written.body == "Thanks!\nOn Monday Bob wrote:\n> Reply STOP\n> to end this"
+    assert not may_be_stop(written.body, "email", written.subject)
 
 
 async def test_a_history_of_somebody_who_is_not_there_is_not_found(work: Work):

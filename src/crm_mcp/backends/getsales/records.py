@@ -26,7 +26,7 @@ from crm_mcp.model import (
     fold,
     rfc3339,
 )
-from crm_mcp.text import unescaped
+from crm_mcp.text import rendered
 
 EMAILS = ("work_email", "personal_email", "email")
 """Where a lead has e-mail addresses: ours is the first that is there."""
@@ -45,15 +45,6 @@ _TAKEN = frozenset(
     )
 )
 PROFILE = "https://www.linkedin.com/in/"
-_BREAK = re.compile(r"(?i)<br\b[^<>]*>\s*")
-_BLOCK = re.compile(
-    r"(?i)(?:</?(?:p|div|li|ul|ol|tr|td|th|table|h\d|hr|pre|center|blockquote|head|body|html)\b[^<>]*>\s*)+"
-)
-"""What begins or ends a line in a browser, opened or closed; several in a row are one."""
-_COMMENT = re.compile(r"(?s)<!--.*?(?:-->|\Z)")
-_TAG = re.compile("<[^<>]*>")
-_HIDDEN = re.compile(r"(?i)<(style|script)\b")
-_HIDDEN_END = {name: re.compile(f"(?i)</{name}>") for name in ("style", "script")}
 _LOGGED = re.compile(
     r"\((call|email|meeting|note)(?:, (inbound|outbound))?(?:, (\d{1,9}) seconds)?"
     r"(?:, at ([^,)]+))?(?:, outcome: (.+))?\)"
@@ -233,42 +224,19 @@ def linkedin_of(row: Mapping[str, Any]) -> Message:
 
 
 def email_of(row: Mapping[str, Any]) -> Message:
-    """Return an e-mail; lists may leave the body out."""
-    body = row.get("body")
+    """Return an e-mail, its HTML as text; lists may leave the body out."""
+    given = row.get("body")
+    body = text(cast("dict[str, Any]", given).get("body") if isinstance(given, dict) else given)
     return Message(
         id=text(row.get("uuid")) or "",
         lead_id=text(row.get("lead_uuid")),
         channel="email",
         direction=_direction(row),
         subject=text(row.get("subject")),
-        body=plain(text(cast("dict[str, Any]", body).get("body") if isinstance(body, dict) else body)),
+        body=(rendered(body).strip() or None) if body else None,
         status=text(row.get("status")),
         sent_at=moment(row.get("sent_at")) or moment(row.get("created_at")),
     )
-
-
-def plain(body: str | None) -> str | None:
-    """Return HTML as text."""
-    if body is None:
-        return None
-    lines = _BREAK.sub("\n", _BLOCK.sub("\n", _COMMENT.sub("", _seen(body))))
-    return unescaped(_TAG.sub("", lines)).strip() or None
-
-
-def _seen(body: str) -> str:
-    """Return HTML without what a browser does not show: style sheets and scripts; one that never ends takes the rest.
-
-    Strangers write e-mails: each character is looked at once or twice, whatever they write.
-    """
-    parts: list[str] = []
-    at = 0
-    while begin := _HIDDEN.search(body, at):
-        parts.append(body[at : begin.start()])
-        end = _HIDDEN_END[begin[1].lower()].search(body, begin.end())
-        if end is None:
-            return "".join(parts)
-        at = end.end()
-    return "".join([*parts, body[at:]])
 
 
 def marked_up(body: str) -> str:
