@@ -19,7 +19,8 @@ from crm_mcp.actions.addresses import address_of, addresses_in, moves_clock, one
 from crm_mcp.actions.approval import Preview, bounded, differences, exactly, lined, quoted_json, said, same_words, whole
 from crm_mcp.actions.imports.columns import map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
-from crm_mcp.actions.imports.rows import refusals, rows
+from crm_mcp.actions.imports.opt_outs import refused_by_object
+from crm_mcp.actions.imports.rows import rows
 from crm_mcp.actions.outreach import message_key, segments
 from crm_mcp.actions.places import may_be_address
 from crm_mcp.actions.zones import field_key
@@ -100,7 +101,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "redactor": lambda text: audit.redactor(False, ["secret"])({text: text}),
     "reworder": lambda text: audit.reworder(False, ["secret"])(f'it "{text}" was {text}'),
     "refused_channels": lambda text: refused_channels({text: text, "do not call": text}),
-    "refusals": lambda text: refusals({text: text, "consent": text}),
+    "a refusal": lambda text: refused_by_object({"status": text, "custom_fields": {text: "no", "DND": "no"}}),
     "an opt-out": opt_out_field,
     "people": lambda text: People([person_of(Lead(id="1", name=text, company=text, phone="+1"))]).alike(
         person_of(Lead(id="2", name=f"{text} b", phone="+1", custom_fields={text: text}))

@@ -96,6 +96,8 @@ class Columns:
 
     telling: tuple[int, ...] = ()
     """Those of which a value may refuse by itself, whatever they are for."""
+    reaching: tuple[int, ...] = ()
+    """Those that are taken for an address."""
 
     def name(self, index: int) -> str:
         """Return what a person calls a column: its name, else its number."""
@@ -147,7 +149,8 @@ def map_columns(
     skipped = tuple(index for index in range(len(names)) if index not in known and index in fixed)
     ignored = tuple(index for index in range(len(names)) if index not in known and index not in fixed)
     silent = {*skipped, *(each.index for each in opt_outs)}
-    silent |= {index for index, field in targets.items() if field in _WHO}
+    reaching = tuple(sorted(index for index, field in targets.items() if field in ADDRESSES))
+    silent |= {*reaching, *(index for index, field in targets.items() if field in _WHO)}
     left_out = ((index, opt_out_field(names[index])) for index in skipped)
     return Columns(
         names,
@@ -158,6 +161,7 @@ def map_columns(
         tuple(Target(index, field) for index in ignored for field in _spare(names[index])),
         tuple(OptOutColumn(index, field, settled=True) for index, field in left_out if field),
         tuple(index for index in range(len(names)) if index not in silent),
+        reaching,
     )
 
 

@@ -6,6 +6,7 @@ for every address in it, and also where the row itself can't be imported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from crm_mcp.errors import Undecided
 from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.store import Store
 
+_ADDRESS = re.compile(r"[@\d]")
 REASON = "an import says that they must not be contacted"
 Places = tuple[tuple[Channel, str], ...]
 """Where somebody is reached: the address on each channel, as it is compared."""
@@ -60,6 +62,9 @@ def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[Channel, .
             found.update(each.field.channels)
     for index in columns.telling:
         if index < len(cells) and (cell := cells[index]):
+            found.update(_refused_by(cell, columns.header[index]))
+    for index in columns.reaching:  # what stands there instead of an address
+        if index < len(cells) and (cell := cells[index]) and not _ADDRESS.search(cell):
             found.update(_refused_by(cell, columns.header[index]))
     return _sorted(found)
 
