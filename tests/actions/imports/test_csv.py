@@ -72,6 +72,7 @@ def test_what_any_csv_writer_wrote_is_read_back_row_for_row(
     encoding, body = drawn
     header = ["Name", *(f"c{number}" for number in range(1, len(body[0])))]
     delimiter = delimiter if len(header) > 1 else ","  # one column alone does not show it
+    body = [as_prose(row, delimiter) for row in body]
     path = tmp_path / "in.csv"
     path.write_bytes(written([header, *body], delimiter, quoted=quoted).encode(encoding))
 
@@ -83,6 +84,12 @@ def test_what_any_csv_writer_wrote_is_read_back_row_for_row(
     assert [[strip(cell, quoted=quoted) for cell in row.cells] for row in found] == [
         [strip(cell, quoted=quoted) for cell in row] for row in wanted
     ]
+
+
+def as_prose(row: list[str], delimiter: str) -> list[str]:
+    """Text with line breaks has blanks behind its delimiters, else it would be taken for rows."""
+    broken = any("\n" in cell or "\r" in cell for cell in row)
+    return [cell.replace(delimiter, f"{delimiter} ") for cell in row] if broken else row
 
 
 def strip(cell: str, *, quoted: bool) -> str:
@@ -170,6 +177,33 @@ def test_a_field_is_guessed_once_and_the_best_word_wins():
 
     assert [(target.index, target.field) for target in mapping.targets] == [(1, "email")]
     assert mapping.ignored == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        ("Vorname,Name", ["first_name", "last_name"]),
+        ("Name,Vorname,Name 2", ["last_name", "first_name", None]),
+        ("Pr\u00e9nom,Nom", ["first_name", "last_name"]),
+        ("Voornaam,Naam", ["first_name", "last_name"]),
+        ("Voornaam,Achternaam,Naam", ["first_name", "last_name", "name"]),
+        ("Nome,Cognome", ["first_name", "last_name"]),
+        ("Vorname,Nachname,Name", ["first_name", "last_name", "name"]),
+        ("Nom,Email", ["name", "email"]),
+        ("Nome,Email", ["name", "email"]),
+        ("Naam,Email", ["name", "email"]),
+        ("First Name,Name", ["first_name", "name"]),
+        ("Vorname,Full Name", ["first_name", "name"]),
+    ],
+)
+def test_a_name_beside_a_first_name_is_the_last_one(header: str, wanted: list[str | None]):
+    names = header.split(",")
+
+    assert fields(header) == {name: field for name, field in zip(names, wanted, strict=True) if field}
+
+
+def test_what_is_mapped_to_name_is_the_name():
+    assert fields("Vorname,Name", "Name=name") == {"Vorname": "first_name", "Name": "name"}
 
 
 def test_map_names_a_column_by_header_or_number_and_wins_over_guessing():
@@ -322,6 +356,56 @@ def test_a_quote_that_never_closes_costs_one_row_in_the_middle_and_at_the_end():
         (6, "a quote opens here and never closes"),
     ]  # fmt: skip
     assert (list(found[1].cells), list(found[4].cells)) == (["Bob", "B"], ["Eve", "E"])
+
+
+ROWS = (
+    "Ann Lee,ann@a.example,,urgent,9",
+    "Bob Ray,bob@a.example,Yes,call at 6,8",
+    "Cas Dee,cas@a.example,,likes tea,7",
+    "Dan Fox,dan@a.example,,size 6,6",
+    "Eve Fox,eve@a.example,,ok,5",
+)
+
+
+@pytest.mark.parametrize("opened", [0, 1, 3])
+@pytest.mark.parametrize("closed", range(1, 5))
+@pytest.mark.parametrize("column", ["urgent", "9"])
+def test_a_quote_that_takes_in_whole_rows_costs_one_row(opened: int, closed: int, column: str):
+    lines = list(ROWS)
+    at = list(ROWS[0].split(",")).index(column)
+    if closed <= opened:
+        return
+    first, last = lines[opened].split(","), lines[closed].split(",")
+    first[at], last[at] = f'"{first[at]}', f'{last[at]}"'
+    lines[opened], lines[closed] = ",".join(first), ",".join(last)
+
+    found = taken("\n".join(["Name,Email,Do Not Call,Notes,n", *lines]))
+
+    assert [row.line for row in found if isinstance(row, BadRow)] == [opened + 2]
+    assert reason(found[opened]).startswith("a quote opens here and takes in the rows after it")
+    assert [row.cells[0] for row in found] == [row.split(",")[0] for row in ROWS]
+    assert [good(row).row.blocked for row in found if row.line == 3 != opened + 2] in ([], [("sms", "call")])
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize(
+    "note",
+    [
+        "called, left a message\nwants: tea, milk, sugar, bread, butter\nsize 6",
+        "Hi Ann,\n\nplease call, if you can, at 6,\nBob",
+        "one\ntwo",
+        "12 Main St,London\nUK",
+        "lines:\na,b,c,d,e\nand no more\nof these",
+    ],
+)
+@pytest.mark.parametrize("at", range(4))
+def test_a_cell_with_line_breaks_and_a_few_delimiters_is_one_cell(note: str, at: int, delimiter: str):
+    cells = ["x", "", "", ""]
+    cells[at] = note
+
+    found = list(read_csv(written([["Name", "Notes", "More", "Most"], cells, ["Bob", "", "", ""]], delimiter)))
+
+    assert [(each.fault, each.cells) for each in found] == [(None, cells), (None, ["Bob", "", "", ""])]
 
 
 def test_a_quote_that_never_closes_in_a_long_file_costs_one_row(monkeypatch: pytest.MonkeyPatch):
