@@ -179,33 +179,6 @@ def test_a_field_is_guessed_once_and_the_best_word_wins():
     assert mapping.ignored == (0, 2, 3)
 
 
-@pytest.mark.parametrize(
-    ("header", "wanted"),
-    [
-        ("Vorname,Name", ["first_name", "last_name"]),
-        ("Name,Vorname,Name 2", ["last_name", "first_name", None]),
-        ("Pr\u00e9nom,Nom", ["first_name", "last_name"]),
-        ("Voornaam,Naam", ["first_name", "last_name"]),
-        ("Voornaam,Achternaam,Naam", ["first_name", "last_name", "name"]),
-        ("Nome,Cognome", ["first_name", "last_name"]),
-        ("Vorname,Nachname,Name", ["first_name", "last_name", "name"]),
-        ("Nom,Email", ["name", "email"]),
-        ("Nome,Email", ["name", "email"]),
-        ("Naam,Email", ["name", "email"]),
-        ("First Name,Name", ["first_name", "name"]),
-        ("Vorname,Full Name", ["first_name", "name"]),
-    ],
-)
-def test_a_name_beside_a_first_name_is_the_last_one(header: str, wanted: list[str | None]):
-    names = header.split(",")
-
-    assert fields(header) == {name: field for name, field in zip(names, wanted, strict=True) if field}
-
-
-def test_what_is_mapped_to_name_is_the_name():
-    assert fields("Vorname,Name", "Name=name") == {"Vorname": "first_name", "Name": "name"}
-
-
 def test_map_names_a_column_by_header_or_number_and_wins_over_guessing():
     header = "Email,Other,Budget,Name,a=b"
 
@@ -356,56 +329,6 @@ def test_a_quote_that_never_closes_costs_one_row_in_the_middle_and_at_the_end():
         (6, "a quote opens here and never closes"),
     ]  # fmt: skip
     assert (list(found[1].cells), list(found[4].cells)) == (["Bob", "B"], ["Eve", "E"])
-
-
-ROWS = (
-    "Ann Lee,ann@a.example,,urgent,9",
-    "Bob Ray,bob@a.example,Yes,call at 6,8",
-    "Cas Dee,cas@a.example,,likes tea,7",
-    "Dan Fox,dan@a.example,,size 6,6",
-    "Eve Fox,eve@a.example,,ok,5",
-)
-
-
-@pytest.mark.parametrize("opened", [0, 1, 3])
-@pytest.mark.parametrize("closed", range(1, 5))
-@pytest.mark.parametrize("column", ["urgent", "9"])
-def test_a_quote_that_takes_in_whole_rows_costs_one_row(opened: int, closed: int, column: str):
-    lines = list(ROWS)
-    at = list(ROWS[0].split(",")).index(column)
-    if closed <= opened:
-        return
-    first, last = lines[opened].split(","), lines[closed].split(",")
-    first[at], last[at] = f'"{first[at]}', f'{last[at]}"'
-    lines[opened], lines[closed] = ",".join(first), ",".join(last)
-
-    found = taken("\n".join(["Name,Email,Do Not Call,Notes,n", *lines]))
-
-    assert [row.line for row in found if isinstance(row, BadRow)] == [opened + 2]
-    assert reason(found[opened]).startswith("a quote opens here and takes in the rows after it")
-    assert [row.cells[0] for row in found] == [row.split(",")[0] for row in ROWS]
-    assert [good(row).row.blocked for row in found if row.line == 3 != opened + 2] in ([], [("sms", "call")])
-
-
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize(
-    "note",
-    [
-        "called, left a message\nwants: tea, milk, sugar, bread, butter\nsize 6",
-        "Hi Ann,\n\nplease call, if you can, at 6,\nBob",
-        "one\ntwo",
-        "12 Main St,London\nUK",
-        "lines:\na,b,c,d,e\nand no more\nof these",
-    ],
-)
-@pytest.mark.parametrize("at", range(4))
-def test_a_cell_with_line_breaks_and_a_few_delimiters_is_one_cell(note: str, at: int, delimiter: str):
-    cells = ["x", "", "", ""]
-    cells[at] = note
-
-    found = list(read_csv(written([["Name", "Notes", "More", "Most"], cells, ["Bob", "", "", ""]], delimiter)))
-
-    assert [(each.fault, each.cells) for each in found] == [(None, cells), (None, ["Bob", "", "", ""])]
 
 
 def test_a_quote_that_never_closes_in_a_long_file_costs_one_row(monkeypatch: pytest.MonkeyPatch):
