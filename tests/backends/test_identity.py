@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.backends.identity import People, Person, are_others, names_agree
+from crm_mcp.backends.identity import People, Person, are_others, called, names_agree, person_in
+from crm_mcp.model import LeadFields
 
 NUMBER = "+493090182000"
 NAMES = st.sampled_from(["", "Nina Falk", "Otto Falk", "N. Falk", "Nina", "Zed Quist", "Dr. Nina Falk"])
@@ -33,11 +34,96 @@ PEOPLE = st.builds(
         ("", "Nina", False, True),
         ("", "", False, True),
         ("Mr.", "Dr.", True, False),
+        ("Do Nguyen", "Le Nguyen", False, False),
+        ("Minh Do", "Minh Le", False, False),
+        ("Minh Do", "Minh", False, True),
+        ("Mag Jones", "Al Jones", False, False),
+        ("Al Jones", "Bob Jones", False, False),
+        ("Al Jones", "A. Jones", False, True),
+        ("Herr Roth", "Frau Roth", False, False),
+        ("John Smith Jr", "John Smith Sr.", False, False),
+        ("John Smith Jr.", "JOHN SMITH JR", False, True),
+        ("Mr John Smith", "Dr John Smith", False, False),
+        ("Dr. Roth", "Roth", False, True),
+        ("Herr Roth", "Herr Dr. Roth", False, True),
+        ("Dr. Roth", "Anna Roth", False, True),
+        ("Bram de Vries", "Bram Vries", False, True),
+        ("Jan van der Berg", "Jan v. d. Berg", False, True),
     ],
 )
 def test_names_are_compared_by_the_words_that_tell_people_apart(one: str, other: str, others: bool, agree: bool):
     assert are_others(one, other) == are_others(other, one) == others
     assert names_agree(one, other) == names_agree(other, one) == agree
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "whole"),
+    [
+        ("Roth", "Hans", None, "Hans Roth"),
+        ("Hans", None, "Roth", "Hans Roth"),
+        ("Hans Roth", "Hans", "Roth", "Hans Roth"),
+        ("ROTH, Hans", "Hans", "Roth", "ROTH, Hans"),
+        ("Bob Roth", "Robert", "Roth", "Robert Bob Roth"),
+        ("Evans", "Eva", None, "Eva Evans"),
+        (None, "Hans", "Roth", "Hans Roth"),
+        (None, None, None, ""),
+    ],
+)
+def test_somebody_is_called_all_that_is_said_of_their_name(
+    name: str | None, first: str | None, last: str | None, whole: str
+):
+    fields = LeadFields(name=name, first_name=first, last_name=last)
+
+    assert called(fields) == person_in(fields).name == whole
+
+
+@pytest.mark.parametrize("theirs", ["Dr John Smith", "John Smith", "John Smith Jr"])
+def test_where_the_address_is_the_same_a_title_makes_no_other_name(theirs: str):
+    there = People([Person("L1", "Mr John Smith", ("smith@a.example",), (NUMBER,))])
+
+    found = there.alike(Person("", theirs, ("smith@a.example",)))
+
+    assert ([each.id for each in found.people], found.other_name) == (["L1"], False)
+
+
+@pytest.mark.parametrize(
+    ("name", "emails", "other_name", "apart"),
+    [
+        ("Lou Lam", ("lou@b.example",), True, True),
+        ("Zed Quist", ("zed@b.example",), True, True),
+        ("Lou Lam", (), False, False),
+        ("Zed Quist", (), True, False),
+        ("Lou Lam", ("kim@a.example",), False, False),
+        ("Kim Lam", ("kim@b.example",), False, False),
+        ("", ("kim@b.example",), False, False),
+    ],
+)
+def test_a_profile_alone_is_nobodys_where_address_and_name_are_anothers(
+    name: str, emails: tuple[str, ...], other_name: bool, apart: bool
+):
+    there = People([Person("L1", "Kim Lam", ("kim@a.example",), profile="lam")])
+
+    found = there.alike(Person("", name, emails, profile="lam"))
+
+    assert [each.id for each in found.people] == ["L1"]
+    assert (found.other_name, found.apart) == (other_name, apart)
+
+
+def test_letters_that_fold_to_the_same_are_two_addresses_and_capitals_are_one():
+    there = People([person_in(LeadFields(name="A Weg", email="Info@fu\u00df.example"))])
+
+    assert not there.alike(person_in(LeadFields(name="B Gasse", email="info@fuss.example"))).people
+    assert there.alike(person_in(LeadFields(email="info@FU\u00df.example"))).people
+
+
+def test_of_those_at_one_number_the_one_of_just_this_name_is_meant():
+    there = People(
+        [Person(f"L{n}", name, (), (NUMBER,)) for n, name in enumerate(("Nguyen", "Do Nguyen", "Dr. Nguyen"))]
+    )
+
+    found = [there.alike(Person("", name, (), (NUMBER,))).people for name in ("Do Nguyen", "Nguyen", "Mr Nguyen")]
+
+    assert [[each.id for each in people] for people in found] == [["L1"], ["L0"], ["L0"]]
 
 
 @given(st.lists(PEOPLE, max_size=6, unique_by=lambda each: each.id), PEOPLE)

@@ -161,3 +161,44 @@ def test_a_status_that_says_so_blocks(tmp_path: Path):
 
     assert imported(tmp_path, rows).returncode == 0
     assert sent(tmp_path, "send_email", "status@example.com") == "blocked"
+
+
+def test_colleagues_of_a_german_file_at_one_switchboard_are_two_people(tmp_path: Path):
+    people = [
+        ["Vorname", "Name", "Telefon", "Firma"],
+        ["Hans", "M\u00fcller", "+493012345678", "Beta"],
+        ["Eva", "M\u00fcller", "+493012345678", "Beta"],
+    ]
+
+    imported(tmp_path, people)
+    again = imported(tmp_path, people, "--if-exists", "update")
+
+    assert "line 3 (Eva M\u00fcller) changes L2 (Eva M\u00fcller)" in again.stdout
+    assert [each.name for each in leads(tmp_path)] == ["Hans M\u00fcller", "Eva M\u00fcller"]
+
+
+def test_people_of_a_french_file_who_share_a_first_name_are_two(tmp_path: Path):
+    imported(tmp_path, [["Pr\u00e9nom", "Nom"], ["Marie", "Martin"], ["Marie", "Durand"]])
+
+    assert [each.name for each in leads(tmp_path)] == ["Marie Martin", "Marie Durand"]
+
+
+def test_a_stray_quote_loses_neither_the_rows_after_it_nor_their_no(tmp_path: Path):
+    path = tmp_path / "leads.csv"
+    path.write_text(
+        "Name,Email,Do Not Call,Phone,Notes\n"
+        'Ann Lee,ann@example.com,Yes,+14155550123,"urgent\n'
+        "Bob Ray,bob@example.com,Yes,+14155550124,call at 6\n"
+        'Dan Fox,dan@example.com,,+14155550126,size 6"\n'
+        "Eve Fox,eve@example.com,,+14155550127,ok\n",
+        encoding="utf-8",
+    )
+
+    result = run(tmp_path, "import", str(path), "--yes")
+
+    assert "3 created" in result.stdout
+    assert [each.name for each in leads(tmp_path)] == ["Bob Ray", "Dan Fox", "Eve Fox"]
+    assert sent(tmp_path, "send_sms", "bob@example.com") == "blocked"
+    rejected = (tmp_path / "leads.rejected.csv").read_text(encoding="utf-8")
+    assert "a quote opens here and takes in the rows after it" in rejected
+    assert "Ann Lee" in rejected

@@ -68,6 +68,51 @@ async def test_a_family_with_one_telephone_and_no_address_are_several_people(crm
     assert await everybody(crm) == shown(nina, otto)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Do Nguyen", "Le Nguyen"),
+        ("Minh Do", "Minh Le"),
+        ("Al Jones", "Bob Jones"),
+        ("Herr Roth", "Frau Roth"),
+        ("John Smith Jr", "John Smith Sr"),
+    ],
+)
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+async def test_whose_names_differ_in_one_word_at_one_number_are_two_people(
+    crm: Crm, if_exists: IfExists, one: str, other: str
+):
+    given = rows(*(LeadDraft(name=each, phone=SWITCHBOARD, company="Falk Co") for each in (one, other)))
+
+    planned = await crm.plan_import(given, if_exists)
+    found = await crm.import_leads(given, if_exists)
+
+    assert [each.outcome for each in planned] == [each.outcome for each in found] == ["created"] * 2
+    assert len(await everybody(crm)) == 2
+
+
+async def test_a_title_that_one_of_two_names_lacks_tells_nobody_apart(crm: Crm):
+    given = rows(*(LeadDraft(name=name, phone=SWITCHBOARD, company="Falk Co") for name in ("Roth", "Dr. Roth")))
+
+    assert [each.outcome for each in await crm.import_leads(given, "update")] == ["created", "updated"]
+
+
+@pytest.mark.parametrize("if_exists", IF_EXISTS)
+async def test_a_first_name_beside_a_name_tells_colleagues_apart(crm: Crm, if_exists: IfExists):
+    """Two of the CRMs refuse such a row, and GetSales knows such people by name and company: none becomes another."""
+    given = rows(
+        *(LeadDraft(name="Roth", first_name=first, phone=SWITCHBOARD, company="Falk Co") for first in ("Hans", "Eva"))
+    )
+
+    await crm.plan_import(given, if_exists)
+    found = await crm.import_leads(given, if_exists)
+
+    made = [each.id for each in found if each.outcome == "created"]
+    assert "updated" not in [each.outcome for each in found]
+    assert [(await crm.get_lead(lead or "")).first_name for lead in made] == ["Hans", "Eva"][: len(made)]
+    assert len(await everybody(crm)) == len(made)
+
+
 async def test_a_number_alone_decides_where_neither_address_nor_name_says_otherwise(crm: Crm, unwritten: Unwritten):
     nina = await crm.create_lead(NINA.model_copy(update={"email": None}))
     row = LeadDraft(first_name="N.", last_name="Falk", email="nina@falk.example", phone=SWITCHBOARD, title="CTO")

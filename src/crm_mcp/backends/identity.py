@@ -8,12 +8,11 @@ and has another name altogether keeps name and addresses: only what is empty is 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.errors import Conflict, OtherWritten
@@ -28,15 +27,22 @@ _LONGEST_NAME = 500
 _MANY = 16
 """People at one number from which on they are looked up by their names, and not compared one by one."""
 _WORD = re.compile(r"[^\W_]+")
-_COMMON = frozenset(
+_TITLES = frozenset(
     (
-        *("mr", "mrs", "ms", "miss", "mx", "dr", "prof", "sir", "dame", "herr", "frau", "ing", "dipl", "mag", "mba"),
+        *("mr", "mrs", "ms", "miss", "mx", "dr", "prof", "sir", "dame", "herr", "frau", "ing", "dipl", "mba"),
         *("phd", "md", "jr", "sr", "ii", "iii", "iv", "esq", "sra", "srta", "mme", "mlle", "dott", "dottssa"),
-        *("and", "und", "the", "of", "de", "del", "della", "di", "da", "do", "dos", "das", "du", "des", "la", "le"),
-        *("el", "al", "van", "von", "vom", "zu", "zum", "zur", "der", "den", "ter", "ten", "bin", "ibn", "bint", "af"),
     )
 )
-"""What stands in many people's names and tells nobody apart."""
+"""What is nobody's name: whether somebody has one tells nobody apart, another one does (`Herr Roth`, `Frau Roth`)."""
+_COMMON = _TITLES | frozenset(
+    (
+        *("and", "und", "the", "of", "de", "del", "della", "di", "da", "do", "dos", "das", "du", "des", "la", "le"),
+        *("el", "al", "van", "von", "vom", "zu", "zum", "zur", "der", "den", "ter", "ten", "bin", "ibn", "bint", "af"),
+        "mag",
+    )
+)
+"""What stands in many people's names, so that two who have it may have nothing else in common; of a few it is all that
+tells them apart (`Do Nguyen`, `Le Nguyen`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,8 @@ class Found(NamedTuple):
     by: By = "e-mail address"
     other_name: bool = False
     """The address is theirs, and no word of the two names is the same."""
+    apart: bool = False
+    """The LinkedIn profile is theirs, and e-mail address and name are another person's: nothing of it is theirs."""
 
     def decided(self, if_exists: IfExists) -> ImportOutcome | Person | None:
         """Return what becomes of an import's row: its outcome, whom it changes, or None where it makes a new lead."""
@@ -94,9 +102,10 @@ class Found(NamedTuple):
             if if_exists == "skip":
                 return ImportOutcome(outcome="skipped", reason=reason)
             return ImportOutcome(outcome="failed", reason=f"{reason}; change one of them by its id")
-        if if_exists == "update":
+        if if_exists == "update" and not self.apart:
             return person
-        reason = f"{person.label} has this {self.by} already" + (f"; {OTHER_NAME}" if self.other_name else "")
+        reason = f"{person.label} has this {self.by} already"
+        reason += (", and another e-mail address" * self.apart) + (f"; {OTHER_NAME}" if self.other_name else "")
         outcome = "skipped" if if_exists == "skip" else "failed"
         return ImportOutcome(outcome=outcome, id=person.id or None, reason=reason, whom=person.label)
 
@@ -139,9 +148,9 @@ class People:
                 del self._people[key]
         self.add(now)
 
-    def has(self, lead: str) -> bool:
-        """Whether somebody of this id is among them."""
-        return lead in self._people
+    def get(self, lead: str) -> Person | None:
+        """Return the one with this id; None where there is none."""
+        return self._people.get(lead)
 
     def alike(self, person: Person) -> Found:
         """Return whom a person may be: one, or several where it can't be told which."""
@@ -149,15 +158,15 @@ class People:
             if by == "number":
                 continue
             if found := self._among(self._at.get((by, address), ()), by, address):
-                namesakes = [each for each in found if not are_others(each.name, person.name)]
+                apart = [each for each in found if _are_apart(each, person)]
+                namesakes = [each for each in found if each not in apart and not are_others(each.name, person.name)]
                 agreeing = [each for each in found if names_agree(each.name, person.name)]
                 likeliest = agreeing if len(agreeing) == 1 else namesakes or found
-                return Found(tuple(likeliest), by, other_name=not namesakes)
+                return Found(tuple(likeliest), by, other_name=not namesakes, apart=len(apart) == len(found))
         for phone in person.phones:
             held = [each for each in self._at_number(phone, person.name) if _may_be(each, person)]
             if held:
-                same = [each for each in held if name_words(each.name) == name_words(person.name)]
-                return Found(tuple(same if len(same) == 1 else held), "number")
+                return Found(_called_so(held, person.name), "number")
         return Found()
 
     def has_number(self, phone: str) -> bool:
@@ -290,24 +299,82 @@ def are_others(one: str, other: str) -> bool:
 
 def names_agree(one: str, other: str) -> bool:
     """Whether nothing in two names says that they are two people's: one of them is missing, or has only words of the
-    other; an initial stands for a word, but not for all of them."""
-    words, theirs = sorted((name_words(one), name_words(other)), key=len)
-    if words <= theirs:
-        return True
+    other; an initial stands for a word, but not for all of them. Where each has a title that the other lacks, they are
+    two people's."""
+    words, theirs = sorted((_untitled(one), _untitled(other)), key=len)
     rest, more = words - theirs, theirs - words
-    return len(rest) < len(words) and all(any(_is_initial(word, each) for each in more) for word in rest)
+    if rest and not (len(rest) < len(words) and all(any(_is_initial(word, each) for each in more) for word in rest)):
+        return False
+    titles, others = _all_words(one) & _TITLES, _all_words(other) & _TITLES
+    return titles <= others or others <= titles
+
+
+def is_still(one: Person, other: Person) -> bool:
+    """Whether somebody who shares no address with what they were once known by may still be that person: by their
+    name; where one of them has none, only if no address is another one."""
+    if one.name and other.name:
+        return names_agree(one.name, other.name)
+    return not _differ(one.emails, other.emails) and not _differ(one.phones, other.phones)
+
+
+def called(fields: Lead | LeadFields) -> str:
+    """Return all that somebody is called: the name, and the first and last name that are not in it."""
+    name, first, last = fields.name or "", fields.first_name or "", fields.last_name or ""
+    if name and (first or last):
+        words = _all_words(name[:_LONGEST_NAME])
+        first, last = ("" if _all_words(each[:_LONGEST_NAME]) <= words else each for each in (first, last))
+    return " ".join(filter(None, (first, name, last)))
+
+
+def email_key(address: str) -> str:
+    """Return an e-mail address as who somebody is is told by it. Blocks go by `address_key`, in which `fuß.example` and
+    `fuss.example` are one; they are two people's."""
+    return address.strip().lower()
 
 
 @lru_cache(maxsize=4096)
 def name_words(name: str) -> frozenset[str]:
     """Return the words that tell a name apart, folded; all of its words where none of them does."""
-    words = frozenset(_WORD.findall(fold(name)))
+    words = _all_words(name)
     return words - _COMMON or words
+
+
+def _untitled(name: str) -> frozenset[str]:
+    """Return the words of a name but for the titles; all of them where there are no others."""
+    words = _all_words(name)
+    return words - _TITLES or words
+
+
+@lru_cache(maxsize=4096)
+def _all_words(name: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(fold(name)))
+
+
+def _called_so(people: Sequence[Person], name: str) -> tuple[Person, ...]:
+    """Return the one of these who has just this name, with its titles or else without; all of them where that says
+    nothing."""
+    for words in (_all_words, _untitled):
+        same = [each for each in people if words(each.name) == words(name)]
+        if len(same) == 1:
+            return tuple(same)
+    return tuple(people)
+
+
+def _are_apart(one: Person, other: Person) -> bool:
+    """Whether both e-mail address and name say that they are two people."""
+    return _differ(one.emails, other.emails) and not names_agree(one.name, other.name)
+
+
+def unlike(one: Person, other: Person) -> Literal["e-mail address", "name"] | None:
+    """Return what says that two are two people; None where nothing does."""
+    if _differ(one.emails, other.emails):
+        return "e-mail address"
+    return None if names_agree(one.name, other.name) else "name"
 
 
 def _may_be(one: Person, other: Person) -> bool:
     """Whether neither e-mail nor name says that two who share a number are two people."""
-    return not _differ(one.emails, other.emails) and names_agree(one.name, other.name)
+    return unlike(one, other) is None
 
 
 def _differ(ones: tuple[str, ...], others: tuple[str, ...]) -> bool:
@@ -332,8 +399,8 @@ def _is_initial(one: str, other: str) -> bool:
 def _person(fields: Lead | LeadFields, key: str) -> Person:
     return Person(
         key,
-        (fields.name or " ".join(each for each in (fields.first_name, fields.last_name) if each))[:_LONGEST_NAME],
-        (address_key(fields.email),) if fields.email else (),
-        (address_key(fields.phone),) if fields.phone else (),
+        called(fields)[:_LONGEST_NAME],
+        (email_key(fields.email),) if fields.email else (),
+        (fields.phone.strip(),) if fields.phone else (),
         company=(fields.company or "")[:_LONGEST_NAME],
     )

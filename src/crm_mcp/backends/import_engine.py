@@ -13,7 +13,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import FindsLeads, ImportsLeads, KeepsBlocklist, WritesLeads
-from crm_mcp.backends.identity import OTHER_NAME, Found, People, Person, holders, person_in, person_of, was_there
+from crm_mcp.backends.identity import (
+    OTHER_NAME,
+    Found,
+    People,
+    Person,
+    holders,
+    person_in,
+    person_of,
+    unlike,
+    was_there,
+)
 from crm_mcp.backends.opt_out_fields import lifted_channels, still_refused
 from crm_mcp.errors import (
     Busy,
@@ -134,7 +144,7 @@ class Batch:
             outcome = self.done.get(item.place)
             if outcome is None or outcome.outcome != "created" or not outcome.id:
                 continue
-            if outcome.id in made or people.has(outcome.id):
+            if outcome.id in made or people.get(outcome.id):
                 self.fail(item, f"{UNSURE}: {was_there(outcome.id)}")
             made.add(outcome.id)
 
@@ -318,13 +328,13 @@ class ImportEngine(ImportsLeads, FindsLeads, WritesLeads):
         """Return what becomes of a row that the CRM itself has taken for somebody's who is there, and has not changed:
         where address and name say that they are two people, it does not become theirs."""
         person = self._person_of(lead)
-        apart = item.person.emails and person.emails and set(item.person.emails).isdisjoint(person.emails)
-        if apart and (not person.profile or person.profile != item.person.profile):
-            reason = f"the CRM takes it for {person.label}, who has another e-mail address"
-            outcome = "skipped" if batch.if_exists == "skip" else "failed"
-            return ImportOutcome(outcome=outcome, id=lead.id, reason=reason)
         found = People([person]).alike(item.person)
-        found = found if found.people else Found((person,), "name and company")
+        if not found.people:
+            if another := unlike(person, item.person):
+                reason = f"the CRM takes it for {person.label}, who has another {another}"
+                outcome = "skipped" if batch.if_exists == "skip" else "failed"
+                return ImportOutcome(outcome=outcome, id=lead.id, reason=reason)
+            found = Found((person,), "name and company")
         decided = found.decided(batch.if_exists)
         if isinstance(decided, ImportOutcome):
             return decided

@@ -89,3 +89,33 @@ async def test_a_row_with_no_profile_in_its_column_is_taken_without_it(work: Wor
     assert [each.outcome for each in (*planned, *outcomes)] == ["created"] * 4
     assert all("LinkedIn profile left out" in (each.reason or "") for each in (*planned, *outcomes))
     assert {lead["name"]: lead.get("linkedin") for lead in work.there.rows("lead")} == {"ann": None, "bob": None}
+
+
+KIM = LeadDraft(name="Kim Lam", email="kim@acme.example", custom_fields={"linkedin": "lam"})
+
+
+@pytest.mark.parametrize("name", ["Lou Lam", "Zed Quist"])
+async def test_a_profile_alone_makes_nobody_whoever_has_another_address_and_name(work: Work, name: str):
+    kim = await work.crm.create_lead(KIM)
+    fields = {"name": name, "email": "lou@beta.example", "phone": "+12125550109", "title": "CEO"}
+    row = ImportRow(draft=KIM.model_copy(update=fields))
+
+    (found,) = await work.crm.import_leads([row], "update")
+    (skipped,) = await work.crm.import_leads([row], "skip")
+
+    assert (found.outcome, skipped.outcome) == ("failed", "skipped")
+    said = f"{kim.id} (Kim Lam) has this LinkedIn profile already, and another e-mail address; other name"
+    assert found.reason == skipped.reason == said
+    assert await work.crm.get_lead(kim.id) == kim
+    assert len(work.there.rows("lead")) == 1
+
+
+@pytest.mark.parametrize("name", ["Kim Lam", "K. Lam", "Dr. Kim Lam"])
+async def test_whoever_has_the_profile_and_the_name_is_one_person_with_another_address(work: Work, name: str):
+    kim = await work.crm.create_lead(KIM)
+    row = ImportRow(draft=KIM.model_copy(update={"name": name, "email": "kim@beta.example"}))
+
+    (found,) = await work.crm.import_leads([row], "update")
+
+    assert (found.outcome, found.id) == ("updated", kim.id)
+    assert (await work.crm.get_lead(kim.id)).email == "kim@beta.example"

@@ -23,9 +23,11 @@ ADDRESSES = ("email", "phone")
 
 _WORDS: dict[str, str] = {
     "name": "name, full name, contact name, lead name, display name, contact, contact person, person, lead,"
-    " customer name, vollständiger name, ansprechpartner, nom complet, nombre completo",
-    "first_name": "first name, given name, forename, first, fname, vorname, prénom, nombre",
-    "last_name": "last name, surname, family name, last, lname, nachname, familienname, apellido, apellidos, cognome",
+    " customer name, vollständiger name, ansprechpartner, nom complet, nombre completo, nome completo, nom, naam,"
+    " nome",
+    "first_name": "first name, given name, forename, first, fname, vorname, prénom, nombre, voornaam",
+    "last_name": "last name, surname, family name, last, lname, nachname, familienname, apellido, apellidos, cognome,"
+    " nom de famille, achternaam, sobrenome",
     "email": "email, email address, primary email, work email, business email, mail, email 1, email 1 value,"
     " contact email, mail address, e mail adresse, correo, correo electrónico, courriel, personal email, email 2",
     "phone": "phone, phone number, mobile, mobile phone, mobile number, cell, cell phone, telephone,"
@@ -39,6 +41,12 @@ _WORDS: dict[str, str] = {
     "tags": "tags, tag, labels, label, keywords, categories",
     "list": "list, list name, lists, group",
 }
+_HALVES = (
+    ("name, nom, naam", "last_name", "vorname, prénom, voornaam"),
+    ("nome", "first_name", "cognome, sobrenome"),
+)
+"""Words of a whole name that are half of one, and which, where a column beside them has one of these words: not in
+English, in which as many write the whole name beside the first one."""
 FIELDS = tuple(_WORDS)
 BLOCKS: Mapping[str, tuple[Channel, ...]] = {
     "do_not_contact": CHANNELS,
@@ -216,7 +224,23 @@ def _guessed(header: Sequence[str], settled: set[int], taken: set[str]) -> dict[
         if field not in taken:
             taken.add(field)
             guessed[index] = field
-    return guessed
+    return guessed | _halves(header, guessed, taken)
+
+
+def _halves(header: Sequence[str], guessed: Mapping[int, str], taken: set[str]) -> dict[int, str]:
+    """Return the column that is taken for a whole name, where the one beside it shows that it is half of one."""
+    there = set(map(_folded, header))
+    for words, half, beside in _HALVES:
+        for index, field in guessed.items():
+            known = field == "name" and _folded(header[index]) in _folded_words(words)
+            if known and half not in taken and there & _folded_words(beside):
+                return {index: half}
+    return {}
+
+
+@cache
+def _folded_words(words: str) -> frozenset[str]:
+    return frozenset(map(_folded, words.split(",")))
 
 
 def _check_header(header: Sequence[str], recognised: bool) -> None:

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ MOST_LINES = 100_000
 DELIMITERS = ",;\t|"
 UNREADABLE = "\ufffd"
 
+_FEWEST_COLUMNS = 3
+"""Of a file in which a line of delimiters is known for a row."""
 _CHUNK = 1024 * 1024
 _HEADER_PART = 64 * 1024
 _SEPARATOR_LINE = re.compile(r"sep=(.)\s*", re.IGNORECASE)
@@ -183,6 +185,7 @@ class CsvTable:
         self.delimiter = self._find_delimiter()
         self._records = self._read_records()
         self._peeked: deque[Record] = deque()
+        self.header: tuple[str, ...] = ()
         self.header = self._read_header()
 
     def __iter__(self) -> Iterator[Record]:
@@ -244,6 +247,9 @@ class CsvTable:
             except (csv.Error, _TooLongError) as error:
                 yield self._broken(error)
                 continue
+            if len(lines.taken) > 1 and self._are_rows(lines.taken):
+                yield self._given_back("a quote opens here and takes in the rows after it")
+                continue
             first = lines.line - len(lines.taken) + 1
             fault = None
             if self._damaged and any(UNREADABLE in cell for cell in cells):
@@ -257,13 +263,25 @@ class CsvTable:
             lines.begin()
             fault = f"a line of more than {LONGEST_RECORD:,} characters; only its start is here"
             return Record(line, [start], len(start), fault)
-        several = len(lines.taken) > 1
+        if len(lines.taken) > 1 or "unexpected end" in str(error):
+            return self._given_back("a quote opens here and never closes")
+        return self._given_back('text after a closing quote; a quote within a cell is written ""')
+
+    def _are_rows(self, lines: Sequence[str]) -> bool:
+        """Whether the lines of one record are rows that a stray quote has made one, and no text with line breaks: the
+        first and most of the others have the delimiters of a whole row. In prose a blank follows these."""
+        most = len(self.header) - 1
+        if most + 1 < _FEWEST_COLUMNS:
+            return False
+        mark = self.delimiter
+        first, *others = (line.count(mark) - line.count(f"{mark} ") >= most for line in lines if not line.isspace())
+        return first and 2 * sum(others) >= len(others) > 0
+
+    def _given_back(self, fault: str) -> Record:
+        """Give back all lines but the first, and return that one as a record that can't be trusted."""
+        lines = self._lines
         first = lines.line - len(lines.taken) + 1
         lines.give_back()
-        if several or "unexpected end" in str(error):
-            fault = "a quote opens here and never closes"
-        else:
-            fault = 'text after a closing quote; a quote within a cell is written ""'
         loose = csv.reader(lines.taken, delimiter=self.delimiter, skipinitialspace=True)
         cells = [cell.rstrip("\r\n") for row in loose for cell in row]
         return Record(first, cells, lines.size, fault)

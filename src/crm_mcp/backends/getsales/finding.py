@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
-from crm_mcp.address import address_key, email_address, known_profile
+from crm_mcp.address import email_address, known_profile
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, PROFILE, Names, handles, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
-from crm_mcp.backends.identity import People, Person, person_in, person_of
+from crm_mcp.backends.identity import People, Person, email_key, person_in, person_of
 from crm_mcp.backends.people import addresses_in
 from crm_mcp.backends.remote import moment, record_in, text, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
@@ -176,7 +176,7 @@ class Finding(FindsLeads, Wire):
         return replace(
             known,
             profile=known_profile(profile or "") or "",
-            emails=(*known.emails, *((address_key(email),) if email else ())),
+            emails=(*known.emails, *((email_key(email),) if email else ())),
             phones=(*known.phones, *((phone,) if phone else ())),
         )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from crm_mcp.address import address_key, linkedin_profile
+from crm_mcp.address import linkedin_profile
 from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.getsales.finding import Finding, full_name
@@ -23,7 +23,7 @@ from crm_mcp.backends.getsales.records import (
 )
 from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, shown_lead, since
 from crm_mcp.backends.http import after_write, at
-from crm_mcp.backends.identity import Person, refuse_other_person
+from crm_mcp.backends.identity import Person, email_key, refuse_other_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.people import IDENTIFYING, PARTS, parts_after, unknown_person, whole_name
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
@@ -139,7 +139,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         """Return what the lead of an answer is known by, with all of its addresses."""
         lead = parts(row)[0]
         known = self.person(lead_of(row, Names({}, {}, {}), self.number))
-        emails = (address_key(found) for name in EMAILS if (found := text(lead.get(name))))
+        emails = (email_key(found) for name in EMAILS if (found := text(lead.get(name))))
         return replace(known, emails=tuple(emails), phones=tuple(each for each in self._numbers(lead) if each))
 
     async def _upsert_body(self, draft: LeadDraft) -> dict[str, Any]:

@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import ImportsLeads
-from crm_mcp.backends.identity import OTHER_NAME, People, Person, person_in
+from crm_mcp.backends.identity import OTHER_NAME, Found, People, Person, is_still, person_in
 from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.leads import (
     INSERT,
+    KNOWN_BY,
     PLAIN,
     apply,
     complete,
@@ -33,8 +34,6 @@ from crm_mcp.errors import CrmError
 from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow
 
 _BEFORE = "this very row was imported before"
-_KNOWN_BY = "n, name, email_key, phone, company"
-"""The columns that tell who a lead is."""
 
 
 class LocalImports(ImportsLeads):
@@ -66,28 +65,20 @@ class _Import:
         self.at = rows.present()
         self.stage = first_stage(db)
         self.next = next_number(db)
-        keys = self._having("origin, n", "origin", (row.key for row in given))
-        self.by_key: dict[str, int] = {row["origin"]: row["n"] for row in keys}
-        self.people = People(
-            {
-                row["n"]: person_at(row)
-                for column, values in (
-                    ("email_key", (address_key(row.draft.email) for row in given if row.draft.email)),
-                    ("phone", (row.draft.phone for row in given)),
-                )
-                for row in self._having(_KNOWN_BY, column, values)
-            }.values()
-        )
+        made = self._having("origin", (row.key for row in given))
+        self.by_key: dict[str, str] = {row["origin"]: f"L{row['n']}" for row in made}
+        at_email = self._having("email_key", (address_key(row.draft.email) for row in given if row.draft.email))
+        at_phone = self._having("phone", (row.draft.phone for row in given))
+        self.people = People({row["n"]: person_at(row) for row in (*made, *at_email, *at_phone)}.values())
         self.leads: list[tuple[Any, ...]] = []
         self.words: list[tuple[int, str]] = []
         self.labelled: list[tuple[int, int]] = []
         self.blocked: list[tuple[str, Channel, str, int]] = []
 
-    def _having(self, columns: str, column: str, values: Iterable[str | None]) -> list[sqlite3.Row]:
+    def _having(self, column: str, values: Iterable[str | None]) -> list[sqlite3.Row]:
         asked = json.dumps([each for each in values if each])
-        return self.db.execute(
-            f"SELECT {columns} FROM leads WHERE {column} IN (SELECT value FROM json_each(?)) ORDER BY n DESC", (asked,)
-        ).fetchall()
+        wanted = f"{column} IN (SELECT value FROM json_each(?)) ORDER BY n DESC"
+        return self.db.execute(f"SELECT {KNOWN_BY}, origin FROM leads WHERE {wanted}", (asked,)).fetchall()
 
     def run(self) -> tuple[ImportOutcome, ...]:
         """Write all rows and return their outcomes."""
@@ -97,21 +88,30 @@ class _Import:
 
     def _row(self, row: ImportRow) -> ImportOutcome:
         person = person_in(row.draft)
-        n = self.by_key.get(row.key) if row.key else None
-        if n is not None and self.if_exists != "update":
-            return self._block(n, row, ImportOutcome(outcome="skipped", id=rows.lead_id(n), reason=_BEFORE))
         found = self.people.alike(person)
-        decided = found.decided(self.if_exists) if n is None else None
+        made = self.people.get(self.by_key.get(row.key, "")) if row.key else None
+        decided = found.decided(self.if_exists) if made is None else self._again(made, person, found)
+        n = rows.number("lead", decided.id) if decided is not None and decided.id else None
         try:
             if isinstance(decided, ImportOutcome):
-                return self._block(rows.number("lead", decided.id) if decided.id else None, row, decided)
-            if decided is not None:
-                n = rows.number("lead", decided.id)
-            if n is None:
-                return self._create(row, person)
-            return self._update(n, row, fill=decided is not None and found.other_name)
+                return self._block(n, row, decided)
+            return self._create(row, person) if n is None else self._update(n, row, fill=found.other_name)
         except CrmError as error:
             return ImportOutcome(outcome="failed", id=rows.lead_id(n), reason=str(error))
+
+    def _again(self, made: Person, person: Person, found: Found) -> ImportOutcome | Person:
+        """Return what becomes of a row that was imported before: its key says which lead it made, and not that this
+        lead is that person still."""
+        met = made.id in (each.id for each in found.people)
+        still = met or is_still(made, person)
+        if self.if_exists == "update":
+            decided = made if met else found.decided("update")
+            if decided is not None or still:
+                return decided or made
+        if still:
+            return ImportOutcome(outcome="skipped", id=made.id, reason=_BEFORE)
+        whom = found.people[0].id if len(found.people) == 1 else None
+        return ImportOutcome(outcome="skipped", id=whom, reason=f"{_BEFORE}, and {made.label} is somebody else now")
 
     def _create(self, row: ImportRow, person: Person) -> ImportOutcome:
         draft = row.draft
@@ -153,11 +153,11 @@ class _Import:
         return self._block(n, row, ImportOutcome(outcome="updated", id=f"L{n}", reason=reason, whom=whom))
 
     def _person(self, n: int) -> Person:
-        return person_at(self.db.execute(f"SELECT {_KNOWN_BY} FROM leads WHERE n = ?", (n,)).fetchone())
+        return person_at(self.db.execute(f"SELECT {KNOWN_BY} FROM leads WHERE n = ?", (n,)).fetchone())
 
     def _remember(self, person: Person, row: ImportRow) -> None:
         if row.key:
-            self.by_key.setdefault(row.key, rows.number("lead", person.id))
+            self.by_key.setdefault(row.key, person.id)
         self.people.add(person)
 
     def _block(self, n: int | None, row: ImportRow, outcome: ImportOutcome) -> ImportOutcome:

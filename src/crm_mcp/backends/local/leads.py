@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from crm_mcp.address import address_key, email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, MovesLeads, TagsLeads, WritesLeads
-from crm_mcp.backends.identity import Person, person_in, person_of, refuse_found
+from crm_mcp.backends.identity import Person, email_key, person_in, person_of, refuse_found
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
@@ -45,7 +45,10 @@ _ONE_CUSTOM = "custom_fields."
 _MOST_AT_ADDRESS = 10
 _LONGEST_TAG = 200
 
-_PEOPLE = "SELECT n, name, email_key, phone, company FROM leads WHERE"
+_KNOWN_BY = ("name", "first_name", "last_name", "email", "phone", "company")
+KNOWN_BY = ", ".join(("n", *_KNOWN_BY))
+"""The columns that tell who a lead is."""
+_PEOPLE = f"SELECT {KNOWN_BY} FROM leads WHERE"
 INSERT = """INSERT INTO leads (n, name, first_name, last_name, email, phone, company, title, email_key, sort_name,
     status, owner, stage, custom_fields, origin, created_at, updated_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -177,7 +180,7 @@ def _create(db: sqlite3.Connection, draft: LeadDraft, country: str | None) -> Le
     fields = {name: getattr(draft, name) or None for name in PLAIN}
     fields["email"], fields["phone"] = _addresses(draft, country)
     complete(fields)
-    person = person_at({"n": 0, "email_key": address_key(fields["email"]) if fields["email"] else None, **fields})
+    person = person_at({"n": 0, **fields})
     refuse_found(sharing(db, person, besides=0), person)
     known: labels.Known = {}
     status = labels.label(db, "status", draft.status, known) if draft.status else None
@@ -193,20 +196,15 @@ def _create(db: sqlite3.Connection, draft: LeadDraft, country: str | None) -> Le
 
 def person_at(row: sqlite3.Row | Mapping[str, Any]) -> Person:
     """Return what a row of leads is known by."""
-    return Person(
-        f"L{row['n']}",
-        row["name"] or "",
-        (row["email_key"],) if row["email_key"] else (),
-        (row["phone"],) if row["phone"] else (),
-        company=row["company"] or "",
-    )
+    fields = LeadFields.model_construct(**{name: row[name] for name in _KNOWN_BY})
+    return replace(person_in(fields), id=f"L{row['n']}")
 
 
 def sharing(db: sqlite3.Connection, person: Person, besides: int) -> list[Person]:
     """Return the other leads that may be this person: they have an address or number of theirs."""
     found: list[sqlite3.Row] = []
     for email in person.emails:
-        found += db.execute(f"{_PEOPLE} email_key = ? AND n <> ?", (email, besides)).fetchall()
+        found += db.execute(f"{_PEOPLE} email_key = ? AND n <> ?", (address_key(email), besides)).fetchall()
     # Whoever has an e-mail address is no other one who has an address: a switchboard has many.
     apart = " AND email_key IS NULL" if person.emails else ""
     for phone in person.phones:
@@ -252,7 +250,7 @@ def _update(db: sqlite3.Connection, lead: str, change: LeadUpdate, country: str 
     normal = change.model_copy(update={"email": email, "phone": phone})
     moved = replace(
         person_of(before).changed(person_in(normal)),
-        emails=(address_key(email),) if email and email != before.email else (),
+        emails=(email_key(email),) if email and email != before.email else (),
         phones=(phone,) if phone and phone != before.phone else (),
     )
     there = sharing(db, moved, besides=n)

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 
 import anyio
 
-from crm_mcp.address import address_key
 from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.http import at
-from crm_mcp.backends.identity import People, Person, person_of, refuse_other_person
+from crm_mcp.backends.identity import People, Person, email_key, person_of, refuse_other_person
 from crm_mcp.backends.import_engine import Batch, ImportEngine, Item, KeptPeople
 from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import Access, record_in, text, ways_to_write
@@ -181,8 +180,8 @@ class SalesPulseImports(SalesPulseLeads, ImportEngine):
         return Person(
             str(row["id"]),
             " ".join(each for each in names if each),
-            tuple(address_key(each) for each in (text(row.get("email")),) if each),
-            tuple(address_key(each) for each in (phone,) if each),
+            tuple(email_key(each) for each in (text(row.get("email")),) if each),
+            (phone,) if phone else (),
             company=text(row.get(self._keys.company)) or "",
             refused=frozenset(refused_channels(row) or ()),
         )
