@@ -27,6 +27,7 @@ from crm_mcp.actions.imports.opt_outs import (
 from crm_mcp.actions.imports.rows import BadRow, fingerprint, phone_of, refuse_undecided, rows
 from crm_mcp.address import email_address
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
+from crm_mcp.backends.identity import called
 from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import CHANNELS, IfExists, ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.store import Address
@@ -250,5 +251,4 @@ def addresses(desk: Desk, rows: Iterable[ImportRow]) -> tuple[Address, ...]:
 def label(row: ImportRow) -> str:
     """Return what a person calls a row."""
     draft = row.draft
-    named = draft.name or " ".join(part for part in (draft.first_name, draft.last_name) if part)
-    return named or draft.company or draft.email or draft.phone or "nobody"
+    return called(draft) or draft.company or draft.email or draft.phone or "nobody"
