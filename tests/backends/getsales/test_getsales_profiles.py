@@ -91,7 +91,7 @@ async def test_a_row_with_no_profile_in_its_column_is_taken_without_it(work: Wor
     assert {lead["name"]: lead.get("linkedin") for lead in work.there.rows("lead")} == {"ann": None, "bob": None}
 
 
-KIM = LeadDraft(name="Kim Lam", email="kim@acme.example", custom_fields={"linkedin": "lam"})
+KIM = LeadDraft(name="Kim Lam", email="kim@acme.example", custom_fields={"linkedin": "/in/lam"})
 
 
 @pytest.mark.parametrize("name", ["Lou Lam", "Zed Quist"])
