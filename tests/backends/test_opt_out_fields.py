@@ -169,8 +169,9 @@ def test_consent_refuses_on_an_explicit_no_alone(value: object, refuses: bool | 
 
 
 @pytest.mark.parametrize("value", ["2024-01-05", "2024-01-05T10:00:00Z", "5/1/2024", "05.01.2024 10:00", "1704450000"])
-def test_a_date_is_a_yes_in_a_field_that_holds_the_time_of_it(value: str):
-    dated, plain = opt_out_field("Opted Out At"), opt_out_field("Opted Out")
+@pytest.mark.parametrize("name", ["Opted Out At", "Abgemeldet am", "D\u00e9sabonn\u00e9 le"])
+def test_a_date_is_a_yes_in_a_field_that_holds_the_time_of_it(name: str, value: str):
+    dated, plain = opt_out_field(name), opt_out_field(name.rpartition(" ")[0])
 
     assert dated
     assert plain

@@ -116,6 +116,8 @@ _DETAILS = _set(
 )
 """What says something about an opt-out, and not that there is one."""
 _DATED = _set("at on date time timestamp datetime am datum")
+_DATED_ELSEWHERE = _set("le il el op em datum fecha data")
+"""What ends the names of such fields that hold a date, in other languages."""
 _FILLERS = _set(
     "is has was lead leads contact contacts person people customer customers account prospect subscriber member user"
     " client company global globally hs crm primary work personal field custom address number of from for to via be"
@@ -320,6 +322,7 @@ def _named(name: str) -> OptOutField | None:
     if not found:
         return None
     if channels := _elsewhere(words):
+        dated = dated or words[-1] in _DATED_ELSEWHERE
         return OptOutField(found if channels == CHANNELS else channels, dated=dated, status=status)
     numbered = _NUMBER_SIGN.search(name) is not None
     if _says_not(words, numbered=numbered):
