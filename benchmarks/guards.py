@@ -9,8 +9,8 @@ from pathlib import Path
 import anyio
 
 from benchmarks.report import FULL, Figure, Size, median, ms
-from crm_mcp.actions.approval import Answer, Question
-from crm_mcp.backends.base import SendsSms, WritesLeads
+from crm_mcp.actions.intent import Answer, Question
+from crm_mcp.backends.local import Local
 from crm_mcp.config import Fallback, PolicySettings, Settings
 from crm_mcp.model import LeadDraft, now
 from crm_mcp.server.app import Application
@@ -54,18 +54,20 @@ def measure(size: Size, folder: Path) -> Iterator[Figure]:
 async def _sends(folder: Path, rounds: int) -> Figure:
     policy = PolicySettings.model_validate({"outward": "allow", "quiet_hours": "off"})
     application = Application(Settings(data_dir=folder, policy=policy))
-    (desk,) = application.desks.values()
+    (pipeline,) = application.pipelines.values()
+    context, crm = pipeline.context, application.backends[pipeline.context.connection]
+    assert isinstance(crm, Local)
     tool = application.tools["send_sms"]
-    lead = await desk.crm(WritesLeads).create_lead(LeadDraft(name="Ann Example", phone="+14155550171"))
+    lead = await crm.create_lead(LeadDraft(name="Ann Example", phone="+14155550171"))
     client = _Nobody()
 
     async def guarded(text: str) -> None:
-        answer = await desk.act(tool.deed(desk, tool.check({"lead": lead.id, "message": text}), client), client)
+        answer = await pipeline.act(tool.deed(context, tool.check({"lead": lead.id, "message": text}), client), client)
         if answer["status"] != "done":
             raise RuntimeError(f"the send ended as {answer}")
 
     async def bare(text: str) -> None:
-        await desk.crm(SendsSms).send_sms(await desk.lead(lead.id), text)
+        await crm.send_sms(await context.lead(lead.id), text)
 
     with_guards: list[float] = []
     without: list[float] = []

@@ -13,7 +13,7 @@ import anyio
 from mcp import Client
 
 from benchmarks.report import FULL, Figure, Size, median, ms
-from crm_mcp.backends.base import WritesLeads
+from crm_mcp.backends.local import Local
 from crm_mcp.config import Settings
 from crm_mcp.model import LeadDraft
 from crm_mcp.server.app import Application
@@ -57,8 +57,9 @@ async def _reads(folder: Path, rounds: int) -> list[Figure]:
 
 async def _lead(application: Application, folder: Path, fields: int) -> str:
     """Return the id of a lead with more custom fields than a tool may write."""
-    (desk,) = application.desks.values()
-    lead = await desk.crm(WritesLeads).create_lead(LeadDraft(name=f"Ann {fields}"))
+    (crm,) = application.backends.values()
+    assert isinstance(crm, Local)
+    lead = await crm.create_lead(LeadDraft(name=f"Ann {fields}"))
     custom = {f"Field {n}": (WORDS * (LENGTH // len(WORDS) + 1))[:LENGTH] for n in range(fields)}
     with closing(sqlite3.connect(folder / "crm.sqlite3")) as db, db:
         db.execute("UPDATE leads SET custom_fields = ? WHERE n = ?", (json.dumps(custom), int(lead.id[1:])))

@@ -17,7 +17,7 @@ import pytest
 from anyio.from_thread import BlockingPortal
 from mcp_types import CallToolResult, InputRequiredResult
 
-from crm_mcp.actions.approval import Client
+from crm_mcp.actions.intent import Client
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import LeadUpdate
 from crm_mcp.store import Action
@@ -178,7 +178,7 @@ async def test_no_confirmation_is_accepted_but_the_one_that_was_given(bench: Ben
 async def _altered(bench: Bench, attempts: Attempts, tool: str, row: Action) -> None:
     for summary in altered(row.summary):
         what = f"{tool} with {summary!r}"
-        await attempts.refused(what, lambda: bench.desk.redeem(row.id, summary, Person()), InvalidArgument)  # noqa: B023
+        await attempts.refused(what, lambda: bench.pipeline.redeem(row.id, summary, Person()), InvalidArgument)  # noqa: B023
 
 
 async def _stolen(bench: Bench, attempts: Attempts, tool: str, row: Action) -> None:
@@ -203,14 +203,22 @@ async def _stolen(bench: Bench, attempts: Attempts, tool: str, row: Action) -> N
         "_",
     ):
         thief = Person(caller=name)
-        await attempts.refused(f"{tool} as {name!r}", lambda: bench.desk.redeem(row.id, row.summary, thief), NotFound)  # noqa: B023
+        await attempts.refused(
+            f"{tool} as {name!r}",
+            lambda: bench.pipeline.redeem(row.id, row.summary, thief),  # noqa: B023
+            NotFound,
+        )
 
 
 async def _foreign(bench: Bench, attempts: Attempts, tool: str, row: Action, rows: Mapping[str, Action]) -> None:
     for name, other in rows.items():
         if name != tool:
             what = f"{tool} by the summary of {name}"
-            await attempts.refused(what, lambda: bench.desk.redeem(row.id, other.summary, Person()), InvalidArgument)  # noqa: B023
+            await attempts.refused(
+                what,
+                lambda: bench.pipeline.redeem(row.id, other.summary, Person()),  # noqa: B023
+                InvalidArgument,
+            )
     for made_up in (
         row.id[:-1],
         row.id + "x",
@@ -222,10 +230,10 @@ async def _foreign(bench: Bench, attempts: Attempts, tool: str, row: Action, row
         row.digest,
         "../" + row.id,
     ):
-        await attempts.refused(made_up, lambda: bench.desk.redeem(made_up, row.summary, Person()), NotFound)  # noqa: B023
-    bench.desk.connection = "other"
-    await attempts.refused("another connection", lambda: bench.desk.redeem(row.id, row.summary, Person()), NotFound)
-    bench.desk.connection = "local"
+        await attempts.refused(made_up, lambda: bench.pipeline.redeem(made_up, row.summary, Person()), NotFound)  # noqa: B023
+    bench.context.connection = "other"
+    await attempts.refused("another connection", lambda: bench.pipeline.redeem(row.id, row.summary, Person()), NotFound)
+    bench.context.connection = "local"
 
 
 async def _swapped(bench: Bench, attempts: Attempts, tool: str) -> None:
@@ -244,7 +252,7 @@ async def _swapped(bench: Bench, attempts: Attempts, tool: str) -> None:
     # The same open question, taken for a token: whoever can be asked is not confirmed by an agent.
     row = await bench.row(action)
     mute = Person(caller="bob via tests")
-    await attempts.refused(f"{tool} downgraded", lambda: bench.desk.redeem(action, row.summary, mute), Forbidden)
+    await attempts.refused(f"{tool} downgraded", lambda: bench.pipeline.redeem(action, row.summary, mute), Forbidden)
     assert (await bench.row(action)).status == "proposed"
 
 
@@ -262,7 +270,7 @@ async def test_a_confirmation_is_good_for_ten_minutes(bench: Bench, minutes: flo
     before = state_of(bench)
     bench.clock.advance(minutes=minutes)
 
-    said = [await bench.desk.redeem(row.id, row.summary, Person()) for row in rows.values()]
+    said = [await bench.pipeline.redeem(row.id, row.summary, Person()) for row in rows.values()]
 
     assert {each["status"] for each in said} == {"expired"}
     assert state_of(bench) == before
@@ -270,12 +278,12 @@ async def test_a_confirmation_is_good_for_ten_minutes(bench: Bench, minutes: flo
 
 async def test_a_confirmation_serves_once_however_often_it_is_given(bench: Bench) -> None:
     row = await asked_for(bench, "send_sms")
-    first = await bench.desk.redeem(row.id, row.summary, Person())
+    first = await bench.pipeline.redeem(row.id, row.summary, Person())
     after = state_of(bench)
 
-    said = [await bench.desk.redeem(row.id, row.summary, Person()) for _ in range(50)]
+    said = [await bench.pipeline.redeem(row.id, row.summary, Person()) for _ in range(50)]
     bench.clock.advance(hours=23)
-    said += [await bench.desk.redeem(row.id, row.summary, Person()) for _ in range(50)]
+    said += [await bench.pipeline.redeem(row.id, row.summary, Person()) for _ in range(50)]
 
     assert first["status"] == "done"
     assert {(each["status"], each["action_id"]) for each in said} == {("duplicate", row.id)}
@@ -296,7 +304,7 @@ async def test_a_confirmation_is_void_once_the_record_is_another(bench: Bench, c
         db.execute(change)
     before = state_of(bench)
 
-    said = await bench.desk.redeem(row.id, row.summary, Person())
+    said = await bench.pipeline.redeem(row.id, row.summary, Person())
 
     assert said["status"] in ("expired", "failed")
     assert state_of(bench) == before
@@ -308,7 +316,7 @@ async def test_a_lead_smuggled_into_a_batch_voids_its_confirmation(bench: Bench)
         db.execute("UPDATE leads SET email = 'eve@else.example', email_key = 'eve@else.example' WHERE n = 4")
     before = state_of(bench)
 
-    said = await bench.desk.redeem(row.id, row.summary, Person())
+    said = await bench.pipeline.redeem(row.id, row.summary, Person())
 
     assert (said["status"], state_of(bench)) == ("expired", before)
 
@@ -324,7 +332,7 @@ async def test_of_two_processes_that_redeem_one_token_at_the_same_moment_one_act
     said_of: dict[str, list[str]] = {row.id: [] for row in rows}
 
     async def redeem(at: Bench, row: Action) -> None:
-        said_of[row.id].append((await at.desk.redeem(row.id, row.summary, Person()))["status"])
+        said_of[row.id].append((await at.pipeline.redeem(row.id, row.summary, Person()))["status"])
 
     for row in rows:
         async with anyio.create_task_group() as tasks:
@@ -351,7 +359,7 @@ async def test_an_approval_is_for_a_person_whatever_the_caller_gives(bench: Benc
     before, answering = state_of(bench), Person("yes")
     answering.answering = said["action_id"]
 
-    given = [await each.desk.redeem(said["action_id"], said["summary"], Person()) for each in (strict, bench)]
+    given = [await each.pipeline.redeem(said["action_id"], said["summary"], Person()) for each in (strict, bench)]
     given.append(await strict.call("send_sms", answering, **CALLS["send_sms"]))
 
     # A process whose policy is looser does not loosen what waits, and no answer to its question counts here.

@@ -47,8 +47,8 @@ async def test_what_waits_for_a_yes_does_not_leave(bench: Bench, tmp_path: Path)
 
     said = [
         await mail(asking, 303, asked),
-        await asking.desk.redeem(token["action_id"], token["summary"], Person()),
-        await queueing.desk.approve(await bench.row(queued["action_id"]), "Ann"),
+        await asking.pipeline.redeem(token["action_id"], token["summary"], Person()),
+        await queueing.pipeline.approve(await bench.row(queued["action_id"]), "Ann"),
         await bench.call("enroll_in_sequence", sequence="Follow-up", leads=["L304"]),
         await mail(bench, 305, resend_of=None),
         await mail(bench, 306, defer=True),

@@ -16,17 +16,17 @@ from pydantic import SecretStr
 
 from crm_mcp.actions import audit, masking, opt_out
 from crm_mcp.actions.addresses import address_of, addresses_in, moves_clock, one_email
-from crm_mcp.actions.approval import Preview, bounded, differences, exactly, lined, quoted_json, said, same_words, whole
+from crm_mcp.actions.approval import bounded, differences, exactly, lined, quoted_json, said, same_words, whole
 from crm_mcp.actions.imports.columns import map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
 from crm_mcp.actions.imports.opt_outs import refused_by_object
 from crm_mcp.actions.imports.rows import rows
+from crm_mcp.actions.intent import Preview
 from crm_mcp.actions.outreach import message_key, segments
 from crm_mcp.actions.places import may_be_address
 from crm_mcp.actions.zones import field_key
 from crm_mcp.address import email_address, phone_number, profile_key
 from crm_mcp.backends.answers import faulty, says_opted_out, told_in
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.dialsheet import records as dialsheet
 from crm_mcp.backends.getsales import records as getsales
 from crm_mcp.backends.http import Api, Terms
@@ -34,7 +34,7 @@ from crm_mcp.backends.identity import People, person_of
 from crm_mcp.backends.local import words
 from crm_mcp.backends.local.smtp import letter
 from crm_mcp.backends.opt_out_fields import opt_out_field, refused_channels
-from crm_mcp.backends.pace import Pace
+from crm_mcp.backends.pace import Limits, Pace
 from crm_mcp.errors import CrmError, choices
 from crm_mcp.model import Activity, Lead, fold
 from crm_mcp.server import resources

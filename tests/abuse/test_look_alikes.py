@@ -79,7 +79,7 @@ async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -
     address, plain = OTHERS[name]
     person = Person("no")
 
-    bench.desk.policy = type(bench.desk.policy)(rules())
+    bench.context.policy = type(bench.context.policy)(rules())
     await bench.call("send_email", person, lead=addressed(bench, 1, address), subject="The quote", body="Hello")
 
     [question] = person.asked
@@ -91,7 +91,7 @@ async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -
 
 async def test_an_answer_to_a_look_alike_is_shown_in_plain_letters_as_well(bench: Bench) -> None:
     person = Person("no")
-    bench.desk.policy = type(bench.desk.policy)(rules())
+    bench.context.policy = type(bench.context.policy)(rules())
 
     fields = {"subject": "The quote", "body": "Hello", "reply_to": OTHERS["Cyrillic in the domain"][0]}
     other = addressed(bench, 2, fields["reply_to"])

@@ -6,9 +6,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crm_mcp.actions.approval import Answer, Client, Preview
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import Deed, Outbox
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.guarded_crm import open_context
+from crm_mcp.actions.intent import Answer, Client, Deed, Preview
+from crm_mcp.actions.jobs import work_through
+from crm_mcp.actions.outbox import Outbox
+from crm_mcp.actions.pipeline import Pipeline
 from crm_mcp.actions.policy import Policy
 from crm_mcp.backends.local import Local
 from crm_mcp.config import Connection, PolicySettings, Settings
@@ -87,23 +90,24 @@ class Bench:
         self.clock = clock
         self.crm = crm(folder)
         self.store = Store(folder, clock=clock)
-        self.outbox = Outbox(self.store, lambda row: self.desk.again(row))
+        self.outbox = Outbox(self.store, work_through, lambda row: self.pipeline.again(row))
         judge = Policy(self.settings.policy)
         connection = self.settings.connections[0]
-        self.desk = Desk(self.settings, connection, self.crm, self.store, judge, self._made, self.outbox)
+        self.context = open_context(self.settings, connection, self.crm, self.store, judge)
+        self.pipeline = Pipeline(self.context, self._made, self.outbox)
 
-    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
         known = _BY_NAME[tool]
-        return known.deed(desk, known.check(arguments), client)
+        return known.deed(context, known.check(arguments), client)
 
     async def call(self, tool: str, client: Client | None = None, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool, as a client whose person says yes."""
         client = client or Watcher()
-        return await self.desk.act(self._made(self.desk, tool, arguments, client), client)
+        return await self.pipeline.act(self._made(self.context, tool, arguments, client), client)
 
     async def preview(self, tool: str, /, **arguments: Any) -> tuple[Mapping[str, Any], Preview]:
         """Return the arguments of a call as they would run, and what a person would be shown of it."""
-        deed = self._made(self.desk, tool, arguments, Person())
+        deed = self._made(self.context, tool, arguments, Person())
         return deed.arguments, await deed.preview(True)
 
     def dies_at(self, step: str, after: int = 1) -> None:

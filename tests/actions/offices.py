@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings, Settings
 from crm_mcp.model import LeadDraft, Slice
 from crm_mcp.server.app import Application
@@ -24,23 +25,28 @@ class Office:
         self.store = self.application.store
         self.store.clock = clock
         self.clock = clock
-        [self.desk] = self.application.desks.values()
+        [self.pipeline] = self.application.pipelines.values()
+        self.context = self.pipeline.context
+        [crm] = self.application.backends.values()
+        assert isinstance(crm, Local)
+        self.crm = crm
+        """The CRM without its guards: what somebody does in it by hand."""
 
     async def call(self, name: str, *answers: Any, **arguments: Any) -> dict[str, Any]:
         tool, client = self.application.tools[name], Person(*answers)
-        return await self.desk.act(tool.deed(self.desk, tool.check(arguments), client), client)
+        return await self.pipeline.act(tool.deed(self.context, tool.check(arguments), client), client)
 
     async def lead(self, number: str = NUMBER) -> str:
         draft = LeadDraft(name="Jane Doe", phone=number, email=f"jane{number}@doe.example")
-        return (await self.desk.backend.create_lead(draft)).id  # type: ignore[attr-defined]
+        return (await self.crm.create_lead(draft)).id
 
     async def messages(self, lead: str) -> int:
-        return len((await self.desk.backend.list_messages(lead, Slice(limit=100))).items)  # type: ignore[attr-defined]
+        return len((await self.crm.list_messages(lead, Slice(limit=100))).items)
 
     async def newest(self) -> Action:
         rows, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=1)
         return rows[0]
 
     async def work(self) -> None:
-        while await self.application.outbox.work_once((self.desk.connection,)):
+        while await self.application.outbox.work_once((self.context.connection,)):
             pass

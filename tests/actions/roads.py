@@ -1,4 +1,4 @@
-"""The road of a write on real parts: a desk, a real store, the embedded CRM, and a client in front of a person."""
+"""The road of a write on real parts: a context, a real store, the embedded CRM, and a client in front of a person."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from crm_mcp.actions import history
-from crm_mcp.actions.approval import Answer, Client, Done, Fallback, Preview, Question
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import Deed, Outbox
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.guarded_crm import open_context
+from crm_mcp.actions.intent import Answer, Client, Deed, Done, Preview, Question, Work, under_way
+from crm_mcp.actions.jobs import work_through
+from crm_mcp.actions.outbox import Outbox
 from crm_mcp.actions.outreach import preview_sms
+from crm_mcp.actions.pipeline import Pipeline, deed
 from crm_mcp.actions.policy import Effect, Policy
-from crm_mcp.backends.base import SendsSms
+from crm_mcp.backends.base import SendsSms, WritesLeads
 from crm_mcp.backends.local import Local
 from crm_mcp.backends.local.database import FILE
-from crm_mcp.config import PolicySettings, Settings
+from crm_mcp.config import Fallback, PolicySettings, Settings
 from crm_mcp.model import Channel, Lead, LeadDraft, LeadUpdate, Slice
-from crm_mcp.store import Action, Store
+from crm_mcp.store import Action, NewAction, Store, Terms
 
+T = TypeVar("T")
 NUMBER = "+14155550171"
+BY = "ann via tests"
 
 
 class Clock:
@@ -70,20 +75,23 @@ async def leave() -> None:
 
 
 class Road:
-    """A desk, its parts, and the one lead that everything here is about."""
+    """A context, its parts, and the one lead that everything here is about."""
 
-    def __init__(self, folder: Path, rules: PolicySettings | None = None, *, dry_run: bool = False) -> None:
+    def __init__(
+        self, folder: Path, rules: PolicySettings | None = None, *, dry_run: bool = False, crm: Local | None = None
+    ) -> None:
         settings = Settings(data_dir=folder, policy=rules or PolicySettings(), dry_run=dry_run)
         self.clock = Clock()
-        self.crm = Local(folder)
+        self.crm = crm or Local(folder)
         self.store = Store(folder, clock=self.clock)
-        self.outbox = Outbox(self.store, lambda row: self.desk.again(row))
+        self.outbox = Outbox(self.store, work_through, lambda row: self.pipeline.again(row))
         policy = Policy(settings.policy)
-        self.desk = Desk(settings, settings.connections[0], self.crm, self.store, policy, self._made, self.outbox)
+        self.context = open_context(settings, settings.connections[0], self.crm, self.store, policy)
+        self.pipeline = Pipeline(self.context, self._made, self.outbox)
         self.lead = Lead(id="")
 
-    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
-        assert (desk, tool) == (self.desk, "send_sms")
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+        assert (context, tool) == (self.context, "send_sms")
         return self.sms(arguments["message"])
 
     async def open(self) -> Road:
@@ -100,17 +108,17 @@ class Road:
         async def run(shown: Preview) -> Done:
             found = shown.lead_read
             assert found is not None
-            sent = await self.desk.crm(SendsSms).send_sms(found, message)
+            sent = await self.context.crm(SendsSms).send_sms(found, message)
             return Done("sent", {"result": sent.shown()}, found.id, (("message", sent.message.id),))
 
         async def ask() -> Preview:
-            return await preview_sms(self.desk, await self.desk.lead(self.lead.id), message)
+            return await preview_sms(self.context, await self.context.lead(self.lead.id), message)
 
         async def look(row: Action) -> Done | None:
-            return await history.message(self.desk, row, "sms", message)
+            return await history.message(self.context, row, "sms", message)
 
         given = {"lead": self.lead.id, "message": message}
-        return self.desk.deed("send_sms", Effect.OUTWARD, given, run, ask=ask, look=look)
+        return deed(self.context, "send_sms", Effect.OUTWARD, given, run, ask=ask, look=look)
 
     def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Deed:
         """Return the call of a tool that writes, with the generic preview."""
@@ -118,7 +126,24 @@ class Road:
         async def given(_: Preview) -> Done:
             return await run()
 
-        return self.desk.deed("log_note", Effect.WRITE, arguments, given)
+        return deed(self.context, "log_note", Effect.WRITE, arguments, given)
+
+    async def under(self, run: Callable[[], Awaitable[T]], effect: str = "write", by: str = "policy") -> T:
+        """Do something in the name of an action of this effect that is under way."""
+        new = NewAction(
+            caller=BY, connection="local", tool="log_note", effect=effect, arguments={}, digest="", summary="a test"
+        )
+        row = await self.store.begin(new, by, Terms())
+        assert isinstance(row, Action)
+        token = under_way.set(Work(row, Preview("a test"), lambda: row.fence))
+        try:
+            return await run()
+        finally:
+            under_way.reset(token)
+
+    async def change(self, lead: Lead, change: LeadUpdate) -> Lead:
+        """Change a lead as a tool does."""
+        return await self.under(lambda: self.context.crm(WritesLeads).update_lead(lead.id, change))
 
     async def sent(self) -> list[str | None]:
         page = await self.crm.list_messages(self.lead.id, Slice())
@@ -136,7 +161,7 @@ class Road:
 class Here(Protocol):
     """Where a lead writes: a road, or a bench."""
 
-    desk: Desk
+    context: Context
     clock: Clock
 
 
@@ -150,7 +175,7 @@ def said(
 ) -> None:
     """Let a lead have written this, a while ago."""
     at = here.clock() - timedelta(**(before or {"hours": 1}))
-    with sqlite3.connect(here.desk.settings.data_dir / FILE) as db:
+    with sqlite3.connect(here.context.settings.data_dir / FILE) as db:
         db.execute(
             "INSERT INTO messages (lead, channel, direction, subject, body, status, sent_at)"
             " VALUES (?, ?, 'inbound', ?, ?, 'received', ?)",

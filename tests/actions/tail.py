@@ -1,4 +1,4 @@
-"""A vendor with a long tail, over real HTTP, and the desk in front of it."""
+"""A vendor with a long tail, over real HTTP, and the context in front of it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 from pydantic import SecretStr, TypeAdapter
 
-from crm_mcp.actions.approval import Client
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.guarded_crm import open_context
+from crm_mcp.actions.intent import Client, Deed
 from crm_mcp.actions.operations import carry_out, preview_operation
-from crm_mcp.actions.outbox import Deed
+from crm_mcp.actions.pipeline import Pipeline, deed
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
-from crm_mcp.backends.base import FindsLeads, Limits
+from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.catalog import Catalog
 from crm_mcp.backends.http import Terms, at
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.remote import Access, Remote
 from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.errors import InvalidArgument
@@ -261,7 +263,7 @@ class Tail(FindsLeads, Remote):
 
 
 class Tailed:
-    """A desk in front of a vendor's emulator."""
+    """A context in front of a vendor's emulator."""
 
     emulator: Any
     backend: Any
@@ -281,25 +283,27 @@ class Tailed:
         self.clock = Clock()
         self.store = Store(folder, clock=self.clock)
         self.backend = backend
-        self.desk = Desk(settings, connection, self.backend, self.store, Policy(policy), self._made)
+        self.context = open_context(settings, connection, self.backend, self.store, Policy(policy))
+        self.pipeline = Pipeline(self.context, self._made)
 
-    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
-        assert (desk, tool) == (self.desk, "call_operation")
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+        assert (context, tool) == (self.context, "call_operation")
         return self.deed(arguments["operation"], arguments["arguments"])
 
     def deed(self, name: str, arguments: dict[str, Any]) -> Deed:
         """Return the call, as the tool makes it."""
-        return self.desk.deed(
+        return deed(
+            self.context,
             "call_operation",
             Effect.DESTRUCTIVE,
             {"operation": name, "arguments": arguments},
-            lambda shown: carry_out(self.desk, shown, name, arguments),
-            ask=lambda: preview_operation(self.desk, name, arguments),
+            lambda shown: carry_out(self.context, shown, name, arguments),
+            ask=lambda: preview_operation(self.context, name, arguments),
         )
 
     async def call(self, client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
-        """Call an operation on the desk's road; returns the action result."""
-        return await self.desk.act(self.deed(name, arguments), client)
+        """Call an operation on the context's road; returns the action result."""
+        return await self.pipeline.act(self.deed(name, arguments), client)
 
     @property
     def left(self) -> list[Entry]:
@@ -320,7 +324,7 @@ class Tailed:
 
 
 class OfTail(Tailed):
-    """A desk in front of the vendor above, whose other reading operations count as what leaves."""
+    """A context in front of the vendor above, whose other reading operations count as what leaves."""
 
     @property
     def left(self) -> list[Entry]:
@@ -351,7 +355,7 @@ async def tailed(
 
 @asynccontextmanager
 async def vendored(vendor: str, folder: Path, policy: PolicySettings) -> AsyncGenerator[Tailed]:
-    """Give a desk in front of the emulator of a vendor, with its sample."""
+    """Give a context in front of the emulator of a vendor, with its sample."""
     emulator = emulator_of(vendor)(sample=True, minute=MINUTE)
     with serving(emulator) as url:
         given: dict[str, Any] = {"vendor": vendor, "name": vendor, "base_url": url, "own_addresses": (OURS,)}

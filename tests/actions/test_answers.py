@@ -20,7 +20,7 @@ LATE = {"quiet_hours": "21:00-08:00"}
 async def put(office: Office, client: Person, lead: str) -> dict[str, Any]:
     tool = office.application.tools["send_sms"]
     checked = tool.check({"lead": lead, "message": "On my way"})
-    return await office.desk.act(tool.deed(office.desk, checked, client), client)
+    return await office.pipeline.act(tool.deed(office.context, checked, client), client)
 
 
 async def asked(office: Office, lead: str) -> Action:
@@ -156,7 +156,7 @@ async def test_who_said_yes_is_kept_where_a_rule_stops_it_then(offices: Callable
     row = await office.newest()
     await office.store.set_outbound(on=False, by="ann")
 
-    result = await office.desk.approve(row, "bob")
+    result = await office.pipeline.approve(row, "bob")
 
     ended = await office.newest()
     [*_, entry] = [each.body for each in await office.store.entries(None, 0, 10)]
@@ -170,7 +170,7 @@ async def test_an_answer_that_comes_too_late_is_told_so_and_is_in_the_log(office
     waits = await office.call("send_sms", lead=lead, message="On my way")
     office.clock.advance(minutes=11)
 
-    told = [await office.desk.redeem(waits["action_id"], waits["summary"], Person()) for _ in range(2)]
+    told = [await office.pipeline.redeem(waits["action_id"], waits["summary"], Person()) for _ in range(2)]
 
     log = [each.body for each in await office.store.entries(None, 0, 10)]
     assert [each["status"] for each in told] == ["expired", "expired"]

@@ -9,18 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import (
-    SUMMARY_MOST,
-    Preview,
-    bounded,
-    differences,
-    digest,
-    plain,
-    quoted,
-    said,
-    said_each,
-    whole,
-)
+from crm_mcp.actions.approval import SUMMARY_MOST, bounded, differences, digest, plain, quoted, said, said_each, whole
+from crm_mcp.actions.intent import Preview
 from crm_mcp.actions.outreach import segments
 
 GSM = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCÄÖÑÜ§¿abcäöñüà"

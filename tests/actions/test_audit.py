@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.actions.approval import Answer, Question
 from crm_mcp.actions.audit import open_store, redactor, reworder
+from crm_mcp.actions.intent import Answer, Question
 from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import AuditSettings, Connection, PolicySettings, Settings
 from crm_mcp.model import LeadDraft
@@ -35,14 +35,15 @@ class Office:
     def __init__(self, folder: Path, *, bodies: bool = False, **policy: Any) -> None:
         policies = PolicySettings.model_validate(policy)
         self.app = Application(Settings(data_dir=folder, policy=policies, audit=AuditSettings(bodies=bodies)))
-        [self.desk] = self.app.desks.values()
+        [self.pipeline] = self.app.pipelines.values()
+        self.context = self.pipeline.context
 
     async def call(self, name: str, /, client: Person | None = None, **arguments: Any) -> dict[str, Any]:
         tool, client = self.app.tools[name], client or Person()
-        return await self.desk.act(tool.deed(self.desk, tool.check(arguments), client), client)
+        return await self.pipeline.act(tool.deed(self.context, tool.check(arguments), client), client)
 
     async def lead(self) -> str:
-        return (await self.desk.backend.create_lead(LeadDraft(name="Jane", email="jane@doe.example"))).id  # type: ignore[attr-defined]
+        return (await self.app.backends["local"].create_lead(LeadDraft(name="Jane", email="jane@doe.example"))).id  # type: ignore[attr-defined]
 
     async def log(self) -> list[dict[str, Any]]:
         return [dict(each.body) for each in await self.app.store.entries(None, 0, 1000)]

@@ -16,7 +16,6 @@ from crm_mcp.actions.contact import (
     INHERITED,
     block,
     blocked,
-    change_lead,
     follow_blocks,
     fresh,
     keep_at,
@@ -49,7 +48,7 @@ async def acted(road: Road, tool: str, *writes: Address) -> None:
     """Let an action of this tool about the lead have been done."""
     new = NewAction(
         caller=BY,
-        connection=road.desk.connection,
+        connection=road.context.connection,
         tool=tool,
         effect="write",
         arguments={},
@@ -77,7 +76,7 @@ async def reached(road: Road) -> Road:
 async def test_a_lead_that_nobody_blocked_may_be_reached(reached: Road) -> None:
     said(reached, reached.lead.id, "Sounds good")
 
-    assert [await blocked(reached.desk, await jane(reached), each) for each in CHANNELS] == [None] * 4
+    assert [await blocked(reached.context, await jane(reached), each) for each in CHANNELS] == [None] * 4
 
 
 @pytest.mark.parametrize(("channel", "others"), [("sms", ("email", "call")), ("email", ("sms", "call", "linkedin"))])
@@ -87,12 +86,12 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
     said(reached, reached.lead.id, "STOP!", channel)
     lead = await jane(reached)
 
-    why = await blocked(reached.desk, lead, channel)
+    why = await blocked(reached.context, lead, channel)
 
     assert why == (
         f"do-not-contact: Jane Doe must not be reached by {channel} (the lead answered with a STOP word on 2026-03-20)"
     )
-    assert [await blocked(reached.desk, lead, each) for each in others] == [None] * len(others)
+    assert [await blocked(reached.context, lead, each) for each in others] == [None] * len(others)
     address = lead.address(channel)
     assert address
     assert channel in await reached.store.blocked({channel: address})
@@ -101,18 +100,18 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
 async def test_an_e_mail_without_text_is_known_by_its_subject(reached: Road) -> None:
     said(reached, reached.lead.id, " ", "email", subject="Unsubscribe")
 
-    assert await blocked(reached.desk, await jane(reached), "email")
+    assert await blocked(reached.context, await jane(reached), "email")
 
 
 async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one(road: Road) -> None:
     said(road, road.lead.id, "STOP")
-    assert await blocked(road.desk, await jane(road), "sms")
+    assert await blocked(road.context, await jane(road), "sms")
 
-    await lift(road.desk, await jane(road), ("sms",), "a person")
-    lifted = await blocked(road.desk, await jane(road), "sms")
+    await lift(road.context, await jane(road), ("sms",), "a person")
+    lifted = await blocked(road.context, await jane(road), "sms")
     road.clock.advance(days=2)
     said(road, road.lead.id, "stop", hours=3)
-    again = await blocked(road.desk, await jane(road), "sms")
+    again = await blocked(road.context, await jane(road), "sms")
 
     assert (lifted, bool(again)) == (None, True)
 
@@ -120,9 +119,9 @@ async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one
 async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> None:
     said(road, road.lead.id, "STOP")
 
-    await lift(road.desk, await jane(road), ("sms",), "a person")
+    await lift(road.context, await jane(road), ("sms",), "a person")
 
-    assert await blocked(road.desk, await jane(road), "sms") is None
+    assert await blocked(road.context, await jane(road), "sms") is None
 
 
 async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Road) -> None:
@@ -131,14 +130,14 @@ async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Ro
         said(reached, reached.lead.id, f"Message {n}", days=20, minutes=n)
         said(reached, reached.lead.id, f"Mail {n}", "email", days=10, minutes=n)
 
-    assert await blocked(reached.desk, await jane(reached), "sms")
-    assert await blocked(reached.desk, await jane(reached), "email") is None
+    assert await blocked(reached.context, await jane(reached), "sms")
+    assert await blocked(reached.context, await jane(reached), "email") is None
 
 
 async def test_a_lead_signs_a_stop_with_its_name(road: Road) -> None:
     said(road, road.lead.id, "stop jane doe")
 
-    assert await blocked(road.desk, await jane(road), "sms")
+    assert await blocked(road.context, await jane(road), "sms")
 
 
 async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> None:
@@ -146,11 +145,11 @@ async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> N
     third = await road.crm.create_lead(LeadDraft(name="Somebody Else", phone=OTHER))
     said(road, road.lead.id, "STOP")
 
-    assert await blocked(road.desk, await road.crm.get_lead(second.id), "sms")
-    assert await blocked(road.desk, await road.crm.get_lead(second.id), "email") is None
-    assert await blocked(road.desk, await road.crm.get_lead(third.id), "sms") is None
-    await lift(road.desk, await road.crm.get_lead(second.id), ("sms",), "a person")
-    assert await blocked(road.desk, await road.crm.get_lead(second.id), "sms") is None
+    assert await blocked(road.context, await road.crm.get_lead(second.id), "sms")
+    assert await blocked(road.context, await road.crm.get_lead(second.id), "email") is None
+    assert await blocked(road.context, await road.crm.get_lead(third.id), "sms") is None
+    await lift(road.context, await road.crm.get_lead(second.id), ("sms",), "a person")
+    assert await blocked(road.context, await road.crm.get_lead(second.id), "sms") is None
 
 
 async def test_the_crm_s_mark_of_one_counts_for_every_lead_that_has_the_address(
@@ -163,7 +162,7 @@ async def test_the_crm_s_mark_of_one_counts_for_every_lead_that_has_the_address(
         return marked, second
 
     monkeypatch.setattr(road.crm, "leads_at", leads_at)
-    why = await blocked(road.desk, await road.crm.get_lead(second.id), "sms")
+    why = await blocked(road.context, await road.crm.get_lead(second.id), "sms")
 
     assert why
     assert "Jane Doe" in why
@@ -182,10 +181,10 @@ async def test_what_a_lead_has_written_is_read_once_for_each_time_that_the_lead_
     monkeypatch.setattr(reached.crm, "inbound_messages", counting)
     first = await jane(reached)
     for each in CHANNELS:
-        await blocked(reached.desk, first, each)
-    await replied(reached.desk, first)
+        await blocked(reached.context, first, each)
+    await replied(reached.context, first)
     once = sorted(read)
-    await blocked(reached.desk, await jane(reached), "sms")
+    await blocked(reached.context, await jane(reached), "sms")
 
     assert (once, len(read)) == (["email", "sms"], 3)
 
@@ -197,7 +196,7 @@ async def test_a_history_that_can_t_be_read_lets_no_message_pass(road: Road, mon
     monkeypatch.setattr(road.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError):
-        await blocked(road.desk, await jane(road), "sms")
+        await blocked(road.context, await jane(road), "sms")
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -209,7 +208,7 @@ async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, ch
         "call": "+1 (415) 555-0171",
     }
     lead = await jane(reached)
-    await block(reached.desk, lead, (channel,), "said so", BY)
+    await block(reached.context, lead, (channel,), "said so", BY)
 
     twin = lead.model_copy(
         update={
@@ -219,7 +218,7 @@ async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, ch
             "custom_fields": {"linkedin": ways["linkedin"]},
         }
     )
-    found = await listed(reached.desk, twin)
+    found = await listed(reached.context, twin)
 
     assert found == {channel: "said so"}
 
@@ -235,18 +234,18 @@ WAYS = (
 @pytest.mark.parametrize("kept", WAYS)
 async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobody_else(road: Road, kept: str) -> None:
     lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": kept}})
-    await block(road.desk, lead, ("linkedin",), "said so", BY)
+    await block(road.context, lead, ("linkedin",), "said so", BY)
 
     for way in WAYS:
         twin = lead.model_copy(update={"id": "L999", "custom_fields": {"linkedin": way}})
-        assert await listed(road.desk, twin) == {"linkedin": "said so"}
+        assert await listed(road.context, twin) == {"linkedin": "said so"}
     for way in (
         "https://www.linkedin.com/in/de",
         "https://www.linkedin.com/in/bob/de",
         "linkedin.com/company/jane-lee",
     ):
         other = lead.model_copy(update={"id": "L998", "custom_fields": {"linkedin": way}})
-        assert await listed(road.desk, other) == {}
+        assert await listed(road.context, other) == {}
 
 
 @pytest.mark.parametrize(
@@ -265,9 +264,9 @@ async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
     await road.store.block({"linkedin": key}, "said so", "somebody")
     lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": profile}})
 
-    assert await listed(road.desk, lead) == {"linkedin": "said so"}
-    await lift(road.desk, lead, ("linkedin",), BY)
-    assert await listed(road.desk, lead) == {}
+    assert await listed(road.context, lead) == {"linkedin": "said so"}
+    await lift(road.context, lead, ("linkedin",), BY)
+    assert await listed(road.context, lead) == {}
 
 
 # What a tool's change must not shake off
@@ -275,20 +274,20 @@ async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
 
 async def test_a_new_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
     lead = await jane(road)
-    await block(road.desk, lead, ("sms",), "said so", BY)
+    await block(road.context, lead, ("sms",), "said so", BY)
 
-    after = await change_lead(road.desk, lead, LeadUpdate(phone=OTHER), BY)
+    after = await road.change(lead, LeadUpdate(phone=OTHER))
 
     assert await road.store.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
-    assert await blocked(road.desk, after, "sms")
-    assert await blocked(road.desk, after, "call") is None
+    assert await blocked(road.context, after, "sms")
+    assert await blocked(road.context, after, "call") is None
 
 
 async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(road: Road) -> None:
     await road.store.block({"sms": NUMBER}, "by another server", "somebody")
     lead = await jane(road)
 
-    await change_lead(road.desk, lead, LeadUpdate(phone=OTHER), BY)
+    await road.change(lead, LeadUpdate(phone=OTHER))
 
     assert await road.store.blocked({"sms": OTHER}) == {"sms": INHERITED}
 
@@ -296,18 +295,18 @@ async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(r
 async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_block(road: Road) -> None:
     await road.store.block({"sms": NUMBER}, "said so", "somebody")
 
-    bare = await change_lead(road.desk, await jane(road), LeadUpdate(clear=("phone",)), BY)
-    after = await change_lead(road.desk, bare, LeadUpdate(phone=OTHER), BY)
+    bare = await road.change(await jane(road), LeadUpdate(clear=("phone",)))
+    after = await road.change(bare, LeadUpdate(phone=OTHER))
 
     assert bare.phone is None
-    assert await blocked(road.desk, after, "sms")
+    assert await blocked(road.context, after, "sms")
     assert await road.store.blocked({"sms": OTHER}) == {"sms": INHERITED}
 
 
 async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(road: Road) -> None:
     said(road, road.lead.id, "STOP")
 
-    await change_lead(road.desk, await jane(road), LeadUpdate(phone=OTHER), BY)
+    await road.change(await jane(road), LeadUpdate(phone=OTHER))
 
     assert set(await road.store.blocked({"sms": NUMBER})) == {"sms"}
     assert set(await road.store.blocked({"sms": OTHER})) == {"sms"}
@@ -318,31 +317,31 @@ async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(rea
     marked = await jane(reached)
     assert marked.do_not_contact == ("email", "linkedin")
 
-    after = await change_lead(reached.desk, marked, LeadUpdate(title="Director"), BY)
+    after = await reached.change(marked, LeadUpdate(title="Director"))
     await reached.crm.unblock(after, CHANNELS)
 
     assert (await jane(reached)).do_not_contact is None
-    assert await blocked(reached.desk, await jane(reached), "email")
-    assert await blocked(reached.desk, await jane(reached), "linkedin")
+    assert await blocked(reached.context, await jane(reached), "email")
+    assert await blocked(reached.context, await jane(reached), "linkedin")
 
 
 async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) -> None:
     said(road, road.lead.id, "STOP")
-    await keep_blocks(road.desk, await jane(road), BY)
+    await keep_blocks(road.context, await jane(road), BY)
 
     await road.crm.delete("lead", road.lead.id)
     anew = await road.crm.create_lead(LeadDraft(name="Somebody else", phone=NUMBER))
 
-    assert await blocked(road.desk, anew, "sms")
+    assert await blocked(road.context, anew, "sms")
 
 
 async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
     said(road, road.lead.id, "STOP")
     second = await road.crm.create_lead(LeadDraft(name="Second"))
 
-    await keep_at(road.desk, addresses_in({"phone": NUMBER}, None), BY, besides=second.id)
+    await keep_at(road.context, addresses_in({"phone": NUMBER}, None), BY, besides=second.id)
 
-    assert set(await listed(road.desk, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
+    assert set(await listed(road.context, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
 
 
 async def test_a_change_that_gives_no_address_reads_nothing_more(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +351,7 @@ async def test_a_change_that_gives_no_address_reads_nothing_more(road: Road, mon
     monkeypatch.setattr(road.crm, "inbound_messages", never)
     monkeypatch.setattr(road.crm, "leads_at", never)
 
-    after = await change_lead(road.desk, await jane(road), LeadUpdate(title="Director", phone=NUMBER), BY)
+    after = await road.change(await jane(road), LeadUpdate(title="Director", phone=NUMBER))
 
     assert after.title == "Director"
 
@@ -364,7 +363,7 @@ async def test_what_could_not_be_kept_stops_the_change(road: Road, monkeypatch: 
     monkeypatch.setattr(road.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError) as refused:
-        await change_lead(road.desk, await jane(road), LeadUpdate(phone=OTHER), BY)
+        await road.change(await jane(road), LeadUpdate(phone=OTHER))
 
     assert refused.value.wrote is False
     assert (await jane(road)).phone == NUMBER
@@ -374,7 +373,7 @@ async def test_following_an_address_that_stayed_writes_nothing(road: Road) -> No
     lead = await jane(road)
     await road.store.block({"sms": NUMBER}, "said so", "somebody")
 
-    await follow_blocks(road.desk, lead, lead.model_copy(update={"name": "J. Doe"}), BY)
+    await follow_blocks(road.context, lead, lead.model_copy(update={"name": "J. Doe"}), BY)
 
     assert await road.store.blocked({"sms": NUMBER}) == {"sms": "said so"}
 
@@ -383,18 +382,18 @@ async def test_following_an_address_that_stayed_writes_nothing(road: Road) -> No
 
 
 async def test_a_lead_that_never_wrote_has_not_replied(road: Road) -> None:
-    assert not await replied(road.desk, await jane(road))
+    assert not await replied(road.context, await jane(road))
 
 
 async def test_a_reply_counts_until_the_lead_is_enrolled_again(road: Road) -> None:
     said(road, road.lead.id, "Tell me more", hours=1)
-    before = await replied(road.desk, await jane(road))
+    before = await replied(road.context, await jane(road))
 
     await acted(road, "enroll_in_sequence")
-    after = await replied(road.desk, await jane(road))
+    after = await replied(road.context, await jane(road))
     road.clock.advance(hours=5)
     said(road, road.lead.id, "And the price?", hours=1)
-    again = await replied(road.desk, await jane(road))
+    again = await replied(road.context, await jane(road))
 
     assert (before, after, again) == (True, False, True)
 
@@ -406,7 +405,7 @@ async def test_an_address_that_a_tool_wrote_of_late_is_told_with_who_and_when(re
     await acted(reached, "update_lead", *addresses_in({"email": "Jane@Doe.example", "phone": NUMBER}, None))
     reached.clock.advance(minutes=130)
 
-    remarks = await fresh(reached.desk, await jane(reached), ("sms", "call", "email"))
+    remarks = await fresh(reached.context, await jane(reached), ("sms", "call", "email"))
 
     by = "was set by ann via tests with update_lead 2 h ago (2026-03-20T18:00:00Z): make sure that it is right"
     assert remarks == (f"the phone number {NUMBER} {by}", f"the e-mail address {EMAIL} {by}")
@@ -415,7 +414,7 @@ async def test_an_address_that_a_tool_wrote_of_late_is_told_with_who_and_when(re
 async def test_only_the_addresses_that_are_used_are_told(reached: Road) -> None:
     await acted(reached, "update_lead", *addresses_in({"email": EMAIL}, None))
 
-    assert await fresh(reached.desk, await jane(reached), ("sms", "call", "linkedin")) == ()
+    assert await fresh(reached.context, await jane(reached), ("sms", "call", "linkedin")) == ()
 
 
 @pytest.mark.parametrize(("hours", "told"), [(23.99, 1), (24.01, 0)])
@@ -423,7 +422,7 @@ async def test_an_address_is_new_for_a_day(reached: Road, hours: float, told: in
     await acted(reached, "import_leads", *addresses_in([{"custom_fields": {"linkedin": "jane"}}], None))
     reached.clock.advance(hours=hours)
 
-    assert len(await fresh(reached.desk, await jane(reached), ("linkedin",))) == told
+    assert len(await fresh(reached.context, await jane(reached), ("linkedin",))) == told
 
 
 @pytest.mark.parametrize(
@@ -493,7 +492,7 @@ def test_many_rows_are_searched_in_no_time() -> None:
 async def test_what_the_lead_has_already_is_no_new_address(reached: Road) -> None:
     lead = await jane(reached)
 
-    new = unheld(reached.desk, lead, {"email": EMAIL.upper(), "phone": OTHER, "custom_fields": {"linkedin": "jane"}})
+    new = unheld(reached.context, lead, {"email": EMAIL.upper(), "phone": OTHER, "custom_fields": {"linkedin": "jane"}})
 
     assert new == (Address(channel="sms", address=OTHER),)
 
@@ -529,7 +528,7 @@ async def careful(tmp_path: Path) -> AsyncGenerator[Road]:
 )
 async def test_a_field_that_holds_consent_is_written_by_no_tool(careful: Road, arguments: dict[str, Any]) -> None:
     with pytest.raises(Forbidden) as refused:
-        await refuse_consent_fields(careful.desk, arguments)
+        await refuse_consent_fields(careful.context, arguments)
 
     assert str(refused.value) == (
         '"sms_opt_in" holds the consent to be reached by sms and call, and no tool can write it; '
@@ -547,11 +546,11 @@ async def test_a_field_that_holds_consent_is_written_by_no_tool(careful: Road, a
     ],
 )
 async def test_other_fields_are(careful: Road, arguments: dict[str, Any]) -> None:
-    await refuse_consent_fields(careful.desk, arguments)
+    await refuse_consent_fields(careful.context, arguments)
 
 
 async def test_where_no_consent_is_needed_every_field_may_be_written(road: Road) -> None:
-    await refuse_consent_fields(road.desk, {"custom_fields": {"sms_opt_in": True}})
+    await refuse_consent_fields(road.context, {"custom_fields": {"sms_opt_in": True}})
 
 
 async def test_a_field_is_known_by_its_id_as_well(careful: Road, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -563,8 +562,8 @@ async def test_a_field_is_known_by_its_id_as_well(careful: Road, monkeypatch: py
 
     monkeypatch.setattr(careful.crm, "list_options", fields)
 
-    await refuse_consent_fields(careful.desk, {"payload": {"custom_field_uuid": "cf-18", "value": 5}})
+    await refuse_consent_fields(careful.context, {"payload": {"custom_field_uuid": "cf-18", "value": 5}})
     with pytest.raises(Forbidden):
-        await refuse_consent_fields(careful.desk, {"payload": {"custom_field_uuid": "CF-17", "value": True}})
+        await refuse_consent_fields(careful.context, {"payload": {"custom_field_uuid": "CF-17", "value": True}})
 
     assert listed_so_often == ["custom_fields"]

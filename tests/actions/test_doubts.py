@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from crm_mcp.actions.approval import Fallback
-from crm_mcp.actions.heard import DOUBT, DOUBTED, marked
+from crm_mcp.actions.heard import marked
+from crm_mcp.actions.intent import DOUBT, DOUBTED
 from crm_mcp.backends.base import ReadsActivity
-from crm_mcp.config import PolicySettings
+from crm_mcp.config import Fallback, PolicySettings
 from crm_mcp.model import Activity, Channel, LeadDraft, Slice
 
 from .roads import NUMBER, Person, Road, said
@@ -28,7 +28,7 @@ async def allowing(tmp_path: Path) -> AsyncGenerator[Road]:
 async def test_who_can_t_be_asked_waits_for_an_approval(road: Road, fallback: Fallback) -> None:
     said(road, road.lead.id, "please stop texting me")
 
-    result = await road.desk.act(road.sms(), Person(fallback=fallback))
+    result = await road.pipeline.act(road.sms(), Person(fallback=fallback))
 
     assert result["status"] == "pending_approval"
     (row,) = await road.rows()
@@ -41,7 +41,7 @@ async def test_who_can_t_be_asked_waits_for_an_approval(road: Road, fallback: Fa
 async def test_who_is_denied_without_a_question_is_denied(road: Road) -> None:
     said(road, road.lead.id, "please stop texting me")
 
-    result = await road.desk.act(road.sms(), Person(fallback="deny"))
+    result = await road.pipeline.act(road.sms(), Person(fallback="deny"))
 
     assert (result["status"], await road.sent()) == ("blocked", ["please stop texting me"])
 
@@ -50,7 +50,7 @@ async def test_an_allowed_message_is_asked_about_all_the_same(allowing: Road) ->
     said(allowing, allowing.lead.id, "please stop texting me")
     person = Person("yes")
 
-    result = await allowing.desk.act(allowing.sms(), person)
+    result = await allowing.pipeline.act(allowing.sms(), person)
 
     assert (result["status"], len(person.asked)) == ("done", 1)
     assert "only a person may decide this" in person.asked[0].text
@@ -58,13 +58,13 @@ async def test_an_allowed_message_is_asked_about_all_the_same(allowing: Road) ->
 
 async def test_one_yes_of_a_person_is_enough_until_the_next_such_message(allowing: Road) -> None:
     said(allowing, allowing.lead.id, "please stop texting me", days=2)
-    waiting = await allowing.desk.act(allowing.sms("First"), Person())
+    waiting = await allowing.pipeline.act(allowing.sms("First"), Person())
     (row,) = await allowing.rows()
-    approved = await allowing.desk.approve(row, "ann")
+    approved = await allowing.pipeline.approve(row, "ann")
 
-    after = await allowing.desk.act(allowing.sms("Second"), Person())
+    after = await allowing.pipeline.act(allowing.sms("Second"), Person())
     said(allowing, allowing.lead.id, "I said stop it!")
-    again = await allowing.desk.act(allowing.sms("Third"), Person())
+    again = await allowing.pipeline.act(allowing.sms("Third"), Person())
 
     assert [each["status"] for each in (waiting, approved, after, again)] == [
         "pending_approval",
@@ -76,11 +76,11 @@ async def test_one_yes_of_a_person_is_enough_until_the_next_such_message(allowin
 
 async def test_a_token_that_was_given_before_the_message_came_is_worth_nothing(road: Road) -> None:
     client = Person()
-    proposed = await road.desk.act(road.sms(), client)
+    proposed = await road.pipeline.act(road.sms(), client)
     assert proposed["status"] == "confirmation_required"
     said(road, road.lead.id, "please stop texting me")
 
-    result = await road.desk.redeem(proposed["action_id"], proposed["summary"], client)
+    result = await road.pipeline.redeem(proposed["action_id"], proposed["summary"], client)
 
     assert result["status"] == "blocked"
     assert "only a person" in result["reason"]
@@ -94,18 +94,18 @@ async def test_a_yes_that_was_given_before_the_message_came_is_void(road: Road) 
     person = Person("yes")
     person.before_the_answer = comes
 
-    result = await road.desk.act(road.sms(), person)
+    result = await road.pipeline.act(road.sms(), person)
 
     assert (result["status"], await road.sent()) == ("expired", ["please stop texting me"])
 
 
 async def test_an_approval_covers_only_what_it_showed(road: Road) -> None:
     said(road, road.lead.id, "please stop texting me", days=2)
-    await road.desk.act(road.sms(), Person())
+    await road.pipeline.act(road.sms(), Person())
     (row,) = await road.rows()
     said(road, road.lead.id, "quit it please, now")
 
-    result = await road.desk.approve(row, "ann")
+    result = await road.pipeline.approve(row, "ann")
 
     assert result["status"] == "expired"
 
@@ -113,9 +113,9 @@ async def test_an_approval_covers_only_what_it_showed(road: Road) -> None:
 async def test_two_messages_that_wait_can_both_be_approved(road: Road) -> None:
     said(road, road.lead.id, "please stop texting me", days=2)
     for text in ("First", "Second"):
-        await road.desk.act(road.sms(text), Person())
+        await road.pipeline.act(road.sms(text), Person())
 
-    results = [await road.desk.approve(row, "ann") for row in reversed(await road.rows())]
+    results = [await road.pipeline.approve(row, "ann") for row in reversed(await road.rows())]
 
     assert [each["status"] for each in results] == ["done", "done"]
 
@@ -124,13 +124,13 @@ async def test_what_another_lead_with_the_number_wrote_counts(road: Road) -> Non
     other = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
     said(road, other.id, "please stop texting me")
 
-    assert (await road.desk.act(road.sms(), Person()))["status"] == "pending_approval"
+    assert (await road.pipeline.act(road.sms(), Person()))["status"] == "pending_approval"
 
 
 async def test_another_channel_is_not_held_up(road: Road) -> None:
     said(road, road.lead.id, "Please stop the e-mails", "email")
 
-    assert (await road.desk.act(road.sms(), Person()))["status"] == "confirmation_required"
+    assert (await road.pipeline.act(road.sms(), Person()))["status"] == "confirmation_required"
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ async def test_such_a_message_is_marked(road: Road, channel: Channel, text: str,
 async def test_the_mark_stands_in_the_list(road: Road) -> None:
     said(road, road.lead.id, "please stop texting me")
 
-    page = await road.desk.crm(ReadsActivity).list_activity(road.lead.id, (), None, Slice())
+    page = await road.context.crm(ReadsActivity).list_activity(road.lead.id, (), None, Slice())
     (item,) = await marked(road.lead, page.items)
 
     assert item.shown()["opt_out_suspected"] is True

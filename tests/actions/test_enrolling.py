@@ -71,7 +71,7 @@ async def test_who_was_taken_out_in_the_crm_can_be_enrolled_once_it_says_so_for_
     here = Bench(folder, clock)
     [lead] = await here.leads(1)
     await enrol(here, [lead])
-    await here.desk.crm(EndsSequences).unenroll("S1", lead)
+    await here.context.crm(EndsSequences).unenroll("S1", lead)
 
     early = await enrol(here, [lead])
     clock.advance(minutes=2)

@@ -40,8 +40,8 @@ async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):
     )
     mailbox = Mailbox(id="M1", address='me@x.example", subject "no')
 
-    sms = await preview_sms(road.desk, lead, "Hi")
-    mail = await preview_email(road.desk, lead, mailbox, "Subject", "Body", None)
+    sms = await preview_sms(road.context, lead, "Hi")
+    mail = await preview_email(road.context, lead, mailbox, "Subject", "Body", None)
 
     assert sms.summary == "SMS to +14155550123', 'Bob' (L1): 'hello', \"Ann\" (L1): \"Hi\""
     assert mail.summary.startswith(
@@ -53,7 +53,7 @@ async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):
 async def test_a_number_that_can_not_be_compared_is_not_used(road: Road, phone: str):
     lead = Lead(id="L9", name="Ann", phone=phone)
 
-    for preview in (await preview_sms(road.desk, lead, "Hi"), await preview_call(road.desk, lead)):
+    for preview in (await preview_sms(road.context, lead, "Hi"), await preview_call(road.context, lead)):
         assert preview.blocked is not None
         assert preview.blocked.startswith("no address on file")
         assert "CRM_MCP_COUNTRY" in preview.blocked

@@ -94,7 +94,7 @@ async def test_more_than_a_hundred_leads_are_enrolled_one_after_the_other(folder
 async def test_a_call_is_answered_while_its_job_goes_on_and_its_action_shows_how_far_it_is(
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("crm_mcp.actions.desk.ANSWERS_WITHIN", 0.3)
+    monkeypatch.setattr("crm_mcp.actions.pipeline.ANSWERS_WITHIN", 0.3)
     here, go = Bench(folder, clock), anyio.Event()
     here.crm.first = go.wait
 

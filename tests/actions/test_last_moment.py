@@ -34,7 +34,7 @@ class Full(Store):
 
 
 def use(road: Road, store: Store) -> None:
-    road.desk.store = road.outbox.store = store
+    road.context.store = road.outbox.store = store
 
 
 def late(road: Road, folder: Path, meanwhile: Callable[[], Awaitable[object]]) -> None:
@@ -46,7 +46,7 @@ def late(road: Road, folder: Path, meanwhile: Callable[[], Awaitable[object]]) -
 async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road, tmp_path: Path):
     late(road, tmp_path, road.move_number)
 
-    result = await road.desk.act(road.sms(), Person("yes"))
+    result = await road.pipeline.act(road.sms(), Person("yes"))
 
     assert result["status"] == "failed"
     assert "changed" in result["reason"]
@@ -56,7 +56,7 @@ async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road
 async def test_a_block_that_comes_after_the_last_look_holds(road: Road, tmp_path: Path):
     late(road, tmp_path, lambda: road.store.block({"sms": NUMBER}, "STOP", "somebody"))
 
-    result = await road.desk.act(road.sms(), Person("yes"))
+    result = await road.pipeline.act(road.sms(), Person("yes"))
 
     assert (result["status"], "do-not-contact" in result["reason"]) == ("blocked", True)
     assert await road.sent() == []
@@ -65,7 +65,7 @@ async def test_a_block_that_comes_after_the_last_look_holds(road: Road, tmp_path
 async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Road, tmp_path: Path):
     late(road, tmp_path, lambda: road.store.set_outbound(False, "ann"))
 
-    result = await road.desk.act(road.sms(), Person("yes"))
+    result = await road.pipeline.act(road.sms(), Person("yes"))
 
     assert (result["status"], "kill switch" in result["reason"]) == ("blocked", True)
     assert await road.sent() == []
@@ -74,7 +74,7 @@ async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Ro
 async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: Road, tmp_path: Path):
     use(road, Full(tmp_path, clock=road.clock))
 
-    result = await road.desk.act(road.sms(), Person("yes"))
+    result = await road.pipeline.act(road.sms(), Person("yes"))
 
     assert result["status"] == "done"
     assert "could not be recorded" in result["reason"]
@@ -88,14 +88,14 @@ async def test_a_no_is_heard_whatever_the_policy_says_by_then(tmp_path: Path, ou
     asked = Person("yes")
     asked.before_the_answer = leave
     with pytest.raises(Left):
-        await road.desk.act(road.sms(), asked)
+        await road.pipeline.act(road.sms(), asked)
     question = (await road.rows())[0].id
     later = Road(tmp_path, PolicySettings.model_validate({"outward": outward}))
     later.lead = road.lead
     ann = Person("no")
     ann.answering = question
 
-    result = await later.desk.act(later.sms(), ann)
+    result = await later.pipeline.act(later.sms(), ann)
 
     assert (result["status"], result["action_id"]) == ("declined", question)
     assert await later.sent() == []

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from crm_mcp.actions import history
-from crm_mcp.actions.approval import Client
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import Deed
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Client, Deed
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OtherWritten, OutcomeUnknown
@@ -60,21 +59,19 @@ class LossyRoad(Road):
     """A road on which answers are lost."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, PolicySettings(destructive="allow"))
         self.losing = Losing(folder)
-        self.crm = self.losing
-        self.desk.backend = self.losing
+        super().__init__(folder, PolicySettings(destructive="allow"), crm=self.losing)
         # The CRM has its own clock.
         self.clock.moment = datetime.now(UTC)
 
-    def _made(self, desk: Desk, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
         one = BY_NAME[tool]
-        return one.deed(desk, one.check(arguments), client)
+        return one.deed(context, one.check(arguments), client)
 
     async def call(self, tool: str, lost: str | None = None, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool as its client does."""
         self.losing.lost = lost
-        return await self.desk.act(self._made(self.desk, tool, arguments, Person("yes")), Person("yes"))
+        return await self.pipeline.act(self._made(self.context, tool, arguments, Person("yes")), Person("yes"))
 
 
 @pytest.fixture
@@ -168,7 +165,7 @@ async def test_what_is_found_later_is_told_with_the_other_record_that_the_answer
     await way.crm.update_lead(way.lead.id, LeadUpdate(title="CEO"))
     way.clock.advance(seconds=10)
 
-    assert await way.outbox.work_once((way.desk.connection,))
+    assert await way.outbox.work_once((way.context.connection,))
 
     (row,) = await way.rows()
     remark = "the answer named L77: a person may look in the CRM whether that one was changed"
@@ -280,5 +277,5 @@ async def test_a_profile_that_is_shown_otherwise_than_it_was_written_is_the_same
     shown = {"linkedin": "https://www.linkedin.com/in/ann-lee", "email": "ANN"}
     lead = road.lead.model_copy(update={"custom_fields": shown})
 
-    assert history.has(road.desk, lead, {"custom_fields": {"linkedin": wanted}}) is same
-    assert not history.has(road.desk, lead, {"custom_fields": {"email": "ann"}})
+    assert history.has(road.context, lead, {"custom_fields": {"linkedin": wanted}}) is same
+    assert not history.has(road.context, lead, {"custom_fields": {"email": "ann"}})

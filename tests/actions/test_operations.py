@@ -33,7 +33,7 @@ async def tail(tmp_path: Path) -> AsyncGenerator[Tailed]:
 async def test_an_operation_that_reads_is_carried_out_at_once(tail: Tailed) -> None:
     tail.emulator.answer = {"data": [{"id": "f1", "name": "Deals"}], "total": 1}
 
-    answer = await read(tail.desk, "list_folders", {"limit": 5, "state": "open"})
+    answer = await read(tail.context, "list_folders", {"limit": 5, "state": "open"})
 
     assert answer == {"data": [{"id": "f1", "name": "Deals"}], "total": 1}
     assert [(each.method, each.path, each.query) for each in tail.left] == [
@@ -42,7 +42,7 @@ async def test_an_operation_that_reads_is_carried_out_at_once(tail: Tailed) -> N
 
 
 async def test_what_has_a_tool_may_be_read_all_the_same(tail: Tailed) -> None:
-    answer = await read(tail.desk, "read_lead", {"lead": "p1"})
+    answer = await read(tail.context, "read_lead", {"lead": "p1"})
 
     assert answer["name"] == JANE.name
 
@@ -81,7 +81,7 @@ async def test_what_can_t_be_read_is_refused_before_anything_leaves(
     tail: Tailed, name: str, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        await read(tail.desk, name, arguments)
+        await read(tail.context, name, arguments)
 
     assert says in str(refused.value)
     assert tail.emulator.journal == []
@@ -108,7 +108,7 @@ async def test_secrets_are_masked_at_any_depth(tail: Tailed) -> None:
         ],
     }
 
-    answer = await read(tail.desk, "list_folders", {})
+    answer = await read(tail.context, "list_folders", {})
 
     assert answer == {
         "total": 1,
@@ -137,7 +137,7 @@ async def test_an_answer_that_is_nested_without_end_is_cut(tail: Tailed) -> None
         deep = [deep]
     tail.emulator.answer = {"id": 1, "deep": deep}
 
-    answer = await read(tail.desk, "list_folders", {})
+    answer = await read(tail.context, "list_folders", {})
 
     assert str(answer).startswith("{'id': 1, 'deep': [[[")
     assert "end" not in str(answer)
@@ -150,7 +150,7 @@ async def test_a_large_answer_is_cut_and_says_so(tail: Tailed) -> None:
         "total": 3000,
     }
 
-    answer = await read(tail.desk, "list_folders", {})
+    answer = await read(tail.context, "list_folders", {})
 
     assert list(answer) == ["data", "about", "total"]
     assert answer["total"] == 3000
@@ -178,15 +178,15 @@ async def test_a_large_answer_is_cut_and_says_so(tail: Tailed) -> None:
     ],
 )
 async def test_an_operation_is_found_by_words_the_best_first(tail: Tailed, query: str, best: str) -> None:
-    assert find(tail.desk, query)[0].name == best
+    assert find(tail.context, query)[0].name == best
 
 
 async def test_a_name_finds_the_one_that_has_it(tail: Tailed) -> None:
-    assert [each.name for each in find(tail.desk, "plan_text")] == ["plan_text"]
+    assert [each.name for each in find(tail.context, "plan_text")] == ["plan_text"]
 
 
 async def test_words_that_no_operation_has_find_nothing(tail: Tailed) -> None:
-    assert find(tail.desk, "zeppelin") == []
+    assert find(tail.context, "zeppelin") == []
 
 
 # Acting
@@ -246,10 +246,10 @@ async def test_a_client_that_can_t_be_asked_confirms_with_the_summary_word_for_w
 
     asked = await tail.call(mute, "plan_text", **PLAN)
     with pytest.raises(InvalidArgument):
-        await tail.desk.redeem(asked["action_id"], "yes", mute)
+        await tail.pipeline.redeem(asked["action_id"], "yes", mute)
     assert (asked["status"], tail.left) == ("confirmation_required", [])
-    done = await tail.desk.redeem(asked["action_id"], asked["summary"], mute)
-    again = await tail.desk.redeem(asked["action_id"], asked["summary"], mute)
+    done = await tail.pipeline.redeem(asked["action_id"], asked["summary"], mute)
+    again = await tail.pipeline.redeem(asked["action_id"], asked["summary"], mute)
 
     assert (done["status"], again["status"]) == ("done", "duplicate")
     assert [each.body for each in tail.left] == [PLAN]
@@ -566,13 +566,13 @@ async def test_the_strictest_verdict_of_operation_effect_and_tools_counts(
 
 async def test_reading_what_is_off_by_default_takes_a_name_in_the_policy(tmp_path: Path, tail: Tailed) -> None:
     with pytest.raises(Forbidden) as refused:
-        await read(tail.desk, "list_api_keys", {})
+        await read(tail.context, "list_api_keys", {})
     allowed = PolicySettings(operations={"list_api_keys": "allow", "list_folders": "deny"})
     async with tailed(tmp_path / "other", allowed) as other:
         other.emulator.answer = {"data": [{"id": 1, "key": "sk-1"}]}
-        answer = await read(other.desk, "list_api_keys", {})
+        answer = await read(other.context, "list_api_keys", {})
         with pytest.raises(Forbidden) as denied:
-            await read(other.desk, "list_folders", {})
+            await read(other.context, "list_folders", {})
 
     assert "list_api_keys is refused: it touches keys; a person can allow it by name" in str(refused.value)
     assert "list_folders is refused: the policy denies it" in str(denied.value)

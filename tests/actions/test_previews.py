@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import Preview
+from crm_mcp.actions.intent import Preview
 from crm_mcp.actions.outreach import message_key, preview_call, preview_email, preview_linkedin, preview_sms
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import InvalidArgument
@@ -31,7 +31,7 @@ def jane(**fields: Any) -> Lead:
 
 
 async def mail(road: Road, lead: Lead, subject: str = "Hello", body: str = "How are you?", **more: Any) -> Preview:
-    return await preview_email(road.desk, lead, BOX, subject, body, None, **more)
+    return await preview_email(road.context, lead, BOX, subject, body, None, **more)
 
 
 async def sent(road: Road, preview: Preview) -> Action:
@@ -51,9 +51,9 @@ async def sent(road: Road, preview: Preview) -> Action:
 
 
 async def test_a_message_has_one_mark_for_a_day_of_channel_address_and_text(road: Road):
-    by_sms = await preview_sms(road.desk, jane(), "Hi")
+    by_sms = await preview_sms(road.context, jane(), "Hi")
     by_mail = await mail(road, jane())
-    by_linkedin = await preview_linkedin(road.desk, jane(), SENDER, "Hi")
+    by_linkedin = await preview_linkedin(road.context, jane(), SENDER, "Hi")
 
     assert by_sms.marks == (Mark(key=message_key("sms", NUMBER, "Hi"), seconds=86_400, channel="sms", address=NUMBER),)
     assert [each.address for each in by_mail.marks] == ["jane@example.com"]
@@ -66,7 +66,7 @@ async def test_a_message_has_one_mark_for_a_day_of_channel_address_and_text(road
     [("On my way", " On  my\nway\t"), ("Café", "Cafe\u0301"), ("a\u00a0b", "a b"), ("Hi\r\nthere", "Hi there")],
 )
 async def test_a_text_is_the_same_however_its_white_space_and_accents_are_written(road: Road, one: str, other: str):
-    first, second = await preview_sms(road.desk, jane(), one), await preview_sms(road.desk, jane(), other)
+    first, second = await preview_sms(road.context, jane(), one), await preview_sms(road.context, jane(), other)
 
     assert first.marks == second.marks
 
@@ -95,7 +95,7 @@ async def test_another_text_is_another_message(road: Road, changed: dict[str, st
 
 
 async def test_a_call_has_a_mark_for_two_minutes(road: Road):
-    shown = await preview_call(road.desk, jane())
+    shown = await preview_call(road.context, jane())
 
     assert shown.marks == (Mark(key=f"call:{NUMBER}", seconds=120, channel="call", address=NUMBER),)
     assert "it is 11:00 there (America/Los_Angeles, the number's zone)" in shown.details
@@ -104,8 +104,8 @@ async def test_a_call_has_a_mark_for_two_minutes(road: Road):
 async def test_what_is_blocked_says_by_which_rule_and_until_when(road: Road):
     road.clock.advance(hours=12)
 
-    at_night = await preview_sms(road.desk, jane(), "Hi", defer=True)
-    nowhere = await preview_sms(road.desk, jane(phone=None), "Hi")
+    at_night = await preview_sms(road.context, jane(), "Hi", defer=True)
+    nowhere = await preview_sms(road.context, jane(phone=None), "Hi")
 
     assert (at_night.rule, at_night.until, at_night.defer) == (
         "quiet_hours",
@@ -121,7 +121,7 @@ async def test_limits_are_given_on_to_be_counted_again(tmp_path: Path):
     limits = {"daily_limits": {"sms": 5}, "contact_limits": {"messages": 3}}
     road = await Road(tmp_path, PolicySettings.model_validate(limits)).open()
     try:
-        shown = await preview_sms(road.desk, jane(), "Hi")
+        shown = await preview_sms(road.context, jane(), "Hi")
     finally:
         await road.close()
 
@@ -130,9 +130,9 @@ async def test_limits_are_given_on_to_be_counted_again(tmp_path: Path):
 
 
 async def test_a_repeat_on_purpose_names_what_it_repeats_and_is_asked_about(road: Road):
-    earlier = await sent(road, await preview_sms(road.desk, jane(), "Hi"))
+    earlier = await sent(road, await preview_sms(road.context, jane(), "Hi"))
 
-    again = await preview_sms(road.desk, jane(), " Hi ", resend_of=earlier.id)
+    again = await preview_sms(road.context, jane(), " Hi ", resend_of=earlier.id)
 
     assert (again.confirm, again.resend_of, again.rule) == (True, earlier.id, "resend_of")
     assert f"a repeat, on purpose, of {earlier.id} (done) of 2026-03-20T18:00:00Z" in again.text
@@ -142,27 +142,27 @@ async def test_a_repeat_on_purpose_names_what_it_repeats_and_is_asked_about(road
     ("phone", "text"), [(NUMBER, "Ho"), ("+14155550199", "Hi")], ids=["another text", "another number"]
 )
 async def test_only_this_very_message_can_be_repeated(road: Road, phone: str, text: str):
-    earlier = await sent(road, await preview_sms(road.desk, jane(), "Hi"))
+    earlier = await sent(road, await preview_sms(road.context, jane(), "Hi"))
 
     with pytest.raises(InvalidArgument, match=f'resend_of: "{earlier.id}" is no action that sent this very message'):
-        await preview_sms(road.desk, jane(phone=phone), text, resend_of=earlier.id)
+        await preview_sms(road.context, jane(phone=phone), text, resend_of=earlier.id)
 
 
 async def test_a_message_on_another_channel_is_no_repeat(road: Road):
-    earlier = await sent(road, await preview_sms(road.desk, jane(), "Hi"))
+    earlier = await sent(road, await preview_sms(road.context, jane(), "Hi"))
 
     with pytest.raises(InvalidArgument, match="leave it out"):
-        await preview_linkedin(road.desk, jane(), SENDER, "Hi", resend_of=earlier.id)
+        await preview_linkedin(road.context, jane(), SENDER, "Hi", resend_of=earlier.id)
 
 
 async def test_a_repeat_of_nothing_is_told_what_there_is(road: Road):
     with pytest.raises(InvalidArgument, match="leave it out: it was not sent in the last 24 hours"):
-        await preview_sms(road.desk, jane(), "Hi", resend_of="a0")
+        await preview_sms(road.context, jane(), "Hi", resend_of="a0")
 
-    earlier = await sent(road, await preview_sms(road.desk, jane(), "Hi"))
+    earlier = await sent(road, await preview_sms(road.context, jane(), "Hi"))
 
     with pytest.raises(InvalidArgument, match=f"the last one was {earlier.id}"):
-        await preview_sms(road.desk, jane(), "Hi", resend_of="a0")
+        await preview_sms(road.context, jane(), "Hi", resend_of="a0")
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ async def test_an_address_whose_letters_look_like_others_is_shown_in_plain_ones(
 
 async def test_a_profile_whose_letters_look_like_others_is_shown_in_plain_ones(road: Road):
     shown = await preview_linkedin(
-        road.desk, jane(custom_fields={"linkedin": "linkedin.com/in/j\u0430ne"}), SENDER, "Hi"
+        road.context, jane(custom_fields={"linkedin": "linkedin.com/in/j\u0430ne"}), SENDER, "Hi"
     )
 
     assert "in plain ones linkedin.com/in/j\\u0430ne)" in shown.summary
@@ -190,7 +190,7 @@ async def test_a_profile_whose_letters_look_like_others_is_shown_in_plain_ones(r
 async def test_a_text_that_grows_too_long_for_the_summary_by_what_breaks_its_markup_is_whole_below(road: Road):
     text = "<b " * 150 + "the end"
 
-    shown = await preview_sms(road.desk, jane(), text)
+    shown = await preview_sms(road.context, jane(), text)
 
     assert "the end" not in shown.summary
     assert shown.details.endswith(f"the whole text:\n| {'< b ' * 150}the end")
@@ -198,8 +198,8 @@ async def test_a_text_that_grows_too_long_for_the_summary_by_what_breaks_its_mar
 
 @pytest.mark.parametrize("text", ['Hello Jane,\n\nsee "it"', "two  spaces"])
 async def test_a_text_that_one_line_can_t_show_as_it_is_stands_below_line_by_line(road: Road, text: str):
-    shown = await preview_sms(road.desk, jane(), text)
-    plain = await preview_sms(road.desk, jane(), "Hello Jane, see it")
+    shown = await preview_sms(road.context, jane(), text)
+    plain = await preview_sms(road.context, jane(), "Hello Jane, see it")
 
     assert shown.details.endswith("the whole text:\n" + "\n".join(f"| {line}" for line in text.split("\n")))
     assert "the whole text" not in plain.details

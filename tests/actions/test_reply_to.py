@@ -25,11 +25,11 @@ async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
 
 
 async def lead(bench: Bench, key: str) -> Any:
-    return await bench.desk.lead(key)
+    return await bench.context.lead(key)
 
 
 async def test_answers_may_go_to_our_own_addresses(bench: Bench) -> None:
-    crm: Any = bench.desk.backend
+    crm: Any = bench.crm
     mailboxes: tuple[Mailbox, ...] = await crm.mailboxes()
 
     for n, own in enumerate((OURS, OURS.upper(), mailboxes[0].address)):

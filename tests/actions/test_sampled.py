@@ -311,7 +311,8 @@ async def test_of_two_confirmations_of_the_same_enrolment_the_later_one_gets_the
         asked.append(await enrol(here, leads, bot))
 
     first, second = [
-        await here.desk.redeem(each["action_id"], each["summary"], bot) for each, bot in zip(asked, bots, strict=True)
+        await here.pipeline.redeem(each["action_id"], each["summary"], bot)
+        for each, bot in zip(asked, bots, strict=True)
     ]
 
     assert (first["status"], second["status"], second["action_id"]) == ("done", "duplicate", first["action_id"])
@@ -330,7 +331,7 @@ async def test_of_many_answers_to_one_question_one_runs_the_job_and_none_stops_i
 
     async def redeem(pause: float) -> None:
         await anyio.sleep(pause)
-        statuses.append((await here.desk.redeem(asked["action_id"], asked["summary"], bot))["status"])
+        statuses.append((await here.pipeline.redeem(asked["action_id"], asked["summary"], bot))["status"])
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as group:

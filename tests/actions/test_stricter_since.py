@@ -78,7 +78,7 @@ async def test_a_dry_run_approves_nothing(offices: Callable[..., Office]) -> Non
     dry = offices({"outward": "approve"}, dry_run=True)
     row = await dry.store.get(waits["action_id"])
     assert row is not None
-    result = await dry.desk.approve(row, "ann")
+    result = await dry.pipeline.approve(row, "ann")
 
     assert (result["status"], await office.messages(lead)) == ("dry_run", 0)
 
@@ -92,21 +92,21 @@ async def test_an_undo_that_nobody_was_asked_about_takes_back_nothing_that_was_d
     begin = office.store.begin
 
     async def meanwhile(*given: Any) -> Any:
-        await office.desk.redeem(waits["action_id"], waits["summary"], Person())
+        await office.pipeline.redeem(waits["action_id"], waits["summary"], Person())
         return await begin(*given)
 
     office.store.begin = meanwhile  # type: ignore[method-assign]
     result = await office.call("undo_action", action_id=waits["action_id"])
 
     assert result["status"] == "failed"
-    assert (await office.desk.lead(lead)).title == "Head of Sales"
+    assert (await office.context.lead(lead)).title == "Head of Sales"
 
 
 async def test_whom_a_job_had_enrolled_when_it_was_called_off_is_not_enrolled_again(
     offices: Callable[..., Office],
 ) -> None:
     office = offices(FREE, sample=True)
-    crm: Any = office.desk.backend
+    crm: Any = office.crm
     leads = [await office.lead(f"+1415555{1000 + number}") for number in range(105)]
     asked: list[str] = []
 
@@ -128,7 +128,7 @@ async def test_an_address_that_a_job_wrote_before_it_was_called_off_is_confirmed
     offices: Callable[..., Office],
 ) -> None:
     office = offices(FREE)
-    crm: Any = office.desk.backend
+    crm: Any = office.crm
     write = crm.import_leads
 
     async def then_called_off(*given: Any) -> Any:
@@ -171,7 +171,7 @@ async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server
 ) -> None:
     office = offices(FREE)
     lead = await office.lead()
-    crm: Any = office.desk.backend
+    crm: Any = office.crm
     send, renewed = crm.send_sms, anyio.Event()
 
     async def hold(*_: Any, **__: Any) -> bool:
@@ -205,7 +205,7 @@ async def test_a_refused_call_is_in_the_log_without_its_texts(offices: Callable[
 
 async def test_the_kill_switch_stops_an_enrolment_under_way(offices: Callable[..., Office]) -> None:
     office = offices(FREE, sample=True)
-    crm: Any = office.desk.backend
+    crm: Any = office.crm
     leads = [await office.lead(f"+1415555{1000 + number}") for number in range(3)]
 
     async def enroll(*_: str) -> None:
@@ -262,7 +262,7 @@ async def test_an_address_that_a_failed_call_may_have_written_is_confirmed(
     offices: Callable[..., Office], wrote: bool, status: str
 ) -> None:
     office = offices(FREE)
-    crm: Any = office.desk.backend
+    crm: Any = office.crm
     lead = await office.lead()
     await office.lead("+14155550199")
 
@@ -283,7 +283,7 @@ async def test_a_deferred_message_that_the_crm_does_not_take_expires_a_day_after
     lead = await at_night.lead()
     waits = await at_night.call("send_sms", lead=lead, message="On my way", defer=True)
     by_day = offices(FREE)
-    crm: Any = by_day.desk.backend
+    crm: Any = by_day.crm
 
     async def away(_: str) -> None:
         raise Unreachable("the CRM can't be reached")
@@ -311,9 +311,9 @@ async def test_a_call_that_repeats_another_and_a_false_confirmation_are_in_the_l
     waits = await office.call("send_sms", lead=lead, message="On my way")
     for summary in ("another one", waits["summary"]):
         with suppress(InvalidArgument):
-            await office.desk.redeem(waits["action_id"], summary, Person())
+            await office.pipeline.redeem(waits["action_id"], summary, Person())
     with pytest.raises(NotFound):
-        await office.desk.redeem(waits["action_id"], waits["summary"], Person(caller="mallory via tests"))
+        await office.pipeline.redeem(waits["action_id"], waits["summary"], Person(caller="mallory via tests"))
     again = await office.call("send_sms", lead=lead, message="On my way")
 
     log = [each.body for each in await office.store.entries(None, 0, 10)]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import Preview, bounded, exactly, quoted, quoted_json, said, same_words
+from crm_mcp.actions.approval import bounded, exactly, quoted, quoted_json, said, same_words
+from crm_mcp.actions.intent import Preview
 from crm_mcp.actions.operations import preview_operation
 from crm_mcp.actions.outreach import preview_linkedin
 from crm_mcp.config import PolicySettings
@@ -172,7 +173,7 @@ async def tail(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Taile
 @example(pair=("it's", 'it"s'))
 async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place: str, pair: tuple[str, str]):
     try:
-        previews = [bounded(await preview_operation(tail.desk, *OPERATIONS[place](text))) for text in pair]
+        previews = [bounded(await preview_operation(tail.context, *OPERATIONS[place](text))) for text in pair]
     except InvalidArgument:
         return
 
@@ -183,7 +184,7 @@ async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place
 async def test_no_line_of_a_question_is_begun_by_what_an_operation_is_given(tail: Tailed, place: str):
     name, arguments = OPERATIONS[place](FORGING[:150] if "name" in place else FORGING)
 
-    preview = bounded(await preview_operation(tail.desk, name, arguments))
+    preview = bounded(await preview_operation(tail.context, name, arguments))
 
     assert not [line for line in preview.text.splitlines() if line.startswith(FORGED)]
 
@@ -191,8 +192,8 @@ async def test_no_line_of_a_question_is_begun_by_what_an_operation_is_given(tail
 @PATIENT
 @given(pair=pairs())
 async def test_two_linkedin_messages_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
-    lead = await bench.desk.lead(LEAD)
-    previews = [await preview_linkedin(bench.desk, lead, Sender(id="7", name="Ann"), text) for text in pair]
+    lead = await bench.context.lead(LEAD)
+    previews = [await preview_linkedin(bench.context, lead, Sender(id="7", name="Ann"), text) for text in pair]
 
     assert (bounded(previews[0]).summary == bounded(previews[1]).summary) == (pair[0] == pair[1])
 

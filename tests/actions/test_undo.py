@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from crm_mcp.actions import contact
-from crm_mcp.actions.approval import Done, Preview
+from crm_mcp.actions.intent import Done, Preview
+from crm_mcp.actions.pipeline import deed
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, preview_undo, undo
 from crm_mcp.errors import (
@@ -40,20 +41,20 @@ async def rename(road: Road, name: str = "Jane Roe", company: str = "Acme") -> s
         kept = note_of("lead", before, after, ("name", "company", "title"))
         return Done(f"renamed to {name}", lead=road.lead.id, undo=kept)
 
-    return (await road.desk.act(road.write(run, name=name), Person()))["action_id"]
+    return (await road.pipeline.act(road.write(run, name=name), Person()))["action_id"]
 
 
 async def take_back(road: Road, action_id: str, caller: str = ANN) -> str:
     """Undo as the tool does; returns the status."""
 
     async def run(_: Preview) -> Done:
-        return await undo(road.desk, action_id, caller)
+        return await undo(road.context, action_id, caller)
 
     async def ask() -> Preview:
-        return await preview_undo(road.desk, action_id, caller)
+        return await preview_undo(road.context, action_id, caller)
 
-    deed = road.desk.deed("undo_action", Effect.WRITE, {"action_id": action_id}, run, ask=ask)
-    return (await road.desk.act(deed, Person(caller=caller)))["status"]
+    made = deed(road.context, "undo_action", Effect.WRITE, {"action_id": action_id}, run, ask=ask)
+    return (await road.pipeline.act(made, Person(caller=caller)))["status"]
 
 
 async def test_an_undo_puts_the_values_back_and_empties_what_was_empty(road: Road):
@@ -111,9 +112,9 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
     await road.store.add_items(job.id, [{"row": n} for n in range(3)])
     await road.store.take_items(job.id, 1, fence=job.fence)
     await road.store.settle_items(job.id, [(0, "done", None)], fence=job.fence)
-    told = await preview_undo(road.desk, job.id, ANN)
+    told = await preview_undo(road.context, job.id, ANN)
 
-    done = await undo(road.desk, job.id, ANN)
+    done = await undo(road.context, job.id, ANN)
 
     assert told.unasked
     assert done.cancelled == job.id
@@ -121,7 +122,7 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
     assert await road.store.take_items(job.id, 1, fence=job.fence) == ()
     assert [each.status for each in await road.store.items(job.id)] == ["done", "cancelled", "cancelled"]
     with pytest.raises(NotFound, match="of yours"):
-        await undo(road.desk, job.id, "eve via tests")
+        await undo(road.context, job.id, "eve via tests")
 
 
 async def test_what_is_being_sent_is_not_called_off(road: Road):
@@ -142,7 +143,7 @@ async def test_what_is_being_sent_is_not_called_off(road: Road):
 
 
 async def test_what_keeps_nothing_cannot_be_undone(road: Road):
-    sent = await road.desk.act(road.sms(), Person("yes"))
+    sent = await road.pipeline.act(road.sms(), Person("yes"))
 
     with pytest.raises(Unsupported, match="send_sms can't be undone"):
         await take_back(road, sent["action_id"])
@@ -153,7 +154,7 @@ async def test_an_undo_that_fails_leaves_the_action_done(road: Road):
     await road.crm.delete("lead", road.lead.id)
 
     with pytest.raises(NotFound):
-        await undo(road.desk, action_id, ANN)
+        await undo(road.context, action_id, ANN)
 
     row = await road.store.get(action_id)
     assert row is not None
@@ -175,12 +176,12 @@ async def test_an_undo_that_changes_the_time_zone_is_told_before_the_lead_is_tex
         new = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": "Asia/Tokyo"}))
         return Done("moved", lead=road.lead.id, undo=note_of("lead", old, new, ("custom_fields",)))
 
-    action_id = (await road.desk.act(road.write(run), Person()))["action_id"]
-    assert await contact.fresh(road.desk, await road.desk.lead(road.lead.id), ["sms"]) == ()
+    action_id = (await road.pipeline.act(road.write(run), Person()))["action_id"]
+    assert await contact.fresh(road.context, await road.context.lead(road.lead.id), ["sms"]) == ()
 
     assert await take_back(road, action_id) == "undone"
 
-    [told] = await contact.fresh(road.desk, await road.desk.lead(road.lead.id), ["sms"])
+    [told] = await contact.fresh(road.context, await road.context.lead(road.lead.id), ["sms"])
     assert "the time zone was set by ann via tests with undo_action" in told
 
 
@@ -198,7 +199,7 @@ async def test_what_comes_back_in_part_is_told_so_where_the_crm_cannot_be_asked_
     async def busy(*_: Any) -> None:
         raise Busy("too many calls", retry_after=9)
 
-    action_id = (await road.desk.act(road.write(run), Person()))["action_id"]
+    action_id = (await road.pipeline.act(road.write(run), Person()))["action_id"]
     monkeypatch.setattr(road.crm, "create_lead", fail)
     monkeypatch.setattr(road.crm, "leads_at", busy)
 

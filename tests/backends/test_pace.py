@@ -20,8 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.backends.base import Limits
-from crm_mcp.backends.pace import MINUTE, PATIENCE, SLACK, SLOTS, Pace, bulk_work
+from crm_mcp.backends.pace import MINUTE, PATIENCE, SLACK, SLOTS, Limits, Pace, bulk_work
 from crm_mcp.errors import Busy
 
 NOON = 1_790_000_000.0

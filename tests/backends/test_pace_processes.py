@@ -23,7 +23,7 @@ from contextlib import nullcontext
 from pathlib import Path
 import anyio
 from pydantic import SecretStr
-from crm_mcp.backends.base import Limits
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.http import Api, Terms
 from crm_mcp.backends.pace import Pace, bulk_work
 

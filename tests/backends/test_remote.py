@@ -15,9 +15,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.catalog import Operation, Parameter
 from crm_mcp.backends.http import Terms
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.remote import (
     Access,
     Fetch,

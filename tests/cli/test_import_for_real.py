@@ -193,14 +193,30 @@ def test_an_odd_file_is_read_and_what_cannot_be_read_of_it_is_rejected(tmp_path:
 def test_an_import_is_refused_where_only_reading_is_allowed(tmp_path: Path):
     path = write_csv(tmp_path / "leads.csv", PEOPLE)
     (tmp_path / "deny.toml").write_text('[policy.tools]\nimport_leads = "deny"\n')
+    (tmp_path / "here.toml").write_text('[policy.connections.local]\nwrite = "deny"\n')
 
     read_only = run(tmp_path, "import", str(path), CRM_MCP_READ_ONLY="true")
     denied = run(tmp_path, "import", str(path), CRM_MCP_CONFIG="deny.toml")
+    denied_here = run(tmp_path, "import", str(path), CRM_MCP_CONFIG="here.toml")
 
-    for result in (read_only, denied):
+    for result in (read_only, denied, denied_here):
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith("crm-mcp: forbidden: these settings forbid imports")
     assert not (tmp_path / "crm").exists()
+
+
+def test_an_import_that_another_person_is_to_approve_is_refused_and_a_large_one_by_its_size(tmp_path: Path):
+    path = write_csv(tmp_path / "leads.csv", PEOPLE)
+    (tmp_path / "approve.toml").write_text('[policy]\nwrite = "approve"\n')
+    (tmp_path / "sizes.toml").write_text("[policy.sizes]\napprove_from = 2\n")
+
+    approved = run(tmp_path, "import", str(path), "--yes", CRM_MCP_CONFIG="approve.toml")
+    large = run(tmp_path, "import", str(path), "--yes", CRM_MCP_CONFIG="sizes.toml")
+
+    for result in (approved, large):
+        assert result.returncode == 1
+        assert "wants the approval of another person" in result.stderr
+    assert names(tmp_path) == []
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path):

@@ -274,7 +274,7 @@ def test_a_correction_of_no_key_stops_the_start_with_the_nearest(write: Write):
 def test_a_correction_of_a_key_is_taken(write: Write):
     write('[connections.calls]\nvendor = "salespulse"\napi_key = "env:CALLS_KEY"\nkeys = { stage = "stage" }\n')
 
-    assert [*Application(load()).desks] == ["calls"]
+    assert [*Application(load()).contexts] == ["calls"]
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "0", "0.0", "nan", "inf", "1e3", "60s", "99999", " 5"])

@@ -68,16 +68,16 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path):
 def test_the_audit_log_has_a_key_of_its_own_that_is_kept_for_its_owner_alone(tmp_path: Path):
     settings = Settings(data_dir=tmp_path / "data")
 
-    key = audit_key(settings)
+    key = audit_key(settings.audit.key, settings.data_dir)
 
     kept = tmp_path / "data" / "audit.key"
     assert (kept.read_bytes(), kept.stat().st_mode & 0o777) == (key, 0o600)
     assert key != sealing_key(tmp_path / "data")
-    assert audit_key(settings) == key
+    assert audit_key(settings.audit.key, settings.data_dir) == key
 
 
 def test_the_key_of_the_audit_log_that_is_set_is_taken_and_nothing_is_written(tmp_path: Path):
     settings = Settings(data_dir=tmp_path / "data", audit=AuditSettings(key=SecretStr("a key of somewhere else")))
 
-    assert audit_key(settings) == b"a key of somewhere else"
+    assert audit_key(settings.audit.key, settings.data_dir) == b"a key of somewhere else"
     assert not (tmp_path / "data").exists()

@@ -122,7 +122,7 @@ class Ground:
         row = await self.application.store.get(action)
         assert row is not None
         try:
-            fields = await self.application.desks[self.connection].approve(row, "Ann")
+            fields = await self.application.pipelines[self.connection].approve(row, "Ann")
         except CrmError as error:
             return Said("error", action, f"{error.code}: {error}", (now() - began).total_seconds())
         return Said(fields["status"], fields.get("action_id"), "", (now() - began).total_seconds(), fields)

@@ -34,7 +34,7 @@ class Happening:
 
 def unreached(ground: Ground) -> Mend:
     """Let connections to the CRM be refused."""
-    crm = ground.application.desks[ground.connection].backend
+    crm = ground.application.backends[ground.connection]
     assert isinstance(crm, Remote)
     api = crm._api  # pyright: ignore[reportPrivateUsage]
     terms = api._terms  # pyright: ignore[reportPrivateUsage]

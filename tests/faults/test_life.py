@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -32,11 +32,10 @@ from hypothesis.stateful import (
 )
 
 from crm_mcp.actions import outbox
-from crm_mcp.actions.approval import Answer, Fallback, Question
+from crm_mcp.actions.intent import Answer, Question
 from crm_mcp.actions.results import again
-from crm_mcp.backends.base import WritesLeads
 from crm_mcp.backends.local import Local, rows
-from crm_mcp.config import PolicySettings, Settings
+from crm_mcp.config import Fallback, PolicySettings, Settings
 from crm_mcp.errors import Conflict, CrmError, OutcomeUnknown
 from crm_mcp.model import Delivery, Lead, LeadDraft, LeadUpdate
 from crm_mcp.server.app import Application
@@ -193,13 +192,14 @@ class Life(RuleBasedStateMachine):
 
     def _started(self) -> Application:
         rules = PolicySettings.model_validate({"outward": "confirm", "quiet_hours": "21:00-08:00"})
-        application = Application(Settings(data_dir=self.folder, policy=rules))
+        crm = Watched(self.folder)
+        application = Application(
+            Settings(data_dir=self.folder, policy=rules), opened=lambda _settings, _connection: crm
+        )
         application.store.clock = self.world.clock
         application.outbox.at = self.world.at
         application.outbox.outcome = not_awaited
-        crm = Watched(self.folder)
         crm.world, crm.application = self.world, application
-        application.desks["local"].backend = crm
         return application
 
     def _in(self, which: int, what: Any, *arguments: Any) -> None:
@@ -245,10 +245,10 @@ class Life(RuleBasedStateMachine):
             self._in(which, self._call, road, given)
 
     async def _call(self, application: Application, road: Road, given: Mapping[str, Any]) -> None:
-        desk, person = application.desks["local"], Person(self.world, road)
+        pipeline, person = application.pipelines["local"], Person(self.world, road)
         tool = application.tools["send_sms"]
         try:
-            result = await desk.act(tool.deed(desk, tool.check(given), person), person)
+            result = await pipeline.act(tool.deed(pipeline.context, tool.check(given), person), person)
         except CrmError as error:
             if error.code not in ("not_found", "invalid_argument", "forbidden", "unreachable"):
                 raise
@@ -273,7 +273,7 @@ class Life(RuleBasedStateMachine):
             self._in(1 - which, self._redeemed, *token)
 
     async def _redeemed(self, application: Application, action: str, summary: str) -> None:
-        await application.desks["local"].redeem(action, summary, Person(self.world, "token"))
+        await application.pipelines["local"].redeem(action, summary, Person(self.world, "token"))
 
     @rule(which=st.integers(0, 1), place=st.integers(0, 20), answer=st.sampled_from(("yes", "yes", "no")))
     def answer_the_queue(self, which: int, place: int, answer: str) -> None:
@@ -283,7 +283,7 @@ class Life(RuleBasedStateMachine):
     async def _decided(self, application: Application, row: Action, answer: str) -> None:
         if answer == "yes":
             self.world.confirmed.add(row.id)
-            await application.desks["local"].approve(row, "Ann")
+            await application.pipelines["local"].approve(row, "Ann")
         else:
             await application.store.call_off(row.id, None, "declined", "Ann said no")
 
@@ -314,7 +314,7 @@ class Life(RuleBasedStateMachine):
     def _another_number(self, lead: str, phone: str) -> None:
         async def change(application: Application) -> None:
             with suppress(Conflict):  # the other one has it
-                await application.desks["local"].crm(WritesLeads).update_lead(lead, LeadUpdate(phone=phone))
+                await cast("Watched", application.backends["local"]).update_lead(lead, LeadUpdate(phone=phone))
 
         self._in(0, change)
 

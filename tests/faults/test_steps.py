@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from crm_mcp.actions import desk, outbox
+from crm_mcp.actions import outbox, pipeline
 from crm_mcp.backends.http import Api
 from crm_mcp.backends.local import Local, database
 from crm_mcp.store import database as state
@@ -106,7 +106,7 @@ def stage(lane: Street, template: Path, tmp_path: Path, monkeypatch: pytest.Monk
     for room in (sqlite, state):
         monkeypatch.setattr(room, "PATIENCE", PATIENT)
     monkeypatch.setattr(database, "BUSY_SECONDS", PATIENT)
-    monkeypatch.setattr(desk, "ANSWERS_WITHIN", 4.0)
+    monkeypatch.setattr(pipeline, "ANSWERS_WITHIN", 4.0)
     monkeypatch.setattr(Api, "first_pause", 0.02)
     monkeypatch.setattr(outbox, "LOOK_PAUSES", (0.0, 0.3))
     return Stage(lane, template, tmp_path)

@@ -75,6 +75,31 @@ def test_imports_point_left_from_room_to_room():
     assert wrong == []
 
 
+def test_no_files_import_each_other_in_a_ring():
+    """Imports within functions and for types alone count too."""
+    files = {source.module for source in served()}
+
+    def file_of(name: str) -> str:
+        while name and name not in files:
+            name = name.rpartition(".")[0]
+        return name
+
+    imported = {
+        source.module: {
+            found
+            for _, name in source.imports()
+            if name.startswith("crm_mcp.")
+            and (found := file_of(name.removeprefix("crm_mcp."))) not in ("", source.module)
+        }
+        for source in served()
+    }
+    while leaves := [each for each, others in imported.items() if not others & imported.keys()]:
+        for each in leaves:
+            del imported[each]
+
+    assert {each: sorted(others & imported.keys()) for each, others in imported.items()} == {}
+
+
 def test_the_sandbox_stands_alone_and_only_the_commands_start_it():
     wrong = [
         f"{source.shown}:{line} imports {name}"

@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 
 from crm_mcp.actions.beside import LARGE, outgrows
-from crm_mcp.backends.base import WritesLeads
+from crm_mcp.backends.local import Local
 from crm_mcp.config import Settings
 from crm_mcp.model import CustomValue, LeadDraft
 from crm_mcp.server import app, resources
@@ -50,9 +50,10 @@ class Held:
 async def client(tmp_path: Path) -> AsyncGenerator[Client]:
     """A client of a server whose one lead, L1, is large."""
     application = Application(Settings(data_dir=tmp_path))
-    (desk,) = application.desks.values()
+    (crm,) = application.backends.values()
+    assert isinstance(crm, Local)
     fields: dict[str, CustomValue] = {f"Field {n}": "words\n" * 1_000 for n in range(30)}
-    await desk.crm(WritesLeads).create_lead(LeadDraft(name="Ann Example", custom_fields=fields))
+    await crm.create_lead(LeadDraft(name="Ann Example", custom_fields=fields))
     async with Client(application.server) as client:
         yield client
 

@@ -12,7 +12,6 @@ from typing import Any, get_args
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.backends import open_backend
 from crm_mcp.backends.catalog import Operation, load
 from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.errors import SettingsError
@@ -497,11 +496,11 @@ def test_every_tool_that_a_catalogue_names_is_one_that_this_vendor_serves(tmp_pa
     wrong: list[str] = []
     for vendor, each in operations():
         chosen = settings(tmp_path, vendor, {})
-        backend = open_backend(chosen, chosen.connections[0])
+        context = Application(chosen).contexts[chosen.connections[0].name]
         by = each.akin.items() if isinstance(each.akin, dict) else [("", each.akin)]
         akin = [one for key, found in by if key != "by" for one in ((found,) if isinstance(found, str) else found)]
         wrong += [f"{vendor} {each.name}: {one}" for one in akin if one not in tools]
-        if each.tool and not (each.tool in tools and tools[each.tool].served_by(backend)):
+        if each.tool and not (each.tool in tools and tools[each.tool].served_by(context)):
             wrong.append(f"{vendor} {each.name}: {each.tool}")
 
     assert wrong == []

@@ -154,7 +154,7 @@ async def test_a_fault_of_the_program_is_an_error_without_its_trace(
     async def broken(key: str) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(application.desks["local"], "lead", broken)
+    monkeypatch.setattr(application.contexts["local"], "lead", broken)
     async with Client(application.server, mode=mode) as client:
         for tool, arguments in (("get_lead", {"lead": JANE}), ("log_note", {"lead": JANE, "content": "x"})):
             result = await client.call_tool(tool, arguments)

@@ -275,12 +275,12 @@ async def test_a_connection_may_be_called_as_a_resource_is(tmp_path: Path) -> No
     application = Application(settings)
 
     for name in ("leads", "actions"):
-        page = await read_resource(application.desks, application.tools, f"crm://{name}/pipeline")
+        page = await read_resource(application.contexts, application.tools, f"crm://{name}/pipeline")
         assert inside(page).startswith("# Pipeline\n")
     with pytest.raises(NotFound, match='there is no lead "pipeline"'):
-        await read_resource(application.desks, application.tools, "crm://leads/leads/pipeline")
+        await read_resource(application.contexts, application.tools, "crm://leads/leads/pipeline")
     with pytest.raises(NotFound, match='there is no action "a_none"'):
-        await read_resource(application.desks, application.tools, "crm://actions/a_none")
+        await read_resource(application.contexts, application.tools, "crm://actions/a_none")
     await application.aclose()
 
 

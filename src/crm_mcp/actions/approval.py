@@ -11,14 +11,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol, cast
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, cast
 
-from crm_mcp.actions.policy import Effect
-from crm_mcp.config import Fallback
-from crm_mcp.model import Lead, RecordKind
-from crm_mcp.store import Action, Address, Bound, Mark
+from crm_mcp.actions.intent import Preview
+from crm_mcp.model import RecordKind
 from crm_mcp.text import behind, neutral, one_line, unmarked
 
 _PLAIN_NAME = re.compile(r"\w[\w .-]*")
@@ -27,93 +25,6 @@ GOOD_FOR = timedelta(minutes=10)
 APPROVAL_GOOD_FOR = timedelta(hours=72)
 ANSWER_WITHIN = 45.0
 """Seconds that a client of the older protocol has for its answer: the call stays open meanwhile."""
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What would happen.
-
-    `summary` is one line with everything a person must know to say yes: channel, name, address, text. `details` adds to
-    it. `facts` holds every value that the two show or the action uses; a confirmation is void when one has changed.
-    """
-
-    summary: str
-    details: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    lead: str | None = None
-    size: int = 1
-    blocked: str | None = None
-    """The rule that forbids it now, in words."""
-    confirm: bool = False
-    """It is asked even where the policy allows it."""
-    person_only: bool = False
-    """Only a person who is asked may approve it: no token."""
-    effect: Effect | None = None
-    """The effect of this very call, where its arguments decide it."""
-    also: tuple[str, ...] = ()
-    """Other tools whose work this does: the strictest verdict of them all counts."""
-    operation: str | None = None
-    """The vendor's operation that it carries out, which may have a verdict of its own."""
-    lead_read: Lead | None = None
-    """The lead as it was read for this: what is done is done to it as it is here."""
-    rule: str = ""
-    """The name of the rule that forbids it now, or that asks for a confirmation."""
-    until: datetime | None = None
-    """When what forbids it now ends by itself."""
-    marks: tuple[Mark, ...] = ()
-    """Effects that must not happen twice."""
-    bounds: tuple[Bound, ...] = ()
-    """Limits that are counted once more in the moment of claiming."""
-    resend_of: str | None = None
-    """The earlier action that this one repeats on purpose."""
-    there: str = ""
-    """What time it is where it reaches somebody, and how that is known."""
-    writes: tuple[Address, ...] = ()
-    """Addresses that it puts into the CRM."""
-    defer: bool = False
-    """Where a rule forbids it now, it goes at the next allowed time."""
-    bulk: bool = False
-    """It is done item by item, as a job."""
-    unasked: bool = False
-    """It only takes away what was to happen: nobody is asked, whatever the policy says."""
-    repeats: Action | None = None
-    """The earlier action that did all of this."""
-    looked_at: datetime | None = None
-    """When the looking began."""
-    would: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What a dry run tells besides: the fields that the result would have."""
-
-    @property
-    def text(self) -> str:
-        """The whole preview, as it is shown."""
-        return f"{self.summary}\n{self.details}" if self.details else self.summary
-
-
-@dataclass(frozen=True)
-class Done:
-    """What happened: the fields that the contract's table names for the tool, and what is needed to take it back."""
-
-    summary: str
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    lead: str | None = None
-    touched: tuple[tuple[str, str], ...] = ()
-    undo: Mapping[str, Any] | None = None
-    """What this action keeps for its own undo; see `actions.undo`."""
-    undone: str | None = None
-    """The action that was taken back."""
-    cancelled: str | None = None
-    """The action that was called off before it began, or while it was under way."""
-    size: int = 1
-    released: tuple[str, ...] = ()
-    """Keys of marks whose effect did not happen."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question to the person in front of the client; `id` is that of its action."""
-
-    id: str
-    text: str
 
 
 SUMMARY_TEXT = 500
@@ -127,62 +38,6 @@ HIDDEN_DIGITS = 32
 a fingerprint, and of 10 digits a program finds them in two seconds."""
 SEEN_DIGITS = 10
 """Those of a text that is shown to its end: they tell apart what differs in white space or quotation marks."""
-Answer = Literal["yes", "no", "dismissed", "silence"]
-
-
-class Client(Protocol):
-    """What is known of the one who calls, and how its user is asked."""
-
-    @property
-    def caller(self) -> str:
-        """Who calls: stable over processes."""
-        ...
-
-    @property
-    def fallback(self) -> Fallback:
-        """What guards it when it can't be asked."""
-        ...
-
-    @property
-    def request(self) -> str | None:
-        """The id of its request, for the audit log."""
-        ...
-
-    @property
-    def answering(self) -> str | None:
-        """The action whose question this call answers; None for a first call."""
-        ...
-
-    @property
-    def can_be_asked(self) -> bool:
-        """Whether it has declared form elicitation."""
-        ...
-
-    async def ask(self, question: Question) -> Answer:
-        """Put the question to the user; may end the call and resume when it is made again with the answer."""
-        ...
-
-    async def progress(self, done: int, total: int) -> None:
-        """Say how far a long call has come."""
-        ...
-
-
-class Recorded:
-    """The client of an action that is worked on without it: after an approval, a restart, or when it is due."""
-
-    def __init__(self, row: Action) -> None:
-        self.caller = row.caller
-        self.fallback: Fallback = "deny"
-        self.request: str | None = None
-        self.answering: str | None = None
-        self.can_be_asked = False
-
-    async def ask(self, question: Question) -> Answer:  # noqa: ARG002 - nobody is there
-        """Nobody is there to be asked."""
-        return "silence"
-
-    async def progress(self, done: int, total: int) -> None:
-        """Nobody is there to be told."""
 
 
 def digest(tool: str, connection: str, arguments: Mapping[str, Any]) -> str:

@@ -35,7 +35,13 @@ def open_store(settings: Settings) -> Store:
     bodies = settings.audit.bodies
     keys = [each.api_key.get_secret_value() for each in settings.connections if each.api_key]
     redact, reword = redactor(bodies, keys), reworder(bodies, keys)
-    return Store(settings.data_dir, url=url, key=lambda: audit_key(settings), redact=redact, reword=reword)
+    return Store(
+        settings.data_dir,
+        url=url,
+        key=lambda: audit_key(settings.audit.key, settings.data_dir),
+        redact=redact,
+        reword=reword,
+    )
 
 
 def redactor(bodies: bool, keys: Iterable[str] = ()) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:

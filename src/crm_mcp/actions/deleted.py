@@ -18,9 +18,10 @@ from pydantic import BaseModel, ValidationError
 
 from crm_mcp.actions import contact
 from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import Done, Preview, bare, digest, named, said_each, whole
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.approval import bare, digest, named, said_each, whole
+from crm_mcp.actions.context import Context
 from crm_mcp.actions.history import created_lead, read_record
+from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.outbox import write_mark
 from crm_mcp.backends.base import (
     FindsLeads,
@@ -71,7 +72,7 @@ class Back(NamedTuple):
 
 
 async def keep(
-    desk: Desk, kind: RecordKind, record: str, fields: Mapping[str, Any], label: str
+    context: Context, kind: RecordKind, record: str, fields: Mapping[str, Any], label: str
 ) -> dict[str, Any] | None:
     """Return what a deletion keeps for its undo, read now; None: nothing that would be of use, or too much.
 
@@ -79,20 +80,22 @@ async def keep(
     """
     kept: dict[str, Any] = {"verb": VERB, "id": record, "kind": kind, "label": label, "fields": dict(fields)}
     size = len(json.dumps(kept, ensure_ascii=False))
-    if isinstance(desk.backend, RestoresRecords):
-        image = json.dumps(await desk.backend.image(kind, record), ensure_ascii=False, separators=(",", ":"))
+    if context.can(RestoresRecords):
+        image = json.dumps(
+            await context.crm(RestoresRecords).image(kind, record), ensure_ascii=False, separators=(",", ":")
+        )
         size += len(image)
         # Actions are listed with what they keep: an image is mostly repetition.
         kept["image"] = base64.b64encode(zlib.compress(image.encode())).decode()
-    elif not isinstance(desk.backend, CREATES[kind]):
+    elif not context.can(CREATES[kind]):
         return None
     return kept if size <= MOST_KEPT else None
 
 
-def way_back(desk: Desk, kind: RecordKind, kept: Mapping[str, Any] | None, along: Mapping[str, int]) -> str:
+def way_back(context: Context, kind: RecordKind, kept: Mapping[str, Any] | None, along: Mapping[str, int]) -> str:
     """Return in words, for the preview of a deletion, whether it can be undone."""
     if kept is None:
-        able = isinstance(desk.backend, (RestoresRecords, CREATES[kind]))
+        able = context.can(RestoresRecords) or context.can(CREATES[kind])
         return "can't be undone" + (": with all that goes with it, it is too large to be kept (1 MB)" if able else "")
     if "image" in kept:
         return "can be undone with undo_action"
@@ -109,7 +112,7 @@ def counted(along: Mapping[str, int]) -> str:
 # The way back
 
 
-async def preview(desk: Desk, row: Action) -> Preview:
+async def preview(context: Context, row: Action) -> Preview:
     """Say what would come back of what was deleted.
 
     Raises:
@@ -119,14 +122,14 @@ async def preview(desk: Desk, row: Action) -> Preview:
     kind, fields = _kind(kept), _fields(kept)
     name = named(kind, kept["id"], bare(kept["label"]))
     along = counted(row.facts.get("with it") or {})
-    writes = addresses_in(fields, desk.settings.country)
+    writes = addresses_in(fields, context.settings.country)
     if "image" in kept:
         what = f"Undo delete_record: {name} comes back as it was" + (f", with {along}" if along else "")
         size = 1 + sum(map(int, cast("dict[str, int]", row.facts.get("with it") or {}).values()))
         return Preview(what, lead=row.lead, size=size, also=(CREATED_BY[kind],), writes=writes)
-    if not isinstance(desk.backend, CREATES[kind]):
-        raise Unsupported(f"{desk.backend.vendor} can't bring back a {kind}", "make it again by hand, in the CRM")
-    closed = await _consent_in(desk, fields)
+    if not context.can(CREATES[kind]):
+        raise Unsupported(f"{context.vendor} can't bring back a {kind}", "make it again by hand, in the CRM")
+    closed = await _consent_in(context, fields)
     shown = {each: value for each, value in fields.items() if each not in _OF_THE_CRM and each not in closed}
     lost = ["its id", *([f"its {along}"] if along else []), *sorted(closed)]
     return Preview(
@@ -137,16 +140,16 @@ async def preview(desk: Desk, row: Action) -> Preview:
         also=(CREATED_BY[kind],),
         writes=writes,
         # A second one would be another record, and nothing would tell them apart.
-        marks=(undo_mark(desk, row), Mark(key=f"undo:{row.id}", seconds=YEAR)),
+        marks=(undo_mark(context, row), Mark(key=f"undo:{row.id}", seconds=YEAR)),
     )
 
 
-def undo_mark(desk: Desk, row: Action) -> Mark:
+def undo_mark(context: Context, row: Action) -> Mark:
     """Return the mark that every call has which undoes an action: the same call again is the same one."""
-    return write_mark(row.caller, digest("undo_action", desk.connection, {"action_id": row.id}))
+    return write_mark(row.caller, digest("undo_action", context.connection, {"action_id": row.id}))
 
 
-async def bring_back(desk: Desk, row: Action, caller: str) -> Back:
+async def bring_back(context: Context, row: Action, caller: str) -> Back:
     """Bring back what was deleted.
 
     Raises:
@@ -157,22 +160,22 @@ async def bring_back(desk: Desk, row: Action, caller: str) -> Back:
     kind, fields = _kind(kept), _fields(kept)
     if "image" in kept:
         image = json.loads(zlib.decompress(base64.b64decode(kept["image"])))
-        await desk.crm(RestoresRecords).restore(kind, image)
+        await context.crm(RestoresRecords).restore(kind, image)
         return Back(kept["id"], kept["label"], ())
     gone = [f"its {counted(along)}"] if (along := row.facts.get("with it")) else []
     match kind:
         case "lead":
-            back = await _lead(desk, fields, caller)
+            back = await _lead(context, fields, caller)
         case "task":
-            back = await _task(desk, fields)
+            back = await _task(context, fields)
         case "deal":
-            back = await _deal(desk, fields)
+            back = await _deal(context, fields)
         case "note":
-            back = await _note(desk, fields)
+            back = await _note(context, fields)
     return back._replace(label=kept["label"], lost=(f"its id {kept['id']}", *gone, *back.lost))
 
 
-async def look_back(desk: Desk, row: Action, since: datetime) -> Back | None:
+async def look_back(context: Context, row: Action, since: datetime) -> Back | None:
     """Look whether what was deleted is back; None: not as far as can be told.
 
     `since` is when it was to come back.
@@ -181,14 +184,14 @@ async def look_back(desk: Desk, row: Action, since: datetime) -> Back | None:
     kind, fields = _kind(kept), _fields(kept)
     if "image" in kept:
         try:
-            await read_record(desk, kind, kept["id"])
+            await read_record(context, kind, kept["id"])
         except NotFound:
             return None
         return Back(kept["id"], kept["label"], ())
     if kind != "lead":
         return None
     known_by = {name: fields.get(name) for name in ("name", "email", "phone")}
-    found = await created_lead(desk, LeadDraft.model_construct(**known_by), since)
+    found = await created_lead(context, LeadDraft.model_construct(**known_by), since)
     if found is None:
         return None
     return Back(found.id, kept["label"], (f"its id {kept['id']}", *_lost(fields, found.shown())))
@@ -206,43 +209,43 @@ def done(row: Action, back: Back) -> Done:
     return Done(summary, {"result": result}, of, ((kind, back.id),), undone=row.id)
 
 
-async def _lead(desk: Desk, fields: Mapping[str, Any], caller: str) -> Back:
+async def _lead(context: Context, fields: Mapping[str, Any], caller: str) -> Back:
     """Create a lead with as much of this as the CRM takes."""
-    crm = desk.crm(WritesLeads)
-    closed = await _consent_in(desk, fields)
+    crm = context.crm(WritesLeads)
+    closed = await _consent_in(context, fields)
     wanted = {name: fields[name] for name in (*CORE, *_REST) if name in fields and name not in closed}
     if "custom_fields" in wanted:
         wanted["custom_fields"] = {
             name: value for name, value in wanted["custom_fields"].items() if f"custom_fields.{name}" not in closed
         }
-    wanted = _taken(LeadDraft, wanted | await _list_in(desk, fields))
+    wanted = _taken(LeadDraft, wanted | await _list_in(context, fields))
     core = {name: wanted[name] for name in CORE if name in wanted} or wanted
     try:
-        lead, left = await _created(desk, wanted), dict[str, Any]()
+        lead, left = await _created(context, wanted), dict[str, Any]()
     except (InvalidArgument, Unsupported) as error:
         if core == wanted:
             raise Unsupported(f"it can't be created anew: {error.what}", "create it with create_lead") from None
-        lead, left = await _created(desk, core), {name: wanted[name] for name in wanted if name not in core}
+        lead, left = await _created(context, core), {name: wanted[name] for name in wanted if name not in core}
     for name, value in left.items():
         each_alone = [{each: one} for each, one in value.items()] if name == "custom_fields" else [value]
         for part in each_alone:
             with contextlib.suppress(CrmError):  # what the lead has not is told as not restored
                 lead = await crm.update_lead(lead.id, LeadUpdate.model_validate({name: part}))
-    lead = await _staged(desk, lead, fields.get("stage"))
+    lead = await _staged(context, lead, fields.get("stage"))
     # Whoever said no said it to the one who was deleted, too.
     try:
-        for channel, reason in (await contact.listed(desk, Lead.model_validate(fields))).items():
-            await contact.block(desk, lead, (channel,), reason or None, caller)
+        for channel, reason in (await contact.listed(context, Lead.model_validate(fields))).items():
+            await contact.block(context, lead, (channel,), reason or None, caller)
     except CrmError as error:
         error.wrote = True
         raise
     return Back(lead.id, lead.label, tuple(_lost(fields, lead.shown())))
 
 
-async def _list_in(desk: Desk, fields: Mapping[str, Any]) -> dict[str, Any]:
+async def _list_in(context: Context, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the list that one of a lead's fields names, where the CRM has lists."""
-    crm = desk.backend
-    if not isinstance(crm, ListsOptions) or "lists" not in crm.option_kinds:
+    crm = context.crm_if(ListsOptions)
+    if crm is None or "lists" not in crm.option_kinds:
         return {}
     custom: Mapping[str, Any] = fields.get("custom_fields") or {}
     values = {each for each in custom.values() if isinstance(each, str)}
@@ -250,15 +253,15 @@ async def _list_in(desk: Desk, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"list": named_so[0]} if named_so else {}
 
 
-async def _created(desk: Desk, values: Mapping[str, Any]) -> Lead:
+async def _created(context: Context, values: Mapping[str, Any]) -> Lead:
     """Create a lead; one that the CRM has taken, but not whole, is found by its address."""
     draft = LeadDraft.model_validate(values)
     try:
-        return await desk.crm(WritesLeads).create_lead(draft)
+        return await context.crm(WritesLeads).create_lead(draft)
     except CrmError as error:
         if not error.wrote:
             raise
-        crm = desk.crm(FindsLeads)
+        crm = context.crm(FindsLeads)
         found = ()
         with contextlib.suppress(CrmError):  # what is told then is that a part was written
             found = await crm.leads_at("email", draft.email) if draft.email else ()
@@ -269,16 +272,16 @@ async def _created(desk: Desk, values: Mapping[str, Any]) -> Lead:
         return found[0]
 
 
-async def _staged(desk: Desk, lead: Lead, stage: str | None) -> Lead:
-    if not stage or lead.stage == stage or not isinstance(desk.backend, MovesLeads):
+async def _staged(context: Context, lead: Lead, stage: str | None) -> Lead:
+    if not stage or lead.stage == stage or not context.can(MovesLeads):
         return lead
     with contextlib.suppress(CrmError):  # told as not restored
-        return await desk.backend.move_lead(lead.id, (await desk.stage(stage, "leads")).id)
+        return await context.crm(MovesLeads).move_lead(lead.id, (await context.stage(stage, "leads")).id)
     return lead
 
 
-async def _task(desk: Desk, fields: Mapping[str, Any]) -> Back:
-    crm = desk.crm(KeepsTasks)
+async def _task(context: Context, fields: Mapping[str, Any]) -> Back:
+    crm = context.crm(KeepsTasks)
     wanted = _taken(TaskFields, {name: fields[name] for name in TaskFields.model_fields if name in fields})
     if "title" not in wanted:
         raise Unsupported("the task had no title, and can't be created anew", "create it with create_task")
@@ -289,13 +292,13 @@ async def _task(desk: Desk, fields: Mapping[str, Any]) -> Back:
     return Back(task.id, task.title or task.id, tuple(_lost(fields, task.shown())))
 
 
-async def _deal(desk: Desk, fields: Mapping[str, Any]) -> Back:
-    crm = desk.crm(WritesDeals)
+async def _deal(context: Context, fields: Mapping[str, Any]) -> Back:
+    crm = context.crm(WritesDeals)
     wanted = _taken(DealFields, {name: fields[name] for name in DealFields.model_fields if name in fields})
     status = wanted.pop("status", None)
     if "name" not in wanted:
         raise Unsupported("the deal had no name, and can't be created anew", "create it with create_deal")
-    stage = (await desk.stage(fields["stage"], "deals")).id if fields.get("stage") else None
+    stage = (await context.stage(fields["stage"], "deals")).id if fields.get("stage") else None
     deal = await crm.create_deal(fields.get("lead_id"), DealFields.model_validate(wanted), stage)
     if status and deal.status != status:
         with contextlib.suppress(CrmError):  # told as not restored
@@ -303,12 +306,12 @@ async def _deal(desk: Desk, fields: Mapping[str, Any]) -> Back:
     return Back(deal.id, deal.name or deal.id, tuple(_lost(fields, deal.shown())))
 
 
-async def _note(desk: Desk, fields: Mapping[str, Any]) -> Back:
+async def _note(context: Context, fields: Mapping[str, Any]) -> Back:
     lead = fields.get("lead_id")
     wanted = _taken(NoteDraft, {name: fields[name] for name in NoteDraft.model_fields if name in fields})
     if lead is None or "content" not in wanted:
         raise Unsupported("the note can't be written anew", "write it again with log_note")
-    note = await desk.crm(LogsNotes).log_note(lead, NoteDraft.model_validate(wanted))
+    note = await context.crm(LogsNotes).log_note(lead, NoteDraft.model_validate(wanted))
     return Back(note.id, note.id, tuple(_lost(fields, note.shown())))
 
 
@@ -346,16 +349,16 @@ def _lost(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return lost
 
 
-async def _consent_in(desk: Desk, fields: Mapping[str, Any]) -> set[str]:
+async def _consent_in(context: Context, fields: Mapping[str, Any]) -> set[str]:
     """Return the fields among these that no tool may write; of custom ones as `custom_fields.NAME`."""
-    if not desk.settings.policy.require_consent:
+    if not context.settings.policy.require_consent:
         return set()
     names = {name: name for name in fields if name != "custom_fields"}
     names |= {f"custom_fields.{name}": name for name in fields.get("custom_fields") or ()}
     closed: set[str] = set()
     for path, name in names.items():
         try:
-            await contact.refuse_consent_fields(desk, {name: None})
+            await contact.refuse_consent_fields(context, {name: None})
         except Forbidden:
             closed.add(path)
     return closed

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from crm_mcp.actions import contact, heard, history, rules
-from crm_mcp.actions.approval import Client, Done, Preview, bare, called, quoted
-from crm_mcp.actions.desk import Desk, meant
+from crm_mcp.actions import contact, history, rules
+from crm_mcp.actions.approval import bare, called, quoted
+from crm_mcp.actions.context import Context, meant
+from crm_mcp.actions.intent import DOUBT, DOUBTED, Client, Done, Finding, Preview, Reach
 from crm_mcp.actions.policy import ASKS, Effect
 from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.address import email_address, phone_number
@@ -46,13 +47,13 @@ def enrolment_key(connection: str, sequence: str, lead: str) -> str:
     return "enrolment:" + hashlib.sha256(f"{connection}\n{sequence}\n{lead}".encode()).hexdigest()
 
 
-def given_key(desk: Desk, sequence: str, given: Sequence[str | None]) -> str:
+def given_key(context: Context, sequence: str, given: Sequence[str | None]) -> str:
     """Return the fingerprint that a job begins with for one of its items: of the lead, or of what the call names it by
     where it is not read yet."""
     name = str(given[0])
     if len(given) == 1:
-        name = rules.reached_at(desk, _by_its_name(desk, name), ENROLMENT) or name
-    return enrolment_key(desk.connection, sequence, name)
+        name = rules.reached_at(context, _by_its_name(context, name), ENROLMENT) or name
+    return enrolment_key(context.connection, sequence, name)
 
 
 def enrolment_mark(key: str, address: str | None) -> Mark:
@@ -60,9 +61,9 @@ def enrolment_mark(key: str, address: str | None) -> Mark:
     return Mark(key=key, seconds=ENROLLED_FOR, channel=ENROLMENT, address=address)
 
 
-async def find_sequence(desk: Desk, name: str) -> Steps:
+async def find_sequence(context: Context, name: str) -> Steps:
     """Return the sequence with this id or name; raises NotFound with the valid ones."""
-    sequences = await desk.crm(RunsSequences).sequences()
+    sequences = await context.crm(RunsSequences).sequences()
     if found := meant(sequences, name):
         return found
     raise NotFound(f'there is no sequence "{name}"', choices(name, [each.name for each in sequences]))
@@ -78,9 +79,10 @@ class _People:
     """Leads that are enrolled already, with the action that did it."""
     unread: dict[str, str] = field(default_factory=dict[str, str])
     """Leads that are read when it is their turn: what the call names them by, under the keys of their marks."""
-    addresses: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    """What the rules say of those who are able."""
     bounds: dict[Bound, None] = field(default_factory=dict[Bound, None])
-    forbidden: rules.Finding | None = None
+    forbidden: Finding | None = None
     """What forbids it for all of them now."""
     remarks: list[str] = field(default_factory=list[str])
     """Why a person is asked even where the policy allows it."""
@@ -95,82 +97,83 @@ class _People:
         return len(self.able) + len(self.unread)
 
 
-async def preview(desk: Desk, name: str, keys: Sequence[str], *, dry_run: bool = False) -> Preview:
+async def preview(context: Context, name: str, keys: Sequence[str], *, dry_run: bool = False) -> Reach:
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
-    chosen = await find_sequence(desk, name)
+    chosen = await find_sequence(context, name)
     channels = channels_of(chosen.shown().get("steps", ()))
     keys = [*dict.fromkeys(each.strip() for each in keys)]
-    sampled = len(keys) > MOST_READ and bool(await desk.backend.budget())
-    people = await _sorted(desk, channels, keys[:SAMPLE] if sampled else keys)
+    sampled = len(keys) > MOST_READ and bool(await context.account.budget())
+    people = await _sorted(context, channels, keys[:SAMPLE] if sampled else keys)
     if sampled:
-        await _look_at_unread(desk, chosen.id, channels, people, keys[SAMPLE:])
-    await _leave_out_enrolled(desk, chosen.id, people, dry_run=dry_run)
-    await _look_at_all(desk, channels, people)
+        await _look_at_unread(context, chosen.id, channels, people, keys[SAMPLE:])
+    await _leave_out_enrolled(context, chosen.id, people, dry_run=dry_run)
+    await _look_at_all(context, channels, people)
     able = [*people.able.values()]
     left_out = [f"not {bare(each.item)}: {bare(each.reason)}" for each in people.unable]
     forbidden = people.forbidden
     nobody = "none of the leads can be enrolled: " + "; ".join(left_out[:10])
-    return Preview(
+    return Reach(
         summary=f"Enrol {people.size} in the sequence {quoted(chosen.name)}: {_some_of(people)}"
         + (f"; {len(left_out)} left out" if left_out else ""),
-        details=f"{_details(chosen, people, left_out)}\n{_way_back(desk)}",
+        details=f"{_details(chosen, people, left_out)}\n{_way_back(context)}",
         facts={
             "sequence": {"id": chosen.id, "name": chosen.name, "steps": chosen.shown().get("steps", [])},
             "leads": [*map(as_shown, able), *([each] for each in people.unread.values())],
             "left out": [[each.item, each.reason] for each in people.unable],
-            **({heard.DOUBTED: people.doubts} if people.doubts else {}),
+            **({DOUBTED: people.doubts} if people.doubts else {}),
         },
         lead=able[0].id if able and people.size == 1 else None,
         size=max(people.size, 1),
         blocked=(forbidden.reason if forbidden else None) if people.size else nobody,
-        rule=forbidden.rule if forbidden else heard.DOUBT if people.person else "asks_anew" if people.remarks else "",
+        rule=forbidden.rule if forbidden else DOUBT if people.person else "asks_anew" if people.remarks else "",
         until=forbidden.until if forbidden and people.size else None,
         confirm=bool(people.remarks or people.person),
         person_only=bool(people.person),
         marks=(
             *(
-                enrolment_mark(enrolment_key(desk.connection, chosen.id, each.id), people.addresses.get(each.id))
+                enrolment_mark(enrolment_key(context.connection, chosen.id, each.id), people.findings[each.id].address)
                 for each in able
             ),
             *(enrolment_mark(each, None) for each in people.unread),
         ),
         bounds=tuple(people.bounds),
         bulk=sampled or people.size > MOST_INLINE,
-        repeats=await _repeated(desk, people),
+        repeats=await _repeated(context, people),
+        findings=tuple(people.findings[each.id] for each in able),
     )
 
 
-async def _sorted(desk: Desk, channels: Sequence[Channel], keys: Sequence[str]) -> _People:
+async def _sorted(context: Context, channels: Sequence[Channel], keys: Sequence[str]) -> _People:
     """Tell the leads that can be enrolled from those that can't, and why."""
     people = _People()
-    if off := await rules.kill_switch(desk):
-        people.forbidden = rules.Finding(off, "kill_switch")
+    if off := await rules.kill_switch(context):
+        people.forbidden = Finding(off, "kill_switch")
     seen: set[str] = set()
     for key in keys:
         try:
-            lead = await desk.lead(key)
+            lead = await context.lead(key)
         except OF_ONE as error:
             people.unable.append(Rejected(item=key, reason=str(error)))
             continue
         if lead.id in seen:
             continue
         seen.add(lead.id)
-        found = await rules.of_person(desk, lead, ENROLMENT, steps=channels)
+        found = await rules.of_person(context, lead, ENROLMENT, steps=channels)
         if found.reason and found.rule not in OF_ALL:
             people.unable.append(Rejected(item=lead.id, reason=found.reason))
             continue
         if found.reason and people.forbidden is None:
             people.forbidden = found
         people.able[lead.id] = lead
-        people.addresses[lead.id] = found.address
+        people.findings[lead.id] = found
         people.bounds |= dict.fromkeys(found.bounds)
         people.person += [f"{_named(lead)}: {each}" for each in found.person]
-        people.doubts += found.facts.get(heard.DOUBTED, ())
+        people.doubts += found.facts.get(DOUBTED, ())
     return people
 
 
 async def _look_at_unread(
-    desk: Desk, sequence: str, channels: Sequence[Channel], people: _People, keys: Sequence[str]
+    context: Context, sequence: str, channels: Sequence[Channel], people: _People, keys: Sequence[str]
 ) -> None:
     """Look at what is known here of leads that are not read: whether they are on our own list."""
     seen = {*people.able, *(each.item for each in people.unable)}
@@ -178,26 +181,26 @@ async def _look_at_unread(
         if key in seen:
             continue
         try:
-            lead = _by_its_name(desk, key)
+            lead = _by_its_name(context, key)
         except InvalidArgument as error:
             people.unable.append(Rejected(item=key, reason=str(error)))
             continue
-        if said_no := await on_our_list(desk, lead, channels):
+        if said_no := await on_our_list(context, lead, channels):
             people.unable.append(Rejected(item=key, reason=said_no))
         else:
-            people.unread.setdefault(given_key(desk, sequence, [key]), key)
+            people.unread.setdefault(given_key(context, sequence, [key]), key)
 
 
-async def on_our_list(desk: Desk, lead: Lead, channels: Sequence[Channel]) -> str | None:
+async def on_our_list(context: Context, lead: Lead, channels: Sequence[Channel]) -> str | None:
     """Return that our own list forbids a sequence of these channels, else None; where they are not told, any counts."""
-    if said := await contact.listed(desk, lead, channels or CHANNELS):
+    if said := await contact.listed(context, lead, channels or CHANNELS):
         [(channel, reason), *_] = said.items()
         return contact.no_contact(lead, channel, reason)
     return None
 
 
-def _by_its_name(desk: Desk, key: str) -> Lead:
-    """Return what is known of a lead by what a call names it by, as `Desk.lead` takes it.
+def _by_its_name(context: Context, key: str) -> Lead:
+    """Return what is known of a lead by what a call names it by, as `Context.lead` takes it.
 
     Raises:
         InvalidArgument: it is no address.
@@ -205,20 +208,20 @@ def _by_its_name(desk: Desk, key: str) -> Lead:
     if "@" in key:
         return Lead(id=key, email=email_address(key))
     if key.startswith("+"):
-        return Lead(id=key, phone=phone_number(key, desk.settings.country))
+        return Lead(id=key, phone=phone_number(key, context.settings.country))
     return Lead(id=key)
 
 
-async def _leave_out_enrolled(desk: Desk, sequence: str, people: _People, *, dry_run: bool) -> None:
+async def _leave_out_enrolled(context: Context, sequence: str, people: _People, *, dry_run: bool) -> None:
     """Leave out those whom an earlier action has enrolled, unless the CRM says that they are out again."""
-    keys = {enrolment_key(desk.connection, sequence, lead): lead for lead in people.able}
-    held = await desk.store.held_by([*keys, *people.unread])
+    keys = {enrolment_key(context.connection, sequence, lead): lead for lead in people.able}
+    held = await context.store.held_by([*keys, *people.unread])
     for key, lead in keys.items():
         if (holder := held.get(key)) is None:
             continue
-        if await is_over(desk, sequence, lead, holder):
-            if not (dry_run or desk.settings.dry_run):
-                await desk.store.let_go(holder.id, [key])
+        if await is_over(context, sequence, lead, holder):
+            if not (dry_run or context.settings.dry_run):
+                await context.store.let_go(holder.id, [key])
             continue
         people.held[lead] = holder
         del people.able[lead]
@@ -231,28 +234,28 @@ async def _leave_out_enrolled(desk: Desk, sequence: str, people: _People, *, dry
             people.unable.append(Rejected(item=lead, reason=f"enrolled already, by action {holder.id}; {hint}"))
 
 
-async def is_over(desk: Desk, sequence: str, lead: str, holder: Action) -> bool:
+async def is_over(context: Context, sequence: str, lead: str, holder: Action) -> bool:
     """Whether the CRM says that a lead which this action has enrolled is out of the sequence again."""
     late = SHOWS_WITHIN if holder.status == "done" else ARRIVES_WITHIN
-    if holder.finished_at is None or holder.finished_at >= desk.clock() - late:
+    if holder.finished_at is None or holder.finished_at >= context.clock() - late:
         return False
-    return await desk.crm(RunsSequences).enrolled(sequence, lead) is False
+    return await context.crm(RunsSequences).enrolled(sequence, lead) is False
 
 
-async def _look_at_all(desk: Desk, channels: Sequence[Channel], people: _People) -> None:
+async def _look_at_all(context: Context, channels: Sequence[Channel], people: _People) -> None:
     """Look at what makes a person be asked, and whether the limits leave room for all of them together."""
     together = [
         each.model_copy(update={"most": each.most - people.size + 1}) for each in people.bounds if not each.address
     ]
-    if people.size and people.forbidden is None and (full := await desk.store.counted(together)):
-        people.forbidden = rules.Finding(f"{full}: no room for {people.size} more", "daily_limit")
+    if people.size and people.forbidden is None and (full := await context.store.counted(together)):
+        people.forbidden = Finding(f"{full}: no room for {people.size} more", "daily_limit")
     for lead in people.able.values():
-        people.remarks += await contact.fresh(desk, lead, channels or CHANNELS)
+        people.remarks += await contact.fresh(context, lead, channels or CHANNELS)
     size = people.size
-    judged = desk.policy.judge(contact.ENROLLING, Effect.OUTWARD, connection=desk.connection, size=max(size, 1))
+    judged = context.policy.judge(contact.ENROLLING, Effect.OUTWARD, connection=context.connection, size=max(size, 1))
     if judged.verdict == "allow" and (people.unread or size <= MOST_INLINE):
         for lead in people.able.values():
-            if await contact.replied(desk, lead):
+            if await contact.replied(context, lead):
                 people.remarks.append(f"{_named(lead)} has answered since the last enrolment")
 
 
@@ -296,8 +299,8 @@ def _named(lead: Lead) -> str:
     return f"{called(lead.label)} ({lead.id})"
 
 
-def _way_back(desk: Desk) -> str:
-    if isinstance(desk.backend, EndsSequences):
+def _way_back(context: Context) -> str:
+    if context.can(EndsSequences):
         return "undo_action takes them out again; what was sent by then can't be undone"
     return "can't be undone: this CRM takes nobody out of a sequence through its API"
 
@@ -307,7 +310,7 @@ def _some(lines: Sequence[str]) -> list[str]:
     return [*lines[:SHOWN], *([f"... and {more} more"] if more > 0 else [])]
 
 
-async def _repeated(desk: Desk, people: _People) -> Action | None:
+async def _repeated(context: Context, people: _People) -> Action | None:
     """Return the one action that has done all of this before, as far as it can be done."""
     ids = {each.id for each in people.held.values()}
     if people.able or len(ids) != 1:
@@ -320,7 +323,7 @@ async def _repeated(desk: Desk, people: _People) -> Action | None:
         return None
     if people.unread:
         # Of an address it is not known here whose it is: the job that was given it knows what became of that.
-        items = await desk.store.items(holder.id)
+        items = await context.store.items(holder.id)
         took = {each.payload["lead"][0] for each in items if each.status not in ("failed", "cancelled")}
         if not took.issuperset(people.unread.values()):
             return None
@@ -349,15 +352,15 @@ def channels_of(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:
 # Doing it
 
 
-async def enrol(desk: Desk, client: Client, seen: Preview) -> Done:
+async def enrol(context: Context, client: Client, seen: Preview) -> Done:
     """Enrol those whom the preview has found to be able."""
-    crm, facts = desk.crm(RunsSequences), seen.facts
+    crm, facts = context.crm(RunsSequences), seen.facts
     sequence, channels = facts["sequence"]["id"], channels_of(facts["sequence"]["steps"])
     known = {each[0]: _known(each) for each in facts["leads"]}
 
     async def one(lead: str) -> tuple[str, str | None]:
         # Both are read before each: many take a while, and somebody may say no in the meantime.
-        if said_no := await rules.kill_switch(desk) or await on_our_list(desk, known[lead], channels):
+        if said_no := await rules.kill_switch(context) or await on_our_list(context, known[lead], channels):
             return lead, f"not done: {said_no}"
         return lead, await crm.enroll(sequence, lead)
 
@@ -366,35 +369,35 @@ async def enrol(desk: Desk, client: Client, seen: Preview) -> Done:
         done = await one_by_one(leads, one, client)
     except CrmError as error:
         if error.wrote is not False:  # the row may become unknown, and keeps the marks: of the first alone
-            await let_go(desk, sequence, leads[1:])
+            await let_go(context, sequence, leads[1:])
         raise
     kept = {*done.succeeded, *done.lost}
-    released = tuple(enrolment_key(desk.connection, sequence, each) for each in leads if each not in kept)
+    released = tuple(enrolment_key(context.connection, sequence, each) for each in leads if each not in kept)
     return enrolled(facts, done.succeeded, done.failed, released)
 
 
-async def look(desk: Desk, row: Action) -> Done | None:
+async def look(context: Context, row: Action) -> Done | None:
     """Say that all were enrolled, where the CRM tells it of each."""
     facts = row.facts
     leads = [each[0] for each in facts.get("leads", ())]
-    if not leads or not await history.enrolments(desk, facts["sequence"]["id"], leads):
+    if not leads or not await history.enrolments(context, facts["sequence"]["id"], leads):
         return None
     return enrolled(facts, leads, [])
 
 
-async def preview_unenrol(desk: Desk, name: str, keys: Sequence[str]) -> Preview:
+async def preview_unenrol(context: Context, name: str, keys: Sequence[str]) -> Preview:
     """Say who would be taken out of a sequence. They are read where somebody is asked, so that each has its name."""
     asked_for = [*dict.fromkeys(each.strip() for each in keys)]
-    judged = desk.policy.judge(UNENROLLING, Effect.WRITE, connection=desk.connection, size=len(asked_for))
-    if judged.verdict not in ASKS and not desk.settings.dry_run:
+    judged = context.policy.judge(UNENROLLING, Effect.WRITE, connection=context.connection, size=len(asked_for))
+    if judged.verdict not in ASKS and not context.settings.dry_run:
         return Preview(f"Take {len(asked_for)} leads out of the sequence {quoted(name)}", size=len(asked_for))
-    chosen = await find_sequence(desk, name)
-    most = MOST_READ if await desk.backend.budget() else SHOWN
+    chosen = await find_sequence(context, name)
+    most = MOST_READ if await context.account.budget() else SHOWN
     shown: list[str] = []
     left_out: list[str] = []
     for key in asked_for[:most]:
         try:
-            shown.append(_named(await desk.lead(key)))
+            shown.append(_named(await context.lead(key)))
         except OF_ONE as error:
             left_out.append(f"not {bare(key)}: {bare(str(error))}")
     more = [f'and "{bare(each)}"' for each in asked_for[most:]]
@@ -407,25 +410,25 @@ async def preview_unenrol(desk: Desk, name: str, keys: Sequence[str]) -> Preview
     )
 
 
-async def unenrol(desk: Desk, name: str, keys: Sequence[str], client: Client) -> Done:
+async def unenrol(context: Context, name: str, keys: Sequence[str], client: Client) -> Done:
     """Take leads out of a sequence; they can be enrolled again."""
-    chosen = await find_sequence(desk, name)
+    chosen = await find_sequence(context, name)
 
     async def one(key: str) -> tuple[str, str | None]:
-        lead = await desk.lead(key)
-        return lead.id, await desk.crm(EndsSequences).unenroll(chosen.id, lead.id)
+        lead = await context.lead(key)
+        return lead.id, await context.crm(EndsSequences).unenroll(chosen.id, lead.id)
 
     done = await one_by_one(keys, one, client)
-    await let_go(desk, chosen.id, done.succeeded)
+    await let_go(context, chosen.id, done.succeeded)
     summary = f'took {len(done.succeeded)} of {len(keys)} leads out of "{bare(chosen.name)}"'
     return _batch(summary, chosen.id, done.succeeded, done.failed)
 
 
-async def let_go(desk: Desk, sequence: str, leads: Sequence[str]) -> None:
+async def let_go(context: Context, sequence: str, leads: Sequence[str]) -> None:
     """Let these leads be enrolled in a sequence again: they are in it no more."""
-    held = await desk.store.held_by([enrolment_key(desk.connection, sequence, each) for each in leads])
+    held = await context.store.held_by([enrolment_key(context.connection, sequence, each) for each in leads])
     for action in {each.id for each in held.values()}:
-        await desk.store.let_go(action, [key for key, holder in held.items() if holder.id == action])
+        await context.store.let_go(action, [key for key, holder in held.items() if holder.id == action])
 
 
 @dataclass

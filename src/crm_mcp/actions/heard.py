@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from crm_mcp.actions.addresses import address_of
 from crm_mcp.actions.approval import quoted
 from crm_mcp.actions.beside import beside
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import DOUBTED, Doubt
 from crm_mcp.actions.opt_out import HEARD, is_stop, may_be_stop, names_of
 from crm_mcp.backends.answers import says_opted_out
 from crm_mcp.backends.base import FindsLeads, ReadsMessages
@@ -21,17 +22,10 @@ from crm_mcp.errors import CrmError
 from crm_mcp.model import Activity, Channel, Lead, Message
 from crm_mcp.store import Mark, Store
 
-if TYPE_CHECKING:  # the desk asks whether a lead is blocked, which begins here
-    from crm_mcp.actions.desk import Desk
-
 R = TypeVar("R")
 
 ENROLMENT = "enrolment"
 """The channel of the mark of an enrolment, whose messages may go out on any."""
-DOUBT = "opt_out_suspected"
-"""The rule that has a person asked after a message that may ask for no more of them."""
-DOUBTED = "may ask for no more messages"
-"""The fact of a question that names such messages by their ids: whoever says yes has seen them."""
 OPTED_OUT = "the CRM says that this address has opted out"
 MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
 """The channels on which a CRM may say so."""
@@ -40,7 +34,7 @@ SHOWN = 200
 
 SAME_FOR = timedelta(minutes=1)
 """How long those who have an address are taken to be the same: between a question and its answer, mostly."""
-_at_address: weakref.WeakKeyDictionary[Desk, dict[tuple[Channel, str], tuple[datetime, tuple[Lead, ...]]]] = (
+_at_address: weakref.WeakKeyDictionary[Context, dict[tuple[Channel, str], tuple[datetime, tuple[Lead, ...]]]] = (
     weakref.WeakKeyDictionary()
 )
 _read: dict[int, dict[str, tuple[Any, ...]]] = {}
@@ -48,45 +42,33 @@ _read: dict[int, dict[str, tuple[Any, ...]]] = {}
 is used."""
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """A message in which somebody may have asked for no more of them on its channel."""
-
-    message: str
-    """Its id."""
-    said: str
-    """When and what was written, in words."""
-    settled: bool
-    """Whether a person has seen it, and said yes to a message all the same."""
-
-
-async def stops(desk: Desk, lead: Lead, channel: Channel) -> list[Message]:
+async def stops(context: Context, lead: Lead, channel: Channel) -> list[Message]:
     """Return what a lead has written that is a STOP on a channel, newest first.
 
     Raises:
         CrmError: what it has written can't be read.
     """
-    if not _is_heard(desk, channel):
+    if not _is_heard(context, channel):
         return []
-    written, names = await _written(desk, lead, channel), names_of(lead)
+    written, names = await _written(context, lead, channel), names_of(lead)
     return await beside(
         [each.body for each in written],
         lambda: [each for each in written if is_stop(each.body or "", channel, each.subject, names)],
     )
 
 
-async def doubt(desk: Desk, lead: Lead, channel: Channel) -> Doubt | None:
+async def doubt(context: Context, lead: Lead, channel: Channel) -> Doubt | None:
     """Return the newest message in which a lead, or another that has its address, may have asked for no more on a
     channel; None: there is none.
 
     Raises:
         CrmError: what they have written can't be read.
     """
-    if not _is_heard(desk, channel):
+    if not _is_heard(context, channel):
         return None
     found: list[Message] = []
-    for each in (lead, *await sharing(desk, lead, channel)):
-        written = [one for one in await _written(desk, each, channel) if one.direction == "inbound"]
+    for each in (lead, *await sharing(context, lead, channel)):
+        written = [one for one in await _written(context, each, channel) if one.direction == "inbound"]
         found += await beside([one.body for one in written], _newest_doubtful, written, channel, names_of(each))
     if not found:
         return None
@@ -94,14 +76,14 @@ async def doubt(desk: Desk, lead: Lead, channel: Channel) -> Doubt | None:
     on = f" on {newest.sent_at:%Y-%m-%d}" if newest.sent_at else ""
     text = quoted(newest.body or newest.subject or "", most=SHOWN, start=SHOWN)
     said = f"{channel} came in{on} that may ask for no more: {text}"
-    return Doubt(newest.id, said, await _is_settled(desk, lead, channel, newest.id))
+    return Doubt(newest.id, said, await _is_settled(context, lead, channel, newest.id))
 
 
-async def all_written(desk: Desk, lead: Lead) -> list[Message]:
+async def all_written(context: Context, lead: Lead) -> list[Message]:
     """Return what a lead has written, on every channel of which its CRM tells it."""
-    crm = desk.backend
-    channels = sorted(crm.hears) if isinstance(crm, ReadsMessages) else ()
-    return [each for channel in channels for each in await _written(desk, lead, channel)]
+    crm = context.crm_if(ReadsMessages)
+    channels = sorted(crm.hears) if crm else ()
+    return [each for channel in channels for each in await _written(context, lead, channel)]
 
 
 async def marked(lead: Lead, happened: Sequence[Activity]) -> tuple[Activity, ...]:
@@ -123,24 +105,24 @@ def _is_doubtful(text: str, channel: Channel, names: frozenset[str]) -> bool:
     return may_be_stop(text, channel, subject, names)
 
 
-async def sharing(desk: Desk, lead: Lead, channel: Channel) -> tuple[Lead, ...]:
+async def sharing(context: Context, lead: Lead, channel: Channel) -> tuple[Lead, ...]:
     """Return the other leads that have a lead's address on a channel, where what they write on it can be read."""
     address = lead.address(channel)
-    if address is None or not _is_heard(desk, channel):
+    if address is None or not _is_heard(context, channel):
         return ()
-    key = address_of(channel, address, desk.settings.country)
-    at = await _once(lead, f"at {channel}", lambda: _leads_at(desk, channel, key))
+    key = address_of(channel, address, context.settings.country)
+    at = await _once(lead, f"at {channel}", lambda: _leads_at(context, channel, key))
     return tuple(each for each in at if each.id != lead.id)
 
 
-async def _leads_at(desk: Desk, channel: Channel, key: str) -> tuple[Lead, ...]:
+async def _leads_at(context: Context, channel: Channel, key: str) -> tuple[Lead, ...]:
     """Return the leads that have an address; who they are is asked once a minute, since it may cost several calls, and
     what they write each time."""
-    known, now = _at_address.setdefault(desk, {}), desk.clock()
+    known, now = _at_address.setdefault(context, {}), context.clock()
     if (kept := known.get((channel, key))) is None or now - kept[0] > SAME_FOR:
         for old in [each for each, (since, _) in known.items() if now - since > SAME_FOR]:
             del known[old]
-        kept = known[channel, key] = now, await desk.crm(FindsLeads).leads_at(channel, key)
+        kept = known[channel, key] = now, await context.crm(FindsLeads).leads_at(channel, key)
     return tuple(each.model_copy() for each in kept[1])
 
 
@@ -159,13 +141,13 @@ async def block_opted_out(store: Store, marks: Sequence[Mark], error: CrmError) 
     return f"do-not-contact: {OPTED_OUT}, so it is blocked on this channel from now on; nothing was sent"
 
 
-def _is_heard(desk: Desk, channel: Channel) -> bool:
+def _is_heard(context: Context, channel: Channel) -> bool:
     """Whether a word ends messages on a channel, and this CRM tells what leads write on it."""
-    return channel in HEARD and isinstance(desk.backend, ReadsMessages) and channel in desk.backend.hears
+    return channel in HEARD and context.can(ReadsMessages) and channel in context.crm(ReadsMessages).hears
 
 
-async def _written(desk: Desk, lead: Lead, channel: Channel) -> tuple[Message, ...]:
-    return await _once(lead, channel, lambda: desk.crm(ReadsMessages).inbound_messages(lead.id, channel))
+async def _written(context: Context, lead: Lead, channel: Channel) -> tuple[Message, ...]:
+    return await _once(lead, channel, lambda: context.crm(ReadsMessages).inbound_messages(lead.id, channel))
 
 
 async def _once(lead: Lead, what: str, read: Callable[[], Awaitable[tuple[R, ...]]]) -> tuple[R, ...]:
@@ -183,13 +165,13 @@ def _newest_doubtful(written: list[Message], channel: Channel, names: frozenset[
     return [each for each in [next(doubtful, None)] if each]
 
 
-async def _is_settled(desk: Desk, lead: Lead, channel: Channel, message: str) -> bool:
+async def _is_settled(context: Context, lead: Lead, channel: Channel, message: str) -> bool:
     """Whether a person has said yes to something that reached the lead's address, and had this message before them."""
     address = lead.address(channel)
     if address is None or not message:  # one without an id can't be told from the next
         return False
-    key = address_of(channel, address, desk.settings.country)
-    seen = await desk.store.approved_facts((channel, ENROLMENT), key)
+    key = address_of(channel, address, context.settings.country)
+    seen = await context.store.approved_facts((channel, ENROLMENT), key)
     return any(message in facts.get(DOUBTED, ()) for facts in seen)
 
 

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from crm_mcp.actions.addresses import address_of
-from crm_mcp.actions.approval import Done, bare
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import under_way
+from crm_mcp.actions.approval import bare
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Done, under_way
 from crm_mcp.backends.base import (
     FindsLeads,
     KeepsTasks,
@@ -35,29 +35,31 @@ CLOCKS_APART = timedelta(minutes=2)
 """How much earlier than ours the CRM's clock may put a message. What is older was sent by another action."""
 
 
-async def message(desk: Desk, row: Action, channel: Channel, text: str, subject: str | None = None) -> Done | None:
+async def message(
+    context: Context, row: Action, channel: Channel, text: str, subject: str | None = None
+) -> Done | None:
     """Look for a message that went out."""
-    crm = desk.backend
-    if not isinstance(crm, RecallsMessages) or row.lead is None:
+    crm = context.crm_if(RecallsMessages)
+    if crm is None or row.lead is None:
         return None
-    lead = await desk.lead(row.lead)
-    found = await crm.sent_message(lead, channel, text, subject, since(row), await _earlier(desk, row))
+    lead = await context.lead(row.lead)
+    found = await crm.sent_message(lead, channel, text, subject, since(row), await _earlier(context, row))
     return sent(lead, Delivery(message=found, delivered=True), channel) if found else None
 
 
-async def call(desk: Desk, row: Action) -> Done | None:
+async def call(context: Context, row: Action) -> Done | None:
     """Look for a call that was started."""
-    crm = desk.backend
-    if not isinstance(crm, RecallsCalls) or row.lead is None:
+    crm = context.crm_if(RecallsCalls)
+    if crm is None or row.lead is None:
         return None
-    lead = await desk.lead(row.lead)
+    lead = await context.lead(row.lead)
     found = await crm.started_call(lead, since(row))
     return started(lead, found.shown()) if found else None
 
 
-async def enrolments(desk: Desk, sequence: str, leads: Sequence[str]) -> bool:
+async def enrolments(context: Context, sequence: str, leads: Sequence[str]) -> bool:
     """Whether all of these leads are enrolled in a sequence now, as far as the CRM tells it."""
-    crm = desk.crm(RunsSequences)
+    crm = context.crm(RunsSequences)
     for each in leads:
         if not await crm.enrolled(sequence, each):
             return False
@@ -67,38 +69,38 @@ async def enrolments(desk: Desk, sequence: str, leads: Sequence[str]) -> bool:
 # What was written
 
 
-async def read_record(desk: Desk, kind: RecordKind, record: str) -> Lead | Task | Deal | Note:
+async def read_record(context: Context, kind: RecordKind, record: str) -> Lead | Task | Deal | Note:
     """Read a record of any kind by its id. Raises NotFound where it is not there."""
     match kind:
         case "lead":
-            return await desk.crm(FindsLeads).get_lead(record)
+            return await context.crm(FindsLeads).get_lead(record)
         case "task":
-            return await desk.crm(KeepsTasks).get_task(record)
+            return await context.crm(KeepsTasks).get_task(record)
         case "deal":
-            return await desk.crm(ReadsDeals).get_deal(record)
+            return await context.crm(ReadsDeals).get_deal(record)
         case "note":
-            return await desk.crm(LogsNotes).get_note(record)
+            return await context.crm(LogsNotes).get_note(record)
 
 
-async def is_gone(desk: Desk, kind: RecordKind, record: str) -> bool:
+async def is_gone(context: Context, kind: RecordKind, record: str) -> bool:
     """Whether there is no record of this id any more."""
     try:
-        await read_record(desk, kind, record)
+        await read_record(context, kind, record)
     except NotFound:
         return True
     return False
 
 
-def has(desk: Desk, record: Lead | Task | Deal, wanted: Mapping[str, Any]) -> bool:
+def has(context: Context, record: Lead | Task | Deal, wanted: Mapping[str, Any]) -> bool:
     """Whether a record has these values now: JSON values, None for what is to be empty.
 
     A value that the CRM may show otherwise than it was given counts as another one.
     """
     found = record.shown()
-    return all(_same(desk, name, value, found.get(name)) for name, value in wanted.items())
+    return all(_same(context, name, value, found.get(name)) for name, value in wanted.items())
 
 
-def _same(desk: Desk, name: str, wanted: Any, found: Any) -> bool:
+def _same(context: Context, name: str, wanted: Any, found: Any) -> bool:
     if wanted in (None, [], {}):
         return found in (None, [], {})
     if found is None:
@@ -108,12 +110,12 @@ def _same(desk: Desk, name: str, wanted: Any, found: Any) -> bool:
     if name == "custom_fields":
         # Of the names that stand here one is an address of ours; the others are the account's, whatever they are.
         named = {each: each if each == "linkedin" else "" for each in wanted}
-        return all(_same(desk, named[each], value, found.get(each)) for each, value in wanted.items())
+        return all(_same(context, named[each], value, found.get(each)) for each, value in wanted.items())
     if name == "linkedin" and isinstance(wanted, str) and isinstance(found, str):
         return address_of("linkedin", wanted, None) == address_of("linkedin", found, None)
     if name in ("email", "phone"):
         channel: Channel = "email" if name == "email" else "sms"
-        country = desk.settings.country
+        country = context.settings.country
         return address_of(channel, wanted, country) == address_of(channel, found, country)
     if name in FOLDED:
         return fold(wanted) == fold(found)
@@ -126,19 +128,19 @@ def _spaced(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else value
 
 
-async def created_lead(desk: Desk, draft: LeadDraft, at: datetime) -> Lead | None:
+async def created_lead(context: Context, draft: LeadDraft, at: datetime) -> Lead | None:
     """Return the one lead that is the draft's person, where it was created at or after a moment."""
-    lead = await find_same(desk.crm(FindsLeads), draft)
+    lead = await find_same(context.crm(FindsLeads), draft)
     return lead if lead and lead.created_at and lead.created_at >= at else None
 
 
-async def is_of_another(desk: Desk, row: Action, done: Done) -> bool:
+async def is_of_another(context: Context, row: Action, done: Done) -> bool:
     """Whether what was found is, or may be, what another action has done since this one began: the same was asked for
     again. The CRM can't tell whose it is, and one effect is not the success of two."""
     began = row.started_at or row.created_at
     for status in ("sending", "done"):  # in the order in which an action takes them: none slips through
-        others, _ = await desk.store.list_actions(
-            caller=None, status=status, lead=None, after=None, limit=100, connection=desk.connection
+        others, _ = await context.store.list_actions(
+            caller=None, status=status, lead=None, after=None, limit=100, connection=context.connection
         )
         for each in others:
             later = (each.finished_at or each.started_at or began) >= began
@@ -148,19 +150,24 @@ async def is_of_another(desk: Desk, row: Action, done: Done) -> bool:
     return False
 
 
-async def logged_note(desk: Desk, row: Action, content: str, kind: NoteKind, at: datetime | None) -> Note | None:
+async def logged_note(context: Context, row: Action, content: str, kind: NoteKind, at: datetime | None) -> Note | None:
     """Return the note of this text that was logged for the action's lead since it began; `at`: the time it was given.
 
     Those that other actions have logged are not this one's.
     """
-    lead = (await desk.lead(row.lead or str(row.arguments["lead"]))).id
-    others, _ = await desk.store.list_actions(
-        caller=None, status="done", lead={desk.connection: lead}, after=None, limit=100, connection=desk.connection
+    lead = (await context.lead(row.lead or str(row.arguments["lead"]))).id
+    others, _ = await context.store.list_actions(
+        caller=None,
+        status="done",
+        lead={context.connection: lead},
+        after=None,
+        limit=100,
+        connection=context.connection,
     )
     known = {record for each in others if each.id != row.id for of, record in each.touched if of == "note"}
     found = [
         each
-        for each in (await desk.crm(LogsNotes).list_notes(lead, Slice(limit=100))).items
+        for each in (await context.crm(LogsNotes).list_notes(lead, Slice(limit=100))).items
         if each.id not in known
         and _spaced(each.content or "") == _spaced(content)
         and each.kind in (kind, None)
@@ -173,7 +180,7 @@ async def logged_note(desk: Desk, row: Action, content: str, kind: NoteKind, at:
 # What is said of it
 
 
-def signed(desk: Desk, content: str, row: Action | None = None) -> str:
+def signed(context: Context, content: str, row: Action | None = None) -> str:
     """Return the text of a note as a tool writes it: where the settings want it, with who wrote it.
 
     `row` is the action that writes it; without one it is the one under way.
@@ -181,8 +188,9 @@ def signed(desk: Desk, content: str, row: Action | None = None) -> str:
     Raises:
         InvalidArgument: with that it is too long.
     """
-    row = row or under_way.get()
-    if not desk.settings.audit.attribution or row is None:
+    work = under_way.get()
+    row = row or (work.row if work else None)
+    if not context.settings.audit.attribution or row is None:
         return content
     line = f"\n\nby agent {bare(row.caller)}, action {row.id}"
     if len(content) + len(line) > LONGEST_NOTE:
@@ -226,11 +234,11 @@ def begun(row: Action) -> datetime:
     return (row.started_at or row.created_at).replace(microsecond=0) - timedelta(seconds=1)
 
 
-async def _earlier(desk: Desk, row: Action) -> frozenset[str]:
+async def _earlier(context: Context, row: Action) -> frozenset[str]:
     """Return the messages of the action that this one repeats on purpose: those are not this one's."""
     known: set[str] = set()
     named = row.arguments.get("resend_of")
-    while isinstance(named, str) and (earlier := await desk.store.get(named)):
+    while isinstance(named, str) and (earlier := await context.store.get(named)):
         known |= {record for kind, record in earlier.touched if kind == "message"}
         named = earlier.arguments.get("resend_of")
     return frozenset(known)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import anyio
 
-from crm_mcp.actions.approval import Done, Preview
-from crm_mcp.actions.outbox import LOOK_WITHIN, LOST, NOTHING_WRITTEN, Deed, Outbox, ended
+from crm_mcp.actions.intent import Bulk, Deed, Preview, Told, untold
+from crm_mcp.actions.outbox import LOOK_WITHIN, LOST, NOTHING_WRITTEN, Outbox, ended
 from crm_mcp.actions.patience import somebody_waits
 from crm_mcp.actions.results import shown
 from crm_mcp.errors import Busy, CrmError
@@ -37,43 +37,6 @@ AT_ONCE = 500
 """Items of a job that is given up which are settled together."""
 STATE_WITHIN = 120.0
 """Seconds that a job waits for a state that is full, locked or out of reach, before it is left to be resumed."""
-
-
-class Told(NamedTuple):
-    """What became of one item. `waiting`: surely nothing, and it may be done again."""
-
-    status: ItemStatus
-    result: Mapping[str, Any]
-
-
-async def _never() -> str | None:
-    return None
-
-
-async def _untold(done: int, total: int) -> None:
-    """Nobody is told how far it is."""
-
-
-@dataclass(frozen=True)
-class Bulk:
-    """How a call for many is done item by item. Nothing here is kept: it is made anew where a job is resumed."""
-
-    items: Callable[[Action], Sequence[Mapping[str, Any]]]
-    """Makes the items, as JSON, of the action's arguments and facts."""
-    at_once: int
-    """How many items one claim takes: what the CRM writes together."""
-    do: Callable[[Action, Sequence[Item]], Awaitable[Sequence[Told]]]
-    """Does them, once; says of each what became of it, or raises what is wrong with the CRM."""
-    look: Callable[[Action, Item], Awaitable[Told | None]]
-    """Asks the CRM what became of an item whose answer is lost; None: it does not show it."""
-    sum_up: Callable[[Action, Sequence[Item]], Done]
-    """Says what became of all of them."""
-    marks: Callable[[Action, Item], tuple[str, ...]] = lambda _row, _item: ()
-    """The keys of an item's marks, which are released where it is not done."""
-    stopped: Callable[[], Awaitable[str | None]] = _never
-    """Says what forbids all that is left, before each claim: the kill switch."""
-    progress: Callable[[int, int], Awaitable[None]] = _untold
-    """Tells the client, while it waits, how many items of how many have ended."""
 
 
 async def work_through(outbox: Outbox, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
@@ -128,7 +91,7 @@ class _Work:
 
     async def give_up(self) -> None:
         """Settle what is left of a job that this program fails at: nobody goes on with it."""
-        self._bulk = replace(self._bulk, progress=_untold)  # it may be what fails
+        self._bulk = replace(self._bulk, progress=untold)  # it may be what fails
         lost = Told("unknown", {"reason": "not known whether it was done: the program failed"})
         try:
             items = await self._state(lambda: self._store.items(self._row.id, "sending"))

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,19 +24,20 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from crm_mcp.actions import rules
 from crm_mcp.actions.addresses import addresses_in, moves_clock
-from crm_mcp.actions.approval import Done, Preview, is_cut, lined, quoted, quoted_json
+from crm_mcp.actions.approval import is_cut, lined, quoted, quoted_json
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.contact import keep_at, keep_blocks, refuse_consent_fields
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
+from crm_mcp.actions.intent import Done, Preview, Reach
 from crm_mcp.actions.masking import masked, part_of
 from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
 from crm_mcp.actions.places import sequences_in, tells_people, texts_of, unnamed, values_at
 from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.recipients import ENROLLING, MOST_PEOPLE, SENDING, Reached, reached, touched
+from crm_mcp.actions.recipients import ENROLLING, SENDING, Reached, reached, touched
 from crm_mcp.actions.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.base import HasOperations
-from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, Unsupported
+from crm_mcp.backends.verbs import Way
+from crm_mcp.errors import Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import CustomValue, Lead, Line, fold
 from crm_mcp.store import Address, Mark
 from crm_mcp.text import rendered
@@ -54,7 +56,6 @@ IN_FULL = 4
 
 WRITING = frozenset(("create_lead", "update_lead", "import_leads"))
 """Tools that put addresses into the CRM: an operation that is akin to one does so too."""
-BY = "call_operation"
 
 _EMPTY_WORDS = frozenset(
     ("a", "an", "and", "by", "do", "for", "from", "how", "in", "into", "of", "on", "or", "the", "to", "with")
@@ -67,9 +68,9 @@ _NAME: TypeAdapter[str] = TypeAdapter(Line, config=_LATER)
 # Finding
 
 
-def find(desk: Desk, query: str) -> list[Operation]:
+def find(context: Context, query: str) -> list[Operation]:
     """Return the operations that fit these words, the best first; one, where it is named."""
-    operations = desk.crm(HasOperations).catalog.operation
+    operations = context.crm(HasOperations).catalog.operation
     for each in operations:
         if each.name == query.strip():
             return [each]
@@ -80,7 +81,7 @@ def find(desk: Desk, query: str) -> list[Operation]:
     return [each for score, _, each in scored if score[0] * 2 >= scored[0][0][0]]
 
 
-def described(desk: Desk, operation: Operation, *, full: bool) -> dict[str, Any]:
+def described(context: Context, operation: Operation, *, full: bool) -> dict[str, Any]:
     """Return an operation as it is listed; `full` says of each parameter what is known about it."""
     effect = operation.effect
     if not isinstance(effect, str):
@@ -98,9 +99,9 @@ def described(desk: Desk, operation: Operation, *, full: bool) -> dict[str, Any]
     }
     if operation.tool:
         row["tool"] = operation.tool
-    if why := _refused(desk, operation):
+    if why := _refused(context, operation):
         row["off"] = why
-    elif operation.names_nobody and _verdict(desk, operation) is None:
+    elif operation.names_nobody and _verdict(context, operation) is None:
         row["off"] = "it can't name whom it reaches"
     if full and operation.note:
         row["note"] = operation.note
@@ -147,26 +148,26 @@ def _parameter(each: Parameter, *, full: bool) -> str:
 # Reading
 
 
-async def read(desk: Desk, name: str, arguments: Mapping[str, Any]) -> Any:
+async def read(context: Context, name: str, arguments: Mapping[str, Any]) -> Any:
     """Carry out an operation that only reads; returns its answer without secrets, cut to what a result has room for.
 
     Raises:
         InvalidArgument: it does not only read, there is none of this name, or an argument is not what it must be.
         Forbidden: it is refused by default or by the policy.
     """
-    operation = _allowed(desk, name)
+    operation = _allowed(context, name)
     checked = _checked(operation, arguments)
     if (effect := operation.effect_of(checked)) != "read":
         instead = operation.tool or "call_operation"
         raise InvalidArgument(f"{operation.name} does not only read, its effect is {effect}", f"use {instead}")
-    answer = await desk.crm(HasOperations).operate(operation, checked)
-    return await beside(answer, _clean, desk, answer)
+    answer = await context.crm(HasOperations).operate(operation, checked)
+    return await beside(answer, _clean, context, answer)
 
 
 # Acting
 
 
-async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any]) -> Preview:
+async def preview_operation(context: Context, name: str, arguments: Mapping[str, Any]) -> Reach:
     """Check a call, read whom it reaches, and say what would be done.
 
     Raises:
@@ -176,61 +177,57 @@ async def preview_operation(desk: Desk, name: str, arguments: Mapping[str, Any])
         Forbidden: it is refused by default or by the policy, or writes a field that holds consent.
         NotFound: a lead that it names is not there.
     """
-    operation, checked, effect = _acting(desk, name, arguments)
-    await refuse_consent_fields(desk, checked)
+    operation, checked, effect = _acting(context, name, arguments)
     also = operation.akin_to(checked)
     people = Reached()
     size = records_of(operation, checked)
     if effect is Effect.WRITE and (unnamed(operation, checked) or (operation.records and size == MORE_THAN_ANY)):
         effect = Effect.DESTRUCTIVE  # nobody can take back a change of records that were never named
     if effect is Effect.OUTWARD:
-        people = await reached(desk, operation, checked, allowed=_verdict(desk, operation) is not None)
+        people = await reached(context, operation, checked, allowed=_verdict(context, operation) is not None)
         also += tuple(SENDING[each] for each in people.channels) if len(people.channels) == 1 else ()
     elif effect is Effect.DESTRUCTIVE:
-        people = await touched(desk, operation, checked)
+        people = await touched(context, operation, checked)
         also += ("delete_record",)
-    summary, details = _said(desk, operation, checked, effect, people)
+    summary, details = _said(context, operation, checked, effect, people)
     lifts = operation.off == "blacklist"
     zoned = effect is not Effect.OUTWARD and moves_clock(checked)
-    return Preview(
+    shown = Preview(
         summary=summary,
         details=details,
         facts=people.facts,
         lead=people.leads[0].id if len(people.leads) == 1 else None,
         size=max(len(people.leads), size),
-        blocked=people.blocked,
-        rule=people.rule or ("time_zone" if zoned else ""),
-        until=people.until,
-        marks=_marks(desk, operation, checked, people) if effect is Effect.OUTWARD else (),
-        bounds=people.bounds,
-        writes=_written(desk, operation, checked, effect),
-        confirm=lifts or zoned or people.confirm,
-        person_only=lifts or people.person_only,
+        marks=_marks(context, operation, checked, people) if effect is Effect.OUTWARD else (),
+        writes=_addresses(context, operation, checked, effect),
+        written=checked,
+        confirm=lifts or zoned,
+        person_only=lifts,
         effect=effect,
         also=also,
         operation=operation.name,
     )
+    found = Reach.of(shown, people.findings, new=people.new, rule="time_zone" if zoned else "")
+    return replace(found, given=checked)
 
 
-async def carry_out(desk: Desk, shown: Preview, name: str, arguments: Mapping[str, Any]) -> Done:
+async def carry_out(context: Context, shown: Preview, name: str, arguments: Mapping[str, Any]) -> Done:
     """Carry out an operation with exactly these arguments; `shown` is the preview made of it just before."""
-    operation, checked, effect = _acting(desk, name, arguments)
-    if effect is not Effect.OUTWARD or shown.writes:
-        await _keep(desk, operation, checked, shown)
-    answer = await desk.crm(HasOperations).operate(operation, checked)
+    operation, checked, _ = _acting(context, name, arguments)
+    answer = await context.crm(HasOperations).operate(operation, checked)
     leads = [each[0] for each in shown.facts.get("leads", ())]
     return Done(
         f"did {operation.name}: {shown.summary}",
-        {} if answer is None else {"result": {"answer": await beside(answer, _clean, desk, answer)}},
+        {} if answer is None else {"result": {"answer": await beside(answer, _clean, context, answer)}},
         shown.lead,
         tuple(("lead", each) for each in leads),
         size=shown.size,
     )
 
 
-def _acting(desk: Desk, name: str, arguments: Mapping[str, Any]) -> tuple[Operation, dict[str, Any], Effect]:
+def _acting(context: Context, name: str, arguments: Mapping[str, Any]) -> tuple[Operation, dict[str, Any], Effect]:
     """Return an operation that does something, its arguments, checked, and what it does."""
-    operation = _allowed(desk, name)
+    operation = _allowed(context, name)
     effect = operation.effect_of(arguments)
     if effect == "read":
         raise InvalidArgument(f"{operation.name} only reads", "use read_operation")
@@ -245,26 +242,16 @@ def _acting(desk: Desk, name: str, arguments: Mapping[str, Any]) -> tuple[Operat
     return operation, checked, Effect(effect)
 
 
-async def _keep(desk: Desk, operation: Operation, arguments: Mapping[str, Any], shown: Preview) -> None:
-    """Keep the blocks of the leads that are named, and of those that have an address which is written now."""
-    try:
-        if shown.writes or shown.effect is Effect.DESTRUCTIVE:
-            for lead in (await touched(desk, operation, arguments)).leads:
-                await keep_blocks(desk, lead, BY)
-        await keep_at(desk, shown.writes[:MOST_PEOPLE], BY)
-    except CrmError as error:
-        error.wrote = False
-        raise
-
-
-def _written(desk: Desk, operation: Operation, arguments: Mapping[str, Any], effect: Effect) -> tuple[Address, ...]:
+def _addresses(
+    context: Context, operation: Operation, arguments: Mapping[str, Any], effect: Effect
+) -> tuple[Address, ...]:
     """Return the addresses that a call may put into the CRM. Those that it only sends to are there already."""
     if effect is Effect.OUTWARD and not WRITING & set(operation.akin_to(arguments)):
         return ()
-    return addresses_in(arguments, desk.settings.country)
+    return addresses_in(arguments, context.settings.country)
 
 
-def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], people: Reached) -> tuple[Mark, ...]:
+def _marks(context: Context, operation: Operation, arguments: Mapping[str, Any], people: Reached) -> tuple[Mark, ...]:
     """Return what this call does to each person, so that neither it nor a tool does the same again.
 
     A message is known by its text, a call by its number, an enrolment by its sequences. What has none of them, as a
@@ -275,19 +262,19 @@ def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], peopl
     whole = json.dumps([operation.name, arguments], sort_keys=True, ensure_ascii=False)
     found: dict[str, Mark] = {}
 
-    def mark(channel: rules.Reach, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
-        address = rules.reached_at(desk, lead, channel)
+    def mark(channel: Way, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
+        address = rules.reached_at(context, lead, channel)
         found[key] = Mark(key=key, seconds=seconds, channel=channel, address=address)
 
     for lead in people.leads:
         if people.enrols:
             for each in sequences_in(arguments):
-                mark(rules.ENROLMENT, lead, enrolment_key(desk.connection, each, lead.id), ENROLLED_FOR)
+                mark(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id), ENROLLED_FOR)
             if not sequences_in(arguments) and operation.akin_to(arguments) == (ENROLLING,):
-                mark(rules.ENROLMENT, lead, enrolment_key(desk.connection, whole, lead.id), ENROLLED_FOR)
+                mark(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id), ENROLLED_FOR)
             continue
         for channel in people.channels:
-            address = rules.reached_at(desk, lead, channel)
+            address = rules.reached_at(context, lead, channel)
             if address is None:
                 continue
             if channel == "call":
@@ -301,10 +288,10 @@ def _marks(desk: Desk, operation: Operation, arguments: Mapping[str, Any], peopl
 
 
 def _said(
-    desk: Desk, operation: Operation, arguments: Mapping[str, Any], effect: Effect, people: Reached
+    context: Context, operation: Operation, arguments: Mapping[str, Any], effect: Effect, people: Reached
 ) -> tuple[str, str]:
     """Return what a person is shown: one line, and what it has no room for."""
-    given = json.dumps(_masked(desk, arguments), ensure_ascii=False)
+    given = json.dumps(_masked(context, arguments), ensure_ascii=False)
     text = "\n".join(str(each) for each in values_at(arguments, operation.text)) if effect is Effect.OUTWARD else ""
     what = f"{operation.name} ({operation.method} {operation.path})"
     to = f" to {people.shown}" if people.leads and effect is Effect.OUTWARD else ""
@@ -336,9 +323,9 @@ def _further(operation: Operation, arguments: Mapping[str, Any]) -> list[str]:
 # What is allowed, and with what
 
 
-def _allowed(desk: Desk, name: str) -> Operation:
-    operation = desk.crm(HasOperations).catalog.get(name)
-    if why := _refused(desk, operation):
+def _allowed(context: Context, name: str) -> Operation:
+    operation = context.crm(HasOperations).catalog.get(name)
+    if why := _refused(context, operation):
         raise Forbidden(
             f"{operation.name} is refused: {why}",
             "a person can allow it by name in [policy.operations] of the settings",
@@ -346,9 +333,9 @@ def _allowed(desk: Desk, name: str) -> Operation:
     return operation
 
 
-def _refused(desk: Desk, operation: Operation) -> str | None:
+def _refused(context: Context, operation: Operation) -> str | None:
     """Return why an operation is refused whatever its arguments are, else None."""
-    verdict = _verdict(desk, operation)
+    verdict = _verdict(context, operation)
     if verdict == "deny":
         return "the policy denies it"
     if operation.off and verdict is None:
@@ -356,8 +343,8 @@ def _refused(desk: Desk, operation: Operation) -> str | None:
     return None
 
 
-def _verdict(desk: Desk, operation: Operation) -> str | None:
-    return desk.policy.operation(operation.name)
+def _verdict(context: Context, operation: Operation) -> str | None:
+    return context.policy.operation(operation.name)
 
 
 def _checked(operation: Operation, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -398,10 +385,10 @@ def _fits(kind: TypeAdapter[Any], where: str, value: Any) -> None:
 # What comes back
 
 
-def _masked(desk: Desk, value: Any) -> Any:
-    key = next((each.api_key for each in desk.settings.connections if each.name == desk.connection), None)
+def _masked(context: Context, value: Any) -> Any:
+    key = next((each.api_key for each in context.settings.connections if each.name == context.connection), None)
     return masked(value, key.get_secret_value() if key else None)
 
 
-def _clean(desk: Desk, answer: Any) -> Any:
-    return part_of(_masked(desk, answer), MOST_ANSWER)
+def _clean(context: Context, answer: Any) -> Any:
+    return part_of(_masked(context, answer), MOST_ANSWER)

@@ -22,27 +22,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio.abc
 import anyio.lowlevel
 
-from crm_mcp.actions.approval import Done, Preview, differences, plain
+from crm_mcp.actions.approval import differences, plain
 from crm_mcp.actions.heard import block_opted_out
+from crm_mcp.actions.intent import Deed, Done, Preview, Work, under_way
 from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
-from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import again, found_out, shown, taken_back
 from crm_mcp.errors import Conflict, CrmError, Internal, OutcomeUnknown
 from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
-
-if TYPE_CHECKING:
-    from crm_mcp.actions.jobs import Bulk
 
 log = logging.getLogger("crm_mcp")
 
@@ -79,38 +75,21 @@ NOTHING_WRITTEN = frozenset(
 """Refusals of a CRM that say of themselves that nothing was done."""
 
 
-@dataclass(frozen=True)
-class Deed:
-    """One call of one tool that is not read: how it is previewed, how it is done, and how its outcome is found."""
-
-    tool: str
-    effect: Effect
-    arguments: Mapping[str, Any]
-    """As they were validated, as JSON: exactly these run."""
-    preview: Callable[[bool], Awaitable[Preview]]
-    """Reads the records, and says what would happen and what forbids it; True: somebody will be shown it."""
-    run: Callable[[Preview], Awaitable[Done]]
-    """Does it, once; is given the preview that was made of it a moment before."""
-    look: Callable[[Action], Awaitable[Done | None]] | None = None
-    """Asks the CRM's own history whether it was done; None: it does not show it."""
-    bulk: Callable[[], Awaitable[Bulk]] | None = None
-    """How it is done item by item, where it is for many."""
-    dry_run: bool = False
-
-
-under_way: ContextVar[Action | None] = ContextVar("under_way", default=None)
-"""The action whose `run` is at work in this task: for what keeps or writes down its id. None: there is none."""
+Job = Callable[["Outbox", Action, Deed, Preview], Awaitable[dict[str, Any]]]
+"""Does what is left of a job; returns the action result so far."""
 
 
 class Outbox:
     """The actions of one process: begun, held, settled, and found again."""
 
-    def __init__(self, store: Store, known: Callable[[Action], Deed | None] = lambda _: None) -> None:
+    def __init__(self, store: Store, job: Job, known: Callable[[Action], Deed | None] = lambda _: None) -> None:
+        """`job` works through what is done item by item; `known` makes the deed of a row of any connection anew, None
+        where its tool is not served here."""
         self.store = store
+        self._job = job
         self.at: Callable[[str], None] = lambda _: None
         """Told of every step that an action takes; a test may end the process there."""
         self._known = known
-        """Makes the deed of a row of any connection anew; None: its tool is not served here."""
         self._tasks: anyio.abc.TaskGroup | None = None
         self._busy: dict[str, int] = {}
         """The actions that are worked on here, each with the fence that was given to this process last."""
@@ -223,12 +202,12 @@ class Outbox:
         """
         if row.status == "scheduled":
             return {**shown(row), "reason": seen.blocked}
-        work = self._job if row.status == "running" else self._send
+        work = partial(self._job, self) if row.status == "running" else self._send
         ended: list[dict[str, Any] | Exception] = []
         finished = anyio.Event()
 
         async def act() -> None:
-            under_way.set(row)
+            under_way.set(Work(row, seen, lambda: self.fence(row)))
             self._busy[row.id] = row.fence
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._hold, row)
@@ -259,11 +238,6 @@ class Outbox:
         if not ended or isinstance(ended[0], Exception):
             return shown(await self.store.get(row.id) or row)
         return ended[0]
-
-    async def _job(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
-        from crm_mcp.actions.jobs import work_through
-
-        return await work_through(self, row, deed, seen)
 
     async def _send(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
         self.at("claimed")

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from crm_mcp.actions import whose
-from crm_mcp.actions.approval import Preview, bare, called, is_cut, lined, quoted
-from crm_mcp.actions.contact import NEW_ADDRESS, fresh
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.heard import DOUBT
-from crm_mcp.actions.rules import Finding, look
+from crm_mcp.actions.approval import bare, called, is_cut, lined, quoted
+from crm_mcp.actions.contact import fresh
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import DOUBTED, Finding, Preview, Reach
+from crm_mcp.actions.rules import look
 from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold, rfc3339
@@ -43,8 +43,8 @@ def segments(text: str) -> tuple[int, str]:
 
 
 async def preview_sms(
-    desk: Desk, lead: Lead, message: str, resend_of: str | None = None, defer: bool = False
-) -> Preview:
+    context: Context, lead: Lead, message: str, resend_of: str | None = None, defer: bool = False
+) -> Reach:
     """Say who would get which text, on which number, in how many segments.
 
     Raises:
@@ -57,11 +57,11 @@ async def preview_sms(
         details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone",
         facts={"name": lead.label, "phone": lead.phone},
     )
-    return await _message(desk, lead, "sms", shown, (message,), resend_of, defer)
+    return await _message(context, lead, "sms", shown, (message,), resend_of, defer)
 
 
 async def preview_email(
-    desk: Desk,
+    context: Context,
     lead: Lead,
     mailbox: Mailbox,
     subject: str,
@@ -69,26 +69,26 @@ async def preview_email(
     reply_to: str | None,
     resend_of: str | None = None,
     defer: bool = False,
-) -> Preview:
+) -> Reach:
     """Say who would get which mail, from which mailbox, and who would get the answer.
 
     Raises:
         InvalidArgument: `resend_of` is no earlier send of this mail.
     """
     to = _to(lead.email, "no address on file")
-    answers = await _answers(desk, lead, mailbox, reply_to) if reply_to else _Answers()
+    answers = await _answers(context, lead, mailbox, reply_to) if reply_to else _Answers()
     shown = Preview(
         summary=f"E-mail to {to}, {called(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers.said}, "
         f"subject {quoted(subject)}: {quoted(body)}",
         details="can't be undone",
         facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address, **answers.facts},
     )
-    return await _message(desk, lead, "email", shown, (subject, body), resend_of, defer, answers)
+    return await _message(context, lead, "email", shown, (subject, body), resend_of, defer, answers)
 
 
 async def preview_linkedin(
-    desk: Desk, lead: Lead, sender: Sender, message: str, resend_of: str | None = None, defer: bool = False
-) -> Preview:
+    context: Context, lead: Lead, sender: Sender, message: str, resend_of: str | None = None, defer: bool = False
+) -> Reach:
     """Say who would get which LinkedIn message, at which profile, from whom.
 
     Raises:
@@ -101,28 +101,24 @@ async def preview_linkedin(
         details="can't be undone",
         facts={"name": lead.label, "linkedin": to, "sender": sender.id},
     )
-    return await _message(desk, lead, "linkedin", shown, (message,), resend_of, defer)
+    return await _message(context, lead, "linkedin", shown, (message,), resend_of, defer)
 
 
-async def preview_call(desk: Desk, lead: Lead) -> Preview:
+async def preview_call(context: Context, lead: Lead) -> Reach:
     """Say whose telephone would ring."""
-    finding = await look(desk, lead, "call")
-    new = await fresh(desk, lead, ("call",))
+    finding = await look(context, lead, "call")
+    new = await fresh(context, lead, ("call",))
     mark = Mark(key=f"call:{finding.address}", seconds=CALL_ONCE, channel="call", address=finding.address)
-    return Preview(
+    shown = Preview(
         summary=f"Call {bare(lead.phone or 'no number on file')}, {called(lead.label)} ({lead.id}), now",
         details="; ".join(["it rings at once; can't be undone", *new, *finding.remarks]),
         there="; ".join(finding.remarks),
         facts={"name": lead.label, "phone": lead.phone, **finding.facts},
         lead=lead.id,
         lead_read=lead,
-        blocked=finding.reason,
-        rule=finding.rule or (NEW_ADDRESS if new else ""),
-        until=finding.until,
-        bounds=finding.bounds,
         marks=(mark,) if finding.address else (),
-        confirm=bool(new),
     )
+    return Reach.of(shown, [finding], new=new)
 
 
 def message_key(channel: Channel, address: str, *texts: str) -> str:
@@ -140,22 +136,22 @@ class _Answers:
 
     said: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    finding: Finding = field(default_factory=Finding)
-    """What forbids that they go there."""
+    finding: Finding | None = None
+    """What the rules say of that they go there."""
     new: tuple[str, ...] = ()
 
 
-async def _answers(desk: Desk, lead: Lead, mailbox: Mailbox, reply_to: str) -> _Answers:
+async def _answers(context: Context, lead: Lead, mailbox: Mailbox, reply_to: str) -> _Answers:
     """Say whose address it is that answers would go to: ours, or that of one lead, under every rule.
 
     The answer, and what it quotes, reaches whoever has that address.
     """
     said = f", replies to {_to(reply_to, '')}"
-    other = whose.holder(desk, reply_to, (lead,), ("email",))
+    other = whose.holder(context, reply_to, (lead,), ("email",))
     if other is None:
-        if whose.is_among(reply_to, (mailbox.address, *await whose.ours(desk))):
+        if whose.is_among(reply_to, (mailbox.address, *await whose.ours(context))):
             return _Answers(said)
-        other = await whose.found(desk, reply_to, ("email",))
+        other = await whose.found(context, reply_to, ("email",))
     if other is None:
         why = f"no address on file: replies can't go to {bare(reply_to)}, which is neither that of one lead nor ours"
         fix = "leave reply_to out, or let a person add it to own_addresses of the connection in the settings"
@@ -163,13 +159,13 @@ async def _answers(desk: Desk, lead: Lead, mailbox: Mailbox, reply_to: str) -> _
     return _Answers(
         f"{said}, {called(other.label)} ({other.id})",
         {"replies to": [other.id, other.label, other.email]},
-        await look(desk, other, "email"),
-        await fresh(desk, other, ("email",)),
+        await look(context, other, "email"),
+        await fresh(context, other, ("email",)),
     )
 
 
 async def _message(
-    desk: Desk,
+    context: Context,
     lead: Lead,
     channel: Channel,
     shown: Preview,
@@ -177,53 +173,49 @@ async def _message(
     resend_of: str | None,
     defer: bool,
     answers: _Answers | None = None,
-) -> Preview:
+) -> Reach:
     """Add to the preview of a message what the rules say, and what keeps it from going out twice."""
-    finding = await look(desk, lead, channel)
-    new = await fresh(desk, lead, (channel,))
+    finding = await look(context, lead, channel)
+    new = await fresh(context, lead, (channel,))
+    findings = [finding]
     if answers:
         new = tuple(dict.fromkeys((*new, *answers.new)))
-        other = answers.finding
-        finding = replace(finding, doubts=(*finding.doubts, *other.doubts))
-        if finding.reason is None and other.reason:
-            finding = replace(finding, reason=other.reason, rule=other.rule, until=other.until)
-    remarks = [shown.details, *finding.person, *new, *finding.remarks]
-    if defer and finding.until:
-        remarks.append(f"goes out later: {finding.reason}")
+        findings += [answers.finding] if answers.finding else []
+    person = [each for found in findings for each in found.person]
+    remarks = [shown.details, *person, *new, *finding.remarks]
     marks: tuple[Mark, ...] = ()
     if finding.address is not None:
         key = message_key(channel, finding.address, *texts)
         marks = (Mark(key=key, seconds=MESSAGE_ONCE, channel=channel, address=finding.address),)
         if resend_of is not None:
-            remarks.append(await _repeats(desk, resend_of, key))
-    return replace(
+            remarks.append(await _repeats(context, resend_of, key))
+    doubts = [doubt.message for found in findings for doubt in found.doubts]
+    shown = replace(
         shown,
-        details="; ".join(remarks) + _whole(texts[-1]),
         there="; ".join(finding.remarks),
-        facts={**shown.facts, **finding.facts},
+        facts={**shown.facts, **finding.facts, **({DOUBTED: doubts} if doubts else {})},
         lead=lead.id,
         lead_read=lead,
-        blocked=finding.reason,
-        rule=finding.rule or (DOUBT if finding.person else "resend_of" if resend_of else NEW_ADDRESS if new else ""),
-        until=finding.until,
-        bounds=finding.bounds,
         marks=marks,
-        confirm=resend_of is not None or bool(new) or bool(finding.person),
-        person_only=bool(finding.person),
+        confirm=resend_of is not None,
         resend_of=resend_of,
         defer=defer,
     )
+    found = Reach.of(shown, findings, new=new, rule="resend_of" if resend_of else "")
+    if defer and found.until:
+        remarks.append(f"goes out later: {found.blocked}")
+    return replace(found, details="; ".join(remarks) + _whole(texts[-1]))
 
 
-async def _repeats(desk: Desk, action_id: str, key: str) -> str:
+async def _repeats(context: Context, action_id: str, key: str) -> str:
     """Say which earlier action a message repeats on purpose.
 
     Raises:
         InvalidArgument: that action did not send this very message.
     """
-    earlier = await desk.store.get(action_id)
-    if earlier is None or key not in await desk.store.keys_of(action_id):
-        holder = (await desk.store.held_by([key])).get(key)
+    earlier = await context.store.get(action_id)
+    if earlier is None or key not in await context.store.keys_of(action_id):
+        holder = (await context.store.held_by([key])).get(key)
         raise InvalidArgument(
             f"resend_of: {quoted(action_id)} is no action that sent this very message to this address",
             f"the last one was {holder.id}" if holder else "leave it out: it was not sent in the last 24 hours",
@@ -248,24 +240,24 @@ def _whole(text: str) -> str:
     return f"; the whole text:\n{lined(text)}" if is_cut(text) or bare(text) != text else ""
 
 
-async def choose_mailbox(desk: Desk, wanted: str | None) -> Mailbox:
+async def choose_mailbox(context: Context, wanted: str | None) -> Mailbox:
     """Return the mailbox with this id or address; without one, the only or the default one.
 
     Raises:
         InvalidArgument: it does not exist, or there are several and none is the default; they are listed.
     """
-    mailboxes = await desk.crm(SendsEmail).mailboxes()
-    return _chosen("mailbox", [(each.address, each) for each in mailboxes], wanted or desk.defaults.mailbox)
+    mailboxes = await context.crm(SendsEmail).mailboxes()
+    return _chosen("mailbox", [(each.address, each) for each in mailboxes], wanted or context.defaults.mailbox)
 
 
-async def choose_sender(desk: Desk, wanted: str | None) -> Sender:
+async def choose_sender(context: Context, wanted: str | None) -> Sender:
     """Return the sender profile with this id or name; without one, the only or the default one.
 
     Raises:
         InvalidArgument: it does not exist, or there are several and none is the default; they are listed.
     """
-    senders = await desk.crm(SendsLinkedIn).senders()
-    return _chosen("sender", [(each.name, each) for each in senders], wanted or desk.defaults.sender)
+    senders = await context.crm(SendsLinkedIn).senders()
+    return _chosen("sender", [(each.name, each) for each in senders], wanted or context.defaults.sender)
 
 
 def _chosen(what: str, known: Sequence[tuple[str, S]], wanted: str | None) -> S:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from crm_mcp.actions import rules, whose
 from crm_mcp.actions.approval import bare, called
-from crm_mcp.actions.contact import NEW_ADDRESS, fresh, replied
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.heard import DOUBT, DOUBTED
+from crm_mcp.actions.contact import fresh, replied
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import DOUBTED, Finding
 from crm_mcp.actions.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
+from crm_mcp.backends.verbs import Way
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import CHANNELS, Channel, Lead
 from crm_mcp.store import Bound
@@ -60,21 +61,11 @@ class Reached:
     """Where they may be reached; none where they are only touched."""
     enrols: bool = False
     """They are put into a sequence, whose steps are not told."""
-    blocked: str | None = None
-    rule: str = ""
-    """The rule that forbids it now, or why it is asked."""
-    until: datetime | None = None
-    """When all of what forbids it now has ended by itself."""
-    bounds: tuple[Bound, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    """What the rules say of each, in each way, and of what is nobody's."""
+    new: tuple[str, ...] = ()
+    """Of which of their addresses a person is asked, and why."""
     remarks: tuple[str, ...] = ()
-    confirm: bool = False
-    """A person is asked even where policy allows it."""
-    person_only: bool = False
-    """Only a person may say yes: no token serves."""
-    zones: tuple[str, ...] = ()
-    """The time zones that they may be in, where the time there matters."""
-    doubts: tuple[str, ...] = ()
-    """The ids of messages in which one of them may have asked for no more."""
     at: datetime | None = None
     """When the CRM reaches them, where the call says so."""
 
@@ -82,7 +73,9 @@ class Reached:
     def facts(self) -> dict[str, Any]:
         """Every value of theirs that a person is shown."""
         rows = [[each.id, each.label, *_addresses(each, self.channels)] for each in self.leads]
-        known = {"leads": rows, "time zones": [*self.zones], DOUBTED: [*self.doubts]}
+        zones = dict.fromkeys(zone for each in self.findings for zone in each.zones)
+        doubts = dict.fromkeys(doubt.message for each in self.findings for doubt in each.doubts)
+        known = {"leads": rows, "time zones": [*zones], DOUBTED: [*doubts]}
         return {name: each for name, each in known.items() if each}
 
     @property
@@ -101,7 +94,7 @@ class Reached:
         return f"{addresses}{called(lead.label)} ({lead.id})"
 
 
-async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
+async def reached(context: Context, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
     """Return whom an outward operation reaches. `allowed`: the policy names it, although it can't name them.
 
     Each must have an address on file, and not be blocked.
@@ -113,25 +106,25 @@ async def reached(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
     """
     named = operation.recipient
     if named is None or not (named.lead or named.address):
-        return await _unnamed(desk, operation, arguments, allowed=allowed)
+        return await _unnamed(context, operation, arguments, allowed=allowed)
     where = " or ".join(each for each in (named.lead, named.address) if each)
     if wider := unnamed(operation, arguments):
         raise InvalidArgument(f"{wider} reaches people whom {operation.name} does not name", f"name them in {where}")
     akin = operation.akin_to(arguments)
     channels = _channels(named.channel, akin)
     given = named_in(operation, arguments)
-    leads = await _leads(desk, operation, given.leads)
+    leads = await _leads(context, operation, given.leads)
     if not leads and not given.addresses:
         raise InvalidArgument(f"{operation.name} does not name whom it reaches", f"name the leads in {where}")
     _refuse_many(operation, given.addresses)
-    everybody, strangers = await _everybody(desk, operation, given, leads, channels)
+    everybody, strangers = await _everybody(context, operation, given, leads, channels)
     if not everybody and not strangers:
         raise InvalidArgument(f"{operation.name} names nobody but us", f"name the leads in {where}")
     people = Reached(everybody, channels, ENROLLING in akin, at=_planned(operation, arguments))
-    return await _looked_at(desk, people, strangers)
+    return await _looked_at(context, people, strangers)
 
 
-async def _unnamed(desk: Desk, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
+async def _unnamed(context: Context, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
     """Return what is known of those whom an operation reaches that does not say whom. Addresses in its arguments are
     nobody's but ours and those on file."""
     why = operation.why_of(arguments)
@@ -143,15 +136,15 @@ async def _unnamed(desk: Desk, operation: Operation, arguments: Mapping[str, Any
             f'a person can do it in the CRM itself, or allow it in the settings, with {operation.name} = "confirm" in '
             "[policy.operations], and is then asked each time",
         )
-    if off := await rules.kill_switch(desk):
-        return Reached(blocked=off, rule="kill_switch")
-    everybody, strangers = await _everybody(desk, operation, named_in(operation, arguments), (), CHANNELS)
-    people = await _looked_at(desk, Reached(everybody, CHANNELS if everybody else ()), strangers)
+    if off := await rules.kill_switch(context):
+        return Reached(findings=(Finding(off, "kill_switch"),))
+    everybody, strangers = await _everybody(context, operation, named_in(operation, arguments), (), CHANNELS)
+    people = await _looked_at(context, Reached(everybody, CHANNELS if everybody else ()), strangers)
     remark = "it reaches people whom it does not name: neither do-not-contact nor another rule is tested for them"
     return replace(people, remarks=(remark, *people.remarks))
 
 
-async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]) -> Reached:
+async def touched(context: Context, operation: Operation, arguments: Mapping[str, Any]) -> Reached:
     """Return the leads that an operation names although it reaches nobody: a deletion, for example.
 
     Raises:
@@ -159,18 +152,18 @@ async def touched(desk: Desk, operation: Operation, arguments: Mapping[str, Any]
         NotFound: one is not there.
     """
     named = operation.recipient
-    leads = await _leads(desk, operation, values_at(arguments, named.lead if named else None))
+    leads = await _leads(context, operation, values_at(arguments, named.lead if named else None))
     wider = unnamed(operation, arguments)
     return Reached(leads, remarks=(f"{bare(wider)}: it touches records that are not named here",) if wider else ())
 
 
-async def _leads(desk: Desk, operation: Operation, given: Sequence[Any]) -> tuple[Lead, ...]:
+async def _leads(context: Context, operation: Operation, given: Sequence[Any]) -> tuple[Lead, ...]:
     """Read the leads with these ids."""
     if any(isinstance(each, bool) or not isinstance(each, str | int) or not str(each).strip() for each in given):
         raise InvalidArgument(f"{operation.name} can't be told whom it reaches", "give ids or addresses as text")
     ids = list(dict.fromkeys(map(str, given)))
     _refuse_many(operation, ids)
-    leads = tuple([await desk.crm(FindsLeads).get_lead(each) for each in ids])
+    leads = tuple([await context.crm(FindsLeads).get_lead(each) for each in ids])
     for each, lead in zip(ids, leads, strict=True):
         if lead.id != each:  # what is sent must be what was read
             raise NotFound(f'there is no lead "{each[:80]}"', f"the id of {lead.label} is {lead.id}")
@@ -185,16 +178,16 @@ def _refuse_many(operation: Operation, given: Sequence[object]) -> None:
 
 
 async def _everybody(
-    desk: Desk, operation: Operation, given: Named, leads: tuple[Lead, ...], channels: tuple[Channel, ...]
+    context: Context, operation: Operation, given: Named, leads: tuple[Lead, ...], channels: tuple[Channel, ...]
 ) -> tuple[tuple[Lead, ...], list[str]]:
     """Return whom a call reaches in all, and what in it is nobody's address."""
     texts = [*given.addresses, *given.further, *given.people]
     _refuse_many(operation, texts)
-    ours = await whose.ours(desk) if texts or given.senders else ()
+    ours = await whose.ours(context) if texts or given.senders else ()
     people = {each.id: each for each in leads}
 
     def is_known(text: str) -> bool:
-        return whose.is_among(text, ours) or whose.holder(desk, text, people.values(), channels) is not None
+        return whose.is_among(text, ours) or whose.holder(context, text, people.values(), channels) is not None
 
     strangers = [*given.wrong, *(text for text in given.senders if not whose.is_among(text, ours))]
     if leads:  # whoever is named by id is written to at an address of its own, and at no other lead's
@@ -202,33 +195,33 @@ async def _everybody(
     for text in [*given.further, *given.people] if leads else texts:
         if is_known(text):
             continue
-        lead = await whose.found(desk, text, channels)
+        lead = await whose.found(context, text, channels)
         if lead is None and text in given.people:
-            lead = await _lead_if_any(desk, text)
+            lead = await _lead_if_any(context, text)
         if lead:
             people[lead.id] = lead
         else:
             strangers.append(text)
     if operation.recipient:
-        for lead in await _looked_up(desk, operation, [each for each in given.ids if each not in people]):
+        for lead in await _looked_up(context, operation, [each for each in given.ids if each not in people]):
             people[lead.id] = lead
     _refuse_many(operation, [*people])
     return tuple(people.values()), strangers
 
 
-async def _looked_up(desk: Desk, operation: Operation, ids: Sequence[str]) -> list[Lead]:
+async def _looked_up(context: Context, operation: Operation, ids: Sequence[str]) -> list[Lead]:
     """Return the leads that have one of these ids, of which most are probably something else's."""
     if len(ids) > MOST_LOOKED_UP:
         raise InvalidArgument(
             f"{operation.name} has {len(ids)} values that may be ids of leads", f"give at most {MOST_LOOKED_UP}"
         )
-    return [lead for each in ids if (lead := await _lead_if_any(desk, each))]
+    return [lead for each in ids if (lead := await _lead_if_any(context, each))]
 
 
-async def _lead_if_any(desk: Desk, text: str) -> Lead | None:
+async def _lead_if_any(context: Context, text: str) -> Lead | None:
     """Return the lead whose id a text may be."""
     try:
-        return await desk.crm(FindsLeads).get_lead(text)
+        return await context.crm(FindsLeads).get_lead(text)
     except (NotFound, InvalidArgument):
         return None
 
@@ -245,68 +238,53 @@ def _addresses(lead: Lead, channels: Iterable[Channel]) -> list[str]:
     return list(dict.fromkeys(found for each in channels if (found := lead.address(each))))
 
 
-async def _looked_at(desk: Desk, people: Reached, strangers: list[str]) -> Reached:
+async def _looked_at(context: Context, people: Reached, strangers: list[str]) -> Reached:
     """Return the people with what every rule says of each of them."""
-    wrong = [_nobodys([*dict.fromkeys(strangers)])] if strangers else []
-    allowed: list[rules.Finding] = []
+    findings = [_nobodys([*dict.fromkeys(strangers)])] if strangers else []
     remarks: list[str] = []
-    zones: list[str] = []
     person: list[str] = []
-    doubts: list[str] = []
     for lead in people.leads:
         whose_it_is = f'"{bare(lead.label)}": ' if len(people.leads) > 1 else ""
-        for finding in await _findings(desk, lead, people):
-            (wrong if finding.reason else allowed).append(finding)
-            zones += finding.zones
-            doubts += finding.facts.get(DOUBTED, ())
+        for finding in await _findings(context, lead, people):
+            findings.append(finding)
             person += [f"{whose_it_is}{each}" for each in finding.person]
             remarks += [f"{whose_it_is}{each}" for each in finding.remarks]
-    new = [remark for lead in people.leads for remark in await fresh(desk, lead, people.channels)]
+    new = [remark for lead in people.leads for remark in await fresh(context, lead, people.channels)]
     if people.enrols:
         new += [
             f'"{bare(lead.label)}" has answered since the last enrolment'
             for lead in people.leads
-            if await replied(desk, lead)
+            if await replied(context, lead)
         ]
-    bounds = [bound for each in allowed for bound in each.bounds]
-    if not wrong and (full := await desk.store.counted(_together(bounds))):
-        wrong = [rules.Finding(f"{full}; this would reach {len(people.leads)}", "daily_limit")]
-    ends = [each.until for each in wrong if each.until]
-    return replace(
-        people,
-        blocked="; ".join(dict.fromkeys(str(each.reason) for each in wrong[:10])) or None,
-        rule=wrong[0].rule if wrong else DOUBT if person else NEW_ADDRESS if new else "",
-        until=max(ends) if ends and len(ends) == len(wrong) else None,
-        bounds=tuple(dict.fromkeys(bounds)),  # counted with the marks of all when it is claimed
-        remarks=tuple(dict.fromkeys([*person, *new, *remarks])),
-        confirm=bool(new or person),
-        person_only=bool(person),
-        doubts=tuple(dict.fromkeys(doubts)),
-        zones=tuple(dict.fromkeys(zones)),
-    )
+    bounds = [bound for each in findings for bound in each.bounds]
+    nothing_wrong = not any(each.reason for each in findings)
+    if nothing_wrong and (full := await context.store.counted(_together(bounds))):
+        findings.append(Finding(f"{full}; this would reach {len(people.leads)}", "daily_limit"))
+    told = tuple(dict.fromkeys([*person, *new, *remarks]))
+    return replace(people, findings=tuple(findings), new=tuple(new), remarks=told)
 
 
-def _nobodys(strangers: Sequence[str]) -> rules.Finding:
+def _nobodys(strangers: Sequence[str]) -> Finding:
     """Say what is nobody's address."""
     shown = ", ".join(in_quotes(bare(each), 80) for each in strangers[:IN_THE_SUMMARY])
     more = len(strangers) - IN_THE_SUMMARY
     is_not = "is not that of one lead" if len(strangers) == 1 else "are not those of leads"
-    return rules.Finding(
+    return Finding(
         f"no address on file: {shown}{f' and {more} more' if more > 0 else ''} {is_not}, nor ours, exactly as it "
         "is written; give each address bare, and alone",
         "no_address",
     )
 
 
-async def _findings(desk: Desk, lead: Lead, people: Reached) -> list[rules.Finding]:
+async def _findings(context: Context, lead: Lead, people: Reached) -> list[Finding]:
     """Return what the rules say of one lead, for each way in which it may be reached."""
     if not _addresses(lead, people.channels):
         words = " or ".join(dict.fromkeys(_WORD[each] for each in people.channels))
-        return [rules.Finding(f"no address on file: {bare(lead.label)} has no {words}", "no_address")]
-    ways: list[rules.Reach] = [each for each in people.channels if lead.address(each)]
+        return [Finding(f"no address on file: {bare(lead.label)} has no {words}", "no_address")]
+    ways: list[Way] = [each for each in people.channels if lead.address(each)]
     if people.enrols:
         ways = [rules.ENROLMENT]
-    found = [await rules.look(desk, lead, each, at=people.at) for each in ways]
+    found = [await rules.look(context, lead, each, at=people.at) for each in ways]
     if len(people.leads) > 1:
         found = [
             replace(each, reason=f"{bare(lead.label)}: {each.reason}")

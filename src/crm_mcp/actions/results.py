@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from crm_mcp.actions.approval import Done, plain
+from crm_mcp.actions.approval import plain
+from crm_mcp.actions.intent import Done
 from crm_mcp.errors import other_named
 from crm_mcp.model import rfc3339
 from crm_mcp.store import HELD, Action, Status

@@ -7,20 +7,22 @@ transaction that claims the action (`Finding.bounds`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from crm_mcp.actions import zones
 from crm_mcp.actions.addresses import E164, address_of, one_email
 from crm_mcp.actions.approval import bare
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.heard import DOUBTED, ENROLMENT, Doubt, doubt
+from crm_mcp.actions.contact import blocked
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.heard import ENROLMENT, doubt
+from crm_mcp.actions.intent import Finding
 from crm_mcp.actions.zones import Zones
+from crm_mcp.backends.verbs import Way
 from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
 from crm_mcp.store import Bound
 
-Reach = Channel | Literal["enrolment"]
 AT_NIGHT = ("sms", "call")
 """What wakes people up: quiet hours are about these."""
 WEEK = timedelta(days=7)
@@ -35,60 +37,31 @@ _SEVERAL = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What the rules say."""
-
-    reason: str | None = None
-    """Why this person can't be reached now; None: they may be."""
-    rule: str = ""
-    """The rule that forbids it: `kill_switch`, `no_address`, `do_not_contact`, `consent`, `no_time_zone`, `blackout`,
-    `quiet_hours`, `daily_limit` or `contact_limit`."""
-    until: datetime | None = None
-    """When it is allowed next, where that comes by itself."""
-    remarks: tuple[str, ...] = ()
-    """What the person who is asked should know: what time it is there, and how that is known."""
-    bounds: tuple[Bound, ...] = ()
-    """The limits to count again when the action is claimed."""
-    address: str | None = None
-    """Where they are reached, as it is compared."""
-    zones: tuple[str, ...] = ()
-    """The time zones that they may be in, where the time there matters."""
-    doubts: tuple[Doubt, ...] = ()
-    """Messages in which they may have asked for no more."""
-
-    @property
-    def person(self) -> tuple[str, ...]:
-        """Why only a person may say yes now, whatever the policy allows: no token serves."""
-        return tuple(f"only a person may decide this: {each.said}" for each in self.doubts if not each.settled)
-
-    @property
-    def facts(self) -> dict[str, list[str]]:
-        """What of it a confirmation is bound to: whoever moves somebody to another time zone voids it, and a new
-        message that may ask for no more does."""
-        zones = {"time zone": [*self.zones]} if self.zones else {}
-        return zones | ({DOUBTED: [each.message for each in self.doubts]} if self.doubts else {})
-
-
 async def look(
-    desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = (), at: datetime | None = None
+    context: Context, lead: Lead, channel: Way, *, steps: Sequence[Channel] = (), at: datetime | None = None
 ) -> Finding:
     """Return whether a lead may be reached on a channel now.
 
     `steps` are the channels that a sequence uses; where the CRM does not tell them, it may use any. `at` is when the
     CRM reaches them, where that is later than now: the quiet hours and blackout dates are those of then.
     """
-    if why := await kill_switch(desk):
-        return Finding(why, "kill_switch")
-    return await of_person(desk, lead, channel, steps=steps, at=at)
+    if why := await kill_switch(context):
+        return Finding(why, "kill_switch", lead=lead.id, way=channel)
+    return await of_person(context, lead, channel, steps=steps, at=at)
 
 
 async def of_person(
-    desk: Desk, lead: Lead, channel: Reach, *, steps: Sequence[Channel] = (), at: datetime | None = None
+    context: Context, lead: Lead, channel: Way, *, steps: Sequence[Channel] = (), at: datetime | None = None
 ) -> Finding:
     """Return what all the rules but the kill switch say of one person, as `look` does."""
+    return replace(await _looked_at(context, lead, channel, steps, at), lead=lead.id, way=channel)
+
+
+async def _looked_at(
+    context: Context, lead: Lead, channel: Way, steps: Sequence[Channel], at: datetime | None
+) -> Finding:
     used: Sequence[Channel] = [channel] if channel != ENROLMENT else steps
-    address = reached_at(desk, lead, channel)
+    address = reached_at(context, lead, channel)
     # Where a sequence does not tell its steps, one address serves, and all that there are may be used.
     for each in used:
         if why := no_address(lead, each):
@@ -98,29 +71,29 @@ async def of_person(
     if address is None:
         return Finding("no address on file", "no_address")
     for each in used or CHANNELS:
-        if why := await desk.blocked(lead, each):
+        if why := await blocked(context, lead, each):
             return Finding(why, "do_not_contact", address=address)
     for each in used or [each for each in CHANNELS if lead.address(each)]:
-        if why := _no_consent(desk, lead, each):
+        if why := _no_consent(context, lead, each):
             return Finding(why, "consent", address=address)
-    doubts = [found for each in used or CHANNELS if (found := await doubt(desk, lead, each))]
-    return replace(await _when(desk, lead, channel, address, at), doubts=tuple(doubts))
+    doubts = [found for each in used or CHANNELS if (found := await doubt(context, lead, each))]
+    return replace(await _when(context, lead, channel, address, at), doubts=tuple(doubts))
 
 
-async def kill_switch(desk: Desk) -> str | None:
+async def kill_switch(context: Context) -> str | None:
     """Return why nothing may go out at all, else None."""
-    if desk.settings.policy.outbound == "off":
+    if context.settings.policy.outbound == "off":
         return "kill switch: outbound is off in the settings file; only a person can change it, there"
-    if turned := await desk.store.outbound():
+    if turned := await context.store.outbound():
         return f"kill switch: outbound was {turned}; a person can turn it on again with `crm-mcp outbound on`"
     return None
 
 
-def reached_at(desk: Desk, lead: Lead, channel: Reach) -> str | None:
+def reached_at(context: Context, lead: Lead, channel: Way) -> str | None:
     """Return where a lead is reached on a channel, as it is compared. An enrolment reaches its first address."""
     for each in (channel,) if channel != ENROLMENT else CHANNELS:
         if address := lead.address(each):
-            return address_of(each, address, desk.settings.country)
+            return address_of(each, address, context.settings.country)
     return None
 
 
@@ -144,9 +117,9 @@ def no_address(lead: Lead, channel: Channel) -> str | None:
     return None
 
 
-def _no_consent(desk: Desk, lead: Lead, channel: Channel) -> str | None:
+def _no_consent(context: Context, lead: Lead, channel: Channel) -> str | None:
     """Return that the lead's consent to this channel is missing, else None."""
-    name = desk.settings.policy.require_consent.get(channel)
+    name = context.settings.policy.require_consent.get(channel)
     if name is None:
         return None
     fields: list[tuple[str, Any]] = [*lead, *(lead.custom_fields or {}).items()]
@@ -167,14 +140,14 @@ def _is_yes(value: Any) -> bool:
 # When
 
 
-async def _when(desk: Desk, lead: Lead, channel: Reach, address: str, planned: datetime | None) -> Finding:
+async def _when(context: Context, lead: Lead, channel: Way, address: str, planned: datetime | None) -> Finding:
     """Return whether now, or a later time that is planned, is one at which this address may be reached, and whether the
     limits leave room for it now."""
-    policy, now = desk.settings.policy, desk.clock()
+    policy, now = context.settings.policy, context.clock()
     at = max(now, planned or now)
     it_is = "it will be" if at > now else "it is"
     window = policy.quiet_window if channel in AT_NIGHT else None
-    here = _here(desk)
+    here = _here(context)
     # A number's zones are looked up where something depends on them: the tables take a while to load.
     there = zones.zones_of(lead) if window or policy.blackout_dates else None
     if window and there is None:
@@ -187,7 +160,7 @@ async def _when(desk: Desk, lead: Lead, channel: Reach, address: str, planned: d
     places = there or here
     known = there.names if there else ()
     remarks = (f"{it_is} {_time_there(places, at)}",) if window else ()
-    bounds = _bounds(desk, channel, address, zones.day_start(now, here), now)
+    bounds = _bounds(context, channel, address, zones.day_start(now, here), now)
 
     def forbidden(what: str, rule: str, start: datetime) -> Finding:
         until = zones.next_allowed(window, policy.blackout_dates, places, start)
@@ -202,19 +175,19 @@ async def _when(desk: Desk, lead: Lead, channel: Reach, address: str, planned: d
     if window and (night := zones.quiet_place(window, places, at)):
         name, clock = night
         return forbidden(f"quiet hours: {it_is} {clock:%H:%M} for {to} ({_known(places, name)})", "quiet_hours", at)
-    if bounds and await desk.store.counted(bounds):
+    if bounds and await context.store.counted(bounds):
         # Waiting must do for all that are reached: the one that takes longest is named.
-        reached = [each for each in bounds if await desk.store.counted([each])] or [bounds[0]]
-        ends = [(await _room_at(desk, each, here, now), -place) for place, each in enumerate(reached)]
+        reached = [each for each in bounds if await context.store.counted([each])] or [bounds[0]]
+        ends = [(await _room_at(context, each, here, now), -place) for place, each in enumerate(reached)]
         end, place = max(ends)
         rule = "daily_limit" if reached[-place].address is None else "contact_limit"
         return forbidden(reached[-place].said, rule, end)
     return Finding(None, "", None, remarks, bounds, address, known)
 
 
-def _here(desk: Desk) -> Zones:
+def _here(context: Context) -> Zones:
     """Return where this connection's day begins and ends."""
-    of_connection = (each.time_zone for each in desk.settings.connections if each.name == desk.connection)
+    of_connection = (each.time_zone for each in context.settings.connections if each.name == context.connection)
     return zones.home(next(of_connection, None))
 
 
@@ -233,16 +206,16 @@ def _time_there(places: Zones, at: datetime) -> str:
     return f"{first:%H:%M} in {name} and {last:%H:%M} in {other} ({places.source})"
 
 
-def _bounds(desk: Desk, channel: Reach, address: str, today: datetime, at: datetime) -> tuple[Bound, ...]:
+def _bounds(context: Context, channel: Way, address: str, today: datetime, at: datetime) -> tuple[Bound, ...]:
     """Return the limits that reaching this address counts for."""
-    policy = desk.settings.policy
+    policy = context.settings.policy
     daily = [
         Bound(
             said=f"limit: no more than {most} {_SEVERAL[name]} a day",
             channels=channels,
             most=most,
             since=today,
-            connection=desk.connection,
+            connection=context.connection,
         )
         for name, channels, most in policy.daily_limits.of(channel)
     ]
@@ -259,7 +232,7 @@ def _bounds(desk: Desk, channel: Reach, address: str, today: datetime, at: datet
     return (*daily, *weekly)
 
 
-async def _room_at(desk: Desk, bound: Bound, here: Zones, at: datetime) -> datetime:
+async def _room_at(context: Context, bound: Bound, here: Zones, at: datetime) -> datetime:
     """Return when a limit that is reached will have room again: to the minute, as things stand now."""
     if bound.address is None:
         return zones.day_start(at, here, days=1)
@@ -267,7 +240,7 @@ async def _room_at(desk: Desk, bound: Bound, here: Zones, at: datetime) -> datet
     full, free = at - WEEK, at
     while free - full > timedelta(minutes=1):
         middle = full + (free - full) / 2
-        if await desk.store.counted([bound.model_copy(update={"since": middle})]):
+        if await context.store.counted([bound.model_copy(update={"since": middle})]):
             full = middle
         else:
             free = middle

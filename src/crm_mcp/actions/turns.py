@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from crm_mcp.actions import contact, rules
-from crm_mcp.actions.approval import Client, Done
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
 from crm_mcp.actions.enrolling import (
     OF_ONE,
     as_shown,
@@ -18,8 +18,8 @@ from crm_mcp.actions.enrolling import (
     is_over,
     on_our_list,
 )
-from crm_mcp.actions.heard import DOUBTED
-from crm_mcp.actions.jobs import PATIENCE, Bulk, Told
+from crm_mcp.actions.intent import DOUBTED, Bulk, Client, Done, Finding, Told, passed, under_way
+from crm_mcp.actions.jobs import PATIENCE
 from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.backends.base import FindsLeads, RunsSequences
 from crm_mcp.errors import CrmError
@@ -30,9 +30,9 @@ COUNTED = ("daily_limit", "contact_limit")
 """Rules that are counted as an item takes its turn: what the job has counted for it already is left out then."""
 
 
-def bulk(desk: Desk, client: Client) -> Bulk:
+def bulk(context: Context, client: Client) -> Bulk:
     """Enrol lead after lead, each under every rule at the moment of its turn."""
-    crm = desk.crm(RunsSequences)
+    crm = context.crm(RunsSequences)
     taken: dict[int, str] = {}
     """The marks that items have taken at their turn."""
 
@@ -40,10 +40,10 @@ def bulk(desk: Desk, client: Client) -> Bulk:
         from crm_mcp.backends.pace import bulk_work  # start-up counts
 
         with bulk_work(PATIENCE):
-            return [await _turn(desk, row, each, taken) for each in items]
+            return [await _turn(context, row, each, taken) for each in items]
 
     async def look_up(row: Action, item: Item) -> Told | None:
-        lead = await _lead_of(desk, item)
+        lead = await _lead_of(context, item)
         if await crm.enrolled(row.facts["sequence"]["id"], lead.id):
             return _told(item, lead.id)
         return Told("waiting", {}) if crm.enrols_once else None
@@ -57,7 +57,7 @@ def bulk(desk: Desk, client: Client) -> Bulk:
         return enrolled(row.facts, [_name(each) for each in items if each.status == "done"], failed)
 
     def marks(row: Action, item: Item) -> tuple[str, ...]:
-        first = given_key(desk, row.facts["sequence"]["id"], item.payload["lead"])
+        first = given_key(context, row.facts["sequence"]["id"], item.payload["lead"])
         return tuple({first, taken.get(item.no, first)})
 
     return Bulk(
@@ -67,7 +67,7 @@ def bulk(desk: Desk, client: Client) -> Bulk:
         look=look_up,
         sum_up=sum_up,
         marks=marks,
-        stopped=lambda: rules.kill_switch(desk),
+        stopped=lambda: rules.kill_switch(context),
         progress=client.progress,
     )
 
@@ -82,65 +82,80 @@ def _told(item: Item, lead: str, why: str | None = None) -> Told:
     return Told("failed", {"reason": why, **found}) if why else Told("done", found)
 
 
-async def _lead_of(desk: Desk, item: Item) -> Lead:
+async def _lead_of(context: Context, item: Item) -> Lead:
     """Read an item's lead: by its id where it was shown, else by what the call names it by."""
     given = item.payload["lead"]
-    return await (desk.lead(given[0]) if len(given) == 1 else desk.crm(FindsLeads).get_lead(given[0]))
+    return await (context.lead(given[0]) if len(given) == 1 else context.crm(FindsLeads).get_lead(given[0]))
 
 
-async def _turn(desk: Desk, row: Action, item: Item, taken: dict[int, str]) -> Told:
+async def _turn(context: Context, row: Action, item: Item, taken: dict[int, str]) -> Told:
     """Enrol one lead of a job, if it is still the one that was shown, and may be reached."""
     lead = str(item.payload["lead"][0])
     try:
         try:
-            found = await _lead_of(desk, item)
+            found = await _lead_of(context, item)
             lead = found.id
-            why = await _why_not(desk, row, item, found, taken)
+            why, finding = await _why_not(context, row, item, found, taken)
         except CrmError as error:
             error.wrote = False  # it was only looked at
             raise
-        why = why or await desk.crm(RunsSequences).enroll(row.facts["sequence"]["id"], lead)
+        if why is None:
+            with passed(finding):
+                why = await context.crm(RunsSequences).enroll(row.facts["sequence"]["id"], lead)
     except OF_ONE as error:
         why = str(error)
     return _told(item, lead, why)
 
 
-async def _why_not(desk: Desk, row: Action, item: Item, lead: Lead, taken: dict[int, str]) -> str | None:
-    """Return why a lead is not enrolled at its turn; None: it may be, and its mark is taken."""
+async def _why_not(
+    context: Context, row: Action, item: Item, lead: Lead, taken: dict[int, str]
+) -> tuple[str | None, Finding]:
+    """Return why a lead is not enrolled at its turn, and what the rules say of it; None: it may be, and its mark is
+    taken."""
+    channels = channels_of(row.facts["sequence"]["steps"])
+    found = await rules.of_person(context, lead, ENROLMENT, steps=channels)
+    if why := await _forbidden(context, row, item, lead, found):
+        return why, found
+    # Where a limit forbids it, the claim of the turn has counted it anew, without what this job has counted already.
+    why = await _take(context, row, item, lead, found, taken)
+    return why, replace(found, reason=None) if found.rule in COUNTED else found
+
+
+async def _forbidden(context: Context, row: Action, item: Item, lead: Lead, found: Finding) -> str | None:
+    """Return what of the rules, or of what has changed since it was shown, forbids a lead's turn."""
     given = item.payload["lead"]
     unread = len(given) == 1
     if not unread and as_shown(lead) != given:
         return "its name or an address has changed since it was shown"
-    channels = channels_of(row.facts["sequence"]["steps"])
-    found = await rules.of_person(desk, lead, ENROLMENT, steps=channels)
     if found.reason and found.rule not in COUNTED:
         return found.reason
+    channels = channels_of(row.facts["sequence"]["steps"])
     # Whoever confirmed the job has said yes to what was shown to be new, and to nothing that was not.
     if unread or row.approved_by == "policy":
-        if new := await contact.fresh(desk, lead, channels or CHANNELS):
+        if new := await contact.fresh(context, lead, channels or CHANNELS):
             return f"{new[0]}, and enrol it on its own"
-        if await contact.replied(desk, lead):
+        if await contact.replied(context, lead):
             return "it has answered since the last enrolment: enrol it on its own, and the user is asked"
     if found.person and not {*found.facts[DOUBTED]} <= {*row.facts.get(DOUBTED, ())}:
         return f"{found.person[0]}; enrol it on its own, and the user is asked"
-    return await _take(desk, row, item, lead, found, taken)
+    return None
 
 
 async def _take(
-    desk: Desk, row: Action, item: Item, lead: Lead, found: rules.Finding, taken: dict[int, str]
+    context: Context, row: Action, item: Item, lead: Lead, found: Finding, taken: dict[int, str]
 ) -> str | None:
     """Take the mark of an enrolment, in the transaction that tests kill switch, duplicates and limits once more."""
     sequence = row.facts["sequence"]["id"]
-    key = enrolment_key(desk.connection, sequence, lead.id)
-    holder = (await desk.store.held_by([key])).get(key)
-    if holder and holder.id != row.id and await is_over(desk, sequence, lead.id, holder):
-        await desk.store.let_go(holder.id, [key])
+    key = enrolment_key(context.connection, sequence, lead.id)
+    holder = (await context.store.held_by([key])).get(key)
+    if holder and holder.id != row.id and await is_over(context, sequence, lead.id, holder):
+        await context.store.let_go(holder.id, [key])
     # Once more, because the CRM was asked for much since: the claim can't tell which channels the sequence uses.
-    if said_no := await on_our_list(desk, lead, channels_of(row.facts["sequence"]["steps"])):
+    if said_no := await on_our_list(context, lead, channels_of(row.facts["sequence"]["steps"])):
         return said_no
     terms = Terms(outward=True, marks=(enrolment_mark(key, found.address),), bounds=found.bounds)
-    first = given_key(desk, sequence, item.payload["lead"])
-    got = await desk.store.take_turn(row.id, first, terms, fence=desk.outbox.fence(row))
+    first = given_key(context, sequence, item.payload["lead"])
+    got = await context.store.take_turn(row.id, first, terms, fence=_fence(row))
     if got is None:
         taken[item.no] = key
         return None
@@ -149,3 +164,9 @@ async def _take(
     if got.earlier.id == row.id:
         return "the call names the same lead twice"
     return f"enrolled already, by action {got.earlier.id}"
+
+
+def _fence(row: Action) -> int:
+    """Return the fence that this process holds the job by now."""
+    work = under_way.get()
+    return work.fence() if work else row.fence

@@ -14,9 +14,10 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from crm_mcp.actions import contact, deleted, enrolling, history
-from crm_mcp.actions.approval import Done, Preview, bare, named, said, whole
+from crm_mcp.actions.approval import bare, named, said, whole
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.outbox import NOTHING_WRITTEN
 from crm_mcp.actions.results import SERVED
 from crm_mcp.backends.base import (
@@ -29,6 +30,7 @@ from crm_mcp.backends.base import (
     RunsSequences,
     TagsLeads,
     WritesDeals,
+    WritesLeads,
 )
 from crm_mcp.backends.people import PARTS
 from crm_mcp.errors import Conflict, CrmError, NotFound, OutcomeUnknown, Unsupported
@@ -85,7 +87,7 @@ def told(kept: Values | None) -> str:
     return ", ".join(f"{name} from {said(before[name])} to {said(after[name])}" for name in after)
 
 
-async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
+async def preview_undo(context: Context, action_id: str, caller: str) -> Preview:
     """Say what would be called off, put back, brought back or ended.
 
     Raises:
@@ -94,7 +96,7 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         Conflict: it is not done, or the record has changed since; both values are named.
         Forbidden: it would write what no tool may write.
     """
-    row = await _mine(desk, action_id, caller)
+    row = await _mine(context, action_id, caller)
     if _can_be_called_off(row):
         # Nobody is reached and nothing is written: no rule has a reason to ask.
         return Preview(f"Cancel action {row.id}: {row.summary}", lead=row.lead, unasked=True)
@@ -102,20 +104,19 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         now = SERVED.get(row.status, row.status)
         raise Conflict(f"action {row.id} is {now}, not done", "only what was done can be undone")
     if row.tool == ENROLLING:
-        return await _preview_unenrol(desk, row)
+        return await _preview_unenrol(context, row)
     if not row.undo or row.undo["verb"] not in (deleted.VERB, *WAYS):
-        raise Unsupported(f"{row.tool} can't be undone", _instead(desk, row))
+        raise Unsupported(f"{row.tool} can't be undone", _instead(context, row))
     if row.undo["verb"] == deleted.VERB:
-        return await deleted.preview(desk, row)
-    way, record, current = await _look(desk, row)
+        return await deleted.preview(context, row)
+    way, record, current = await _look(context, row)
     _refuse_changed(row, current)
     before = row.undo["before"]
-    writes = ()
+    writes, given = (), None
     if isinstance(record, Lead):
         change = _change_of(record, before) if row.undo["verb"] == "lead" else None
         given = change.shown() if change else dict.fromkeys(before)
-        await contact.refuse_consent_fields(desk, given)
-        writes = await beside(given, contact.unheld, desk, record, given) if change else ()
+        writes = await beside(given, contact.unheld, context, record, given) if change else ()
     back = ", ".join(f"{name} back to {said(before[name])}" for name in before)
     label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
     return Preview(
@@ -125,72 +126,73 @@ async def preview_undo(desk: Desk, action_id: str, caller: str) -> Preview:
         lead=row.lead,
         also=(row.tool,),
         writes=writes,
+        written=given,
     )
 
 
-async def undo(desk: Desk, action_id: str, caller: str, *, waits: bool = False) -> Done:
+async def undo(context: Context, action_id: str, caller: str, *, waits: bool = False) -> Done:
     """Take an action back, once. `waits`: nobody was asked, because it had not been done when it was looked at.
 
     It counts as undone only after it is: what ends in between is found by `look_undone`.
     """
-    row = await _mine(desk, action_id, caller)
+    row = await _mine(context, action_id, caller)
     if _can_be_called_off(row):
-        return await _call_off(desk, row, caller)
+        return await _call_off(context, row, caller)
     if waits:
         raise Conflict(f"action {row.id} was {row.status} in the meantime", "call undo_action again to take that back")
     if row.status == "done" and row.tool == ENROLLING:
-        return await _unenrol(desk, row)
+        return await _unenrol(context, row)
     if row.status != "done" or row.undo is None:
         raise Conflict(f"action {row.id} can't be undone any more: it is {row.status}", "see list_actions")
     if row.undo["verb"] == deleted.VERB:
-        done = deleted.done(row, await deleted.bring_back(desk, row, caller))
+        done = deleted.done(row, await deleted.bring_back(context, row, caller))
     else:
-        way, _, current = await _look(desk, row)
+        way, _, current = await _look(context, row)
         _refuse_changed(row, current)
-        await way.write(desk, row.undo["id"], row.undo["before"], caller)
+        await way.write(context, row.undo["id"], row.undo["before"])
         done = _put_back(row)
-    await _mark(desk, row)
+    await _mark(context, row)
     return done
 
 
-async def look_undone(desk: Desk, action_id: str, undoing: Action) -> Done | None:
+async def look_undone(context: Context, action_id: str, undoing: Action) -> Done | None:
     """Say whether the action `undoing` has taken another back, by what the records are like now; None: not known."""
-    row = await _mine(desk, action_id, undoing.caller)
+    row = await _mine(context, action_id, undoing.caller)
     if row.status == "cancelled":
         return Done(f"cancelled: {row.summary}", lead=row.lead, cancelled=row.id)
     if row.status not in ("done", "undone"):
         return None
     if row.tool == ENROLLING:
         sequence, leads = _enrolled_by(row)
-        others = await _not_by(desk, row) if row.status == "done" else {}
+        others = await _not_by(context, row) if row.status == "done" else {}
         leads = [each for each in leads if each not in others]
-        inside = [await desk.crm(RunsSequences).enrolled(sequence, each) for each in leads]
+        inside = [await context.crm(RunsSequences).enrolled(sequence, each) for each in leads]
         done = _put_back(row) if leads and not any(each is not False for each in inside) else None
     elif row.undo is None:
         done = None
     elif row.undo["verb"] == deleted.VERB:
-        back = await deleted.look_back(desk, row, history.begun(undoing))
+        back = await deleted.look_back(context, row, history.begun(undoing))
         done = deleted.done(row, back) if back else None
     else:
-        current = (await _look(desk, row))[2]
+        current = (await _look(context, row))[2]
         before = row.undo["before"]
         same = all(current.get(name) == before[name] for name in before)
         done = _put_back(row) if same else None
     if done and row.status == "done":
-        await desk.store.mark_undone(row.id, row.caller)
+        await context.store.mark_undone(row.id, row.caller)
     return done
 
 
-async def _mine(desk: Desk, action_id: str, caller: str) -> Action:
-    row = await desk.store.get(action_id)
-    if row is None or row.caller != caller or row.connection != desk.connection:
+async def _mine(context: Context, action_id: str, caller: str) -> Action:
+    row = await context.store.get(action_id)
+    if row is None or row.caller != caller or row.connection != context.connection:
         raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
     return row
 
 
-async def _mark(desk: Desk, row: Action) -> None:
+async def _mark(context: Context, row: Action) -> None:
     try:
-        await desk.store.mark_undone(row.id, row.caller)
+        await context.store.mark_undone(row.id, row.caller)
     except CrmError as error:
         what = "it was taken back, but that could not be recorded"
         raise OutcomeUnknown(what, "see list_actions", detail=str(error)) from error
@@ -200,7 +202,7 @@ def _put_back(row: Action) -> Done:
     return Done(f"undone: {row.summary}", lead=row.lead, touched=row.touched, undone=row.id)
 
 
-def _instead(desk: Desk, row: Action) -> str:
+def _instead(context: Context, row: Action) -> str:
     """Return what to do about an action that keeps nothing."""
     if row.tool == "set_do_not_contact":
         if row.arguments.get("blocked"):
@@ -208,9 +210,9 @@ def _instead(desk: Desk, row: Action) -> str:
         return "set_do_not_contact with blocked: true blocks again"
     kind = CREATED.get(row.tool)
     if kind and (row.result or {}).get("outcome") not in ("updated", "skipped"):
-        if isinstance(desk.backend, DeletesRecords) and kind in desk.backend.deletes:
+        if context.can(DeletesRecords) and kind in context.crm(DeletesRecords).deletes:
             return "delete_record deletes what it made, and asks the user"
-        return f"{desk.backend.vendor} can't delete a {kind}"
+        return f"{context.vendor} can't delete a {kind}"
     return INSTEAD.get(row.tool, "it kept nothing to go back to; change it by hand")
 
 
@@ -221,15 +223,15 @@ def _can_be_called_off(row: Action) -> bool:
     return row.status in HELD or row.status == "running"
 
 
-async def _call_off(desk: Desk, row: Action, caller: str) -> Done:
+async def _call_off(context: Context, row: Action, caller: str) -> Done:
     reason = "taken back by its own caller"
-    ended = await desk.store.call_off(row.id, caller, "cancelled", reason, by=caller)
+    ended = await context.store.call_off(row.id, caller, "cancelled", reason, by=caller)
     if ended is None:
         raise Conflict(f"action {row.id} can't be cancelled any more: it has begun or ended", "see list_actions")
     fields: dict[str, Any] = {}
     summary = f"cancelled: {row.summary}"
     if row.status == "running":
-        items = await desk.store.items(row.id)
+        items = await context.store.items(row.id)
         over = sum(1 for each in items if each.status not in ("waiting", "cancelled"))
         stay = "; unenroll_from_sequence takes them out" if row.tool == ENROLLING else ""
         summary += f"; {over} of {len(items)} were done before and stay as they are{stay}"
@@ -240,16 +242,16 @@ async def _call_off(desk: Desk, row: Action, caller: str) -> Done:
 # Enrolments
 
 
-async def _preview_unenrol(desk: Desk, row: Action) -> Preview:
-    if not isinstance(desk.backend, EndsSequences):
+async def _preview_unenrol(context: Context, row: Action) -> Preview:
+    if not context.can(EndsSequences):
         raise Unsupported(
-            f"{desk.backend.vendor} can't take leads out of a sequence through its API",
+            f"{context.vendor} can't take leads out of a sequence through its API",
             "a person can do it in the CRM; set_do_not_contact keeps messages of this server from them",
         )
     sequence, leads = _enrolled_by(row)
     if not leads:
         raise Unsupported("it enrolled nobody", "there is nothing to undo")
-    others = await _not_by(desk, row)
+    others = await _not_by(context, row)
     leads = _without(leads, others)
     named_so = ", ".join(leads[:20]) + (" ..." if len(leads) > 20 else "")
     return Preview(
@@ -265,11 +267,11 @@ async def _preview_unenrol(desk: Desk, row: Action) -> Preview:
     )
 
 
-async def _unenrol(desk: Desk, row: Action) -> Done:
+async def _unenrol(context: Context, row: Action) -> Done:
     """Take out whoever was enrolled, and is so by this action still. It is undone where none of them is left."""
-    crm = desk.crm(EndsSequences)
+    crm = context.crm(EndsSequences)
     sequence, leads = _enrolled_by(row)
-    others = await _not_by(desk, row)
+    others = await _not_by(context, row)
     leads = _without(leads, others)
     out: list[str] = []
     gone: list[str] = []
@@ -294,24 +296,24 @@ async def _unenrol(desk: Desk, row: Action) -> Done:
     touched = (("sequence", sequence), *(("lead", each) for each in out))
     said_so = f"took {len(out)} of {len(leads)} leads out of the sequence {bare(sequence)}"
     if len(out) + len(gone) == len(leads):
-        await _mark(desk, row)
+        await _mark(context, row)
         return Done(f"undone: {said_so}", fields, row.lead, touched, undone=row.id, size=max(len(out), 1))
     # Some are in it still, as far as is known: the rest can be tried again, at once.
     try:
-        await enrolling.let_go(desk, sequence, [*out, *gone])
+        await enrolling.let_go(context, sequence, [*out, *gone])
     except CrmError as error:
         error.wrote = bool(out)
         raise
-    again = (deleted.undo_mark(desk, row).key,)
+    again = (deleted.undo_mark(context, row).key,)
     said_so += f"; action {row.id} is not undone as a whole"
     return Done(said_so, fields, row.lead, touched, size=max(len(out), 1), released=again)
 
 
-async def _not_by(desk: Desk, row: Action) -> dict[str, str]:
+async def _not_by(context: Context, row: Action) -> dict[str, str]:
     """Return whom an action had enrolled and has not any more, each with the reason: what is another's stays."""
     sequence, leads = _enrolled_by(row)
-    keys = {lead: enrolling.enrolment_key(desk.connection, sequence, lead) for lead in leads}
-    held = await desk.store.held_by([*keys.values()])
+    keys = {lead: enrolling.enrolment_key(context.connection, sequence, lead) for lead in leads}
+    held = await context.store.held_by([*keys.values()])
     others: dict[str, str] = {}
     for lead, key in keys.items():
         holder = held.get(key)
@@ -362,39 +364,38 @@ class _Way:
     def __init__(
         self,
         kind: RecordKind,
-        read: Callable[[Desk, str], Awaitable[Lead | Deal | Task]],
-        write: Callable[[Desk, str, Values, str], Awaitable[object]],
+        read: Callable[[Context, str], Awaitable[Lead | Deal | Task]],
+        write: Callable[[Context, str, Values], Awaitable[object]],
     ) -> None:
         self.kind: RecordKind = kind
         self.read = read
         self.write = write
 
 
-async def _look(desk: Desk, row: Action) -> tuple[_Way, Lead | Deal | Task, dict[str, Any]]:
+async def _look(context: Context, row: Action) -> tuple[_Way, Lead | Deal | Task, dict[str, Any]]:
     assert row.undo is not None
     way = WAYS[row.undo["verb"]]
-    record = await way.read(desk, row.undo["id"])
+    record = await way.read(context, row.undo["id"])
     values = record.shown()
     return way, record, {name: values.get(name) for name in row.undo["after"]}
 
 
-async def _lead(desk: Desk, record: str) -> Lead:
-    return await desk.lead(record)
+async def _lead(context: Context, record: str) -> Lead:
+    return await context.lead(record)
 
 
-async def _deal(desk: Desk, record: str) -> Deal:
-    return await desk.crm(ReadsDeals).get_deal(record)
+async def _deal(context: Context, record: str) -> Deal:
+    return await context.crm(ReadsDeals).get_deal(record)
 
 
-async def _task(desk: Desk, record: str) -> Task:
-    return await desk.crm(KeepsTasks).get_task(record)
+async def _task(context: Context, record: str) -> Task:
+    return await context.crm(KeepsTasks).get_task(record)
 
 
-async def _write_lead(desk: Desk, record: str, values: Values, caller: str) -> None:
-    found = await desk.lead(record)
+async def _write_lead(context: Context, record: str, values: Values) -> None:
+    found = await context.lead(record)
     change = _change_of(found, values)
-    await contact.refuse_consent_fields(desk, change.shown())
-    await contact.change_lead(desk, found, change, caller)
+    await context.crm(WritesLeads).update_lead(found.id, change)
 
 
 def _change_of(lead: Lead, values: Values) -> LeadUpdate:
@@ -423,46 +424,40 @@ def _change_of(lead: Lead, values: Values) -> LeadUpdate:
         raise Unsupported(f"the values before can't be written back: {fields_of_it}", "write others by hand") from None
 
 
-async def _write_tags(desk: Desk, record: str, values: Values, caller: str) -> None:
-    found = await desk.lead(record)
-    await contact.refuse_consent_fields(desk, {"tags": None})
-    if found.do_not_contact:  # the mark may hang on a tag
-        await contact.keep_blocks(desk, found, caller)
+async def _write_tags(context: Context, record: str, values: Values) -> None:
+    found = await context.lead(record)
     present, wanted = set(found.tags or ()), set(cast("list[str]", values["tags"] or ()))
-    await desk.crm(TagsLeads).tag_lead(record, sorted(wanted - present), sorted(present - wanted))
+    await context.crm(TagsLeads).tag_lead(record, sorted(wanted - present), sorted(present - wanted))
 
 
-async def _write_lead_stage(desk: Desk, record: str, values: Values, caller: str) -> None:
-    found = await desk.lead(record)
-    if found.do_not_contact:  # the mark may hang on a stage
-        await contact.keep_blocks(desk, found, caller)
-    await desk.crm(MovesLeads).move_lead(record, (await desk.stage(values["stage"], "leads")).id)
+async def _write_lead_stage(context: Context, record: str, values: Values) -> None:
+    await context.crm(MovesLeads).move_lead(record, (await context.stage(values["stage"], "leads")).id)
 
 
-async def _write_deal_stage(desk: Desk, record: str, values: Values, _: str) -> None:
-    await desk.crm(MovesDeals).move_deal(record, (await desk.stage(values["stage"], "deals")).id)
+async def _write_deal_stage(context: Context, record: str, values: Values) -> None:
+    await context.crm(MovesDeals).move_deal(record, (await context.stage(values["stage"], "deals")).id)
 
 
-async def _write_deal(desk: Desk, record: str, values: Values, caller: str) -> None:
+async def _write_deal(context: Context, record: str, values: Values) -> None:
     if values.get("stage"):
-        await _write_deal_stage(desk, record, values, caller)
+        await _write_deal_stage(context, record, values)
     fields = {name: value for name, value in values.items() if name != "stage"}
     clear = [name for name, value in fields.items() if value is None]
     given = {name: value for name, value in fields.items() if value is not None}
     if not fields:
         return
     try:
-        await desk.crm(WritesDeals).update_deal(record, DealFields(**given), clear)
+        await context.crm(WritesDeals).update_deal(record, DealFields(**given), clear)
     except CrmError as error:
         if values.get("stage") and (error.wrote is False or error.code in NOTHING_WRITTEN):
             error.wrote = True  # the stage is back already
         raise
 
 
-async def _write_task(desk: Desk, record: str, values: Values, _: str) -> None:
+async def _write_task(context: Context, record: str, values: Values) -> None:
     clear = [name for name, value in values.items() if value is None]
     given = {name: value for name, value in values.items() if value is not None}
-    await desk.crm(KeepsTasks).update_task(record, TaskFields(**given), clear)
+    await context.crm(KeepsTasks).update_task(record, TaskFields(**given), clear)
 
 
 WAYS: dict[str, _Way] = {

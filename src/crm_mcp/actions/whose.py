@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crm_mcp.actions.addresses import E164, address_of, one_email
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
 from crm_mcp.address import email_address
 from crm_mcp.backends.base import FindsLeads, SendsEmail
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Channel, Lead
 
 
-async def ours(desk: Desk) -> tuple[str, ...]:
+async def ours(context: Context) -> tuple[str, ...]:
     """Return `own_addresses` of the connection, and the addresses of its mailboxes."""
-    crm = desk.backend
-    mailboxes = await crm.mailboxes() if isinstance(crm, SendsEmail) else ()
-    return (*desk.own_addresses, *(each.address for each in mailboxes))
+    crm = context.crm_if(SendsEmail)
+    mailboxes = await crm.mailboxes() if crm else ()
+    return (*context.own_addresses, *(each.address for each in mailboxes))
 
 
 def is_among(text: str, addresses: Iterable[str]) -> bool:
@@ -28,18 +28,20 @@ def is_among(text: str, addresses: Iterable[str]) -> bool:
     return any(_same(text, each) for each in addresses)
 
 
-def holder(desk: Desk, text: str, leads: Iterable[Lead], channels: Iterable[Channel]) -> Lead | None:
+def holder(context: Context, text: str, leads: Iterable[Lead], channels: Iterable[Channel]) -> Lead | None:
     """Return the first of these leads that is reached at exactly this address on one of these channels."""
     ways = tuple(channels)
     for lead in leads:
         for each in ways:
             address = lead.address(each)
-            if address and (_same(text, address) or (each in ("sms", "call") and _is_number_of(desk, text, address))):
+            if address and (
+                _same(text, address) or (each in ("sms", "call") and _is_number_of(context, text, address))
+            ):
                 return lead
     return None
 
 
-async def found(desk: Desk, text: str, channels: Iterable[Channel]) -> Lead | None:
+async def found(context: Context, text: str, channels: Iterable[Channel]) -> Lead | None:
     """Return the one lead of the CRM that is reached at exactly this address on one of these channels; None where
     nobody has it, or where several have."""
     ways = tuple(channels)
@@ -50,8 +52,8 @@ async def found(desk: Desk, text: str, channels: Iterable[Channel]) -> Lead | No
         channel = next((each for each in ways if each in ("sms", "call")), None)
     if channel is None:
         return None
-    leads = await desk.crm(FindsLeads).leads_at(channel, address_of(channel, text, desk.settings.country))
-    return holder(desk, text, leads, ways) if len(leads) == 1 else None
+    leads = await context.crm(FindsLeads).leads_at(channel, address_of(channel, text, context.settings.country))
+    return holder(context, text, leads, ways) if len(leads) == 1 else None
 
 
 def _is_email(text: str) -> bool:
@@ -61,8 +63,8 @@ def _is_email(text: str) -> bool:
         return False
 
 
-def _is_number_of(desk: Desk, text: str, address: str) -> bool:
-    return E164.fullmatch(text) is not None and address_of("sms", address, desk.settings.country) == text
+def _is_number_of(context: Context, text: str, address: str) -> bool:
+    return E164.fullmatch(text) is not None and address_of("sms", address, context.settings.country) == text
 
 
 def _same(text: str, address: str) -> bool:

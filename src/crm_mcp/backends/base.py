@@ -3,6 +3,8 @@
 A backend inherits the protocols it can serve: its class line is the list of its capabilities, and a missing verb fails
 in the type checker and at construction. Tools name the protocol that they need and appear only where it is inherited.
 
+A verb that does more than read says with `@does` what.
+
 Shared by all verbs: ids are strings as the vendor has them; a verb raises `NotFound` for an id that isn't there,
 `InvalidArgument` (with the valid values) for a value that the CRM does not know, `Unreachable` where the CRM can't be
 reached and `VendorError` where it fails. Lists take a `Slice` and return a `Page` whose `next` is the backend's own
@@ -14,10 +16,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from crm_mcp.backends.verbs import Capability, does
 from crm_mcp.model import (
     Account,
     Activity,
@@ -59,22 +61,6 @@ if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Catalog, Operation
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How much a vendor takes: documented, or chosen with care where nothing is."""
-
-    per_minute: int
-    per_day: int | None = None
-    plans: tuple[tuple[int, int], ...] = ()
-    """Limits a minute and a day that belong together: the first, once seen, tells the second."""
-    bulk_per_minute: int | None = None
-    """Calls to bulk endpoints, which count as calls as well."""
-    page: int = 100
-    """Rows that one page of a list may have."""
-    batch: int = 1
-    """Records that one bulk call takes."""
-
-
 class Backend(ABC):
     """One CRM behind one connection. Construction does no I/O; the first verb connects."""
 
@@ -96,10 +82,6 @@ class Backend(ABC):
     def capabilities(cls) -> tuple[str, ...]:
         """Return the names of the protocols that this backend serves, sorted."""
         return tuple(sorted(each.__name__ for each in cls.__mro__ if Capability in each.__bases__))
-
-
-class Capability(ABC):
-    """The root of the protocols: what inherits it directly is a capability."""
 
 
 class FindsLeads(Capability):
@@ -126,10 +108,12 @@ class FindsLeads(Capability):
 class WritesLeads(Capability):
     """Creates and changes leads."""
 
+    @does("write", record="lead")
     @abstractmethod
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create one. Raises Conflict where one with this address or number exists; nothing is written then."""
 
+    @does("write", record="lead")
     @abstractmethod
     async def update_lead(self, lead: str, change: LeadUpdate) -> Lead:
         """Change one; returns it as it is now."""
@@ -138,6 +122,7 @@ class WritesLeads(Capability):
 class TagsLeads(Capability):
     """Adds tags to leads and takes them off."""
 
+    @does("write", record="lead", field="tags")
     @abstractmethod
     async def tag_lead(self, lead: str, add: Seq[str], remove: Seq[str]) -> Lead:
         """Change the tags; new ones are created, ones that are not there are no error."""
@@ -153,6 +138,7 @@ class ImportsLeads(Capability):
     repeatable: ClassVar[bool] = False
     """Whether a row whose `key` was imported already is recognised by it, and not created a second time."""
 
+    @does("write", record="lead")
     @abstractmethod
     async def import_leads(self, rows: Seq[ImportRow], if_exists: IfExists) -> tuple[ImportOutcome, ...]:
         """Import rows, one outcome a row, in order.
@@ -186,6 +172,7 @@ class ReadsActivity(Capability):
 class LogsNotes(Capability):
     """Writes and reads notes."""
 
+    @does("write", record="note")
     @abstractmethod
     async def log_note(self, lead: str, draft: NoteDraft) -> Note:
         """Log a note, call, e-mail or meeting."""
@@ -272,10 +259,12 @@ class KeepsTasks(Capability):
     async def get_task(self, task: str) -> Task:
         """Read one task."""
 
+    @does("write", record="task")
     @abstractmethod
     async def create_task(self, lead: str | None, fields: TaskFields) -> Task:
         """Create a task; `fields.title` is set."""
 
+    @does("write", record="task")
     @abstractmethod
     async def update_task(self, task: str, fields: TaskFields, clear: Seq[str] = ()) -> Task:
         """Change a task; `clear` names fields to empty."""
@@ -298,10 +287,12 @@ class ReadsDeals(Capability):
 class WritesDeals(Capability):
     """Creates and changes deals."""
 
+    @does("write", record="deal")
     @abstractmethod
     async def create_deal(self, lead: str | None, fields: DealFields, stage: str | None) -> Deal:
         """Create a deal; `fields.name` is set, `stage` is the id of a stage."""
 
+    @does("write", record="deal")
     @abstractmethod
     async def update_deal(self, deal: str, fields: DealFields, clear: Seq[str] = ()) -> Deal:
         """Change a deal; `clear` names fields to empty."""
@@ -310,6 +301,7 @@ class WritesDeals(Capability):
 class MovesDeals(Capability):
     """Moves deals from stage to stage."""
 
+    @does("write", record="deal")
     @abstractmethod
     async def move_deal(self, deal: str, stage: str) -> Deal:
         """Move a deal to the stage with this id."""
@@ -318,6 +310,7 @@ class MovesDeals(Capability):
 class MovesLeads(Capability):
     """Moves leads from stage to stage."""
 
+    @does("write", record="lead", field="stage")
     @abstractmethod
     async def move_lead(self, lead: str, stage: str) -> Lead:
         """Move a lead to the stage with this id."""
@@ -353,6 +346,7 @@ class SendsEmail(Capability):
     async def mailboxes(self) -> tuple[Mailbox, ...]:
         """List the mailboxes that can send."""
 
+    @does("outward", channel="email")
     @abstractmethod
     async def send_email(self, lead: Lead, mailbox: Mailbox, subject: str, body: str, reply_to: str | None) -> Delivery:
         """Send plain text to the lead's address, once."""
@@ -361,6 +355,7 @@ class SendsEmail(Capability):
 class SendsSms(Capability):
     """Sends SMS."""
 
+    @does("outward", channel="sms")
     @abstractmethod
     async def send_sms(self, lead: Lead, text: str) -> Delivery:
         """Send a text to the lead's number, once."""
@@ -373,6 +368,7 @@ class SendsLinkedIn(Capability):
     async def senders(self) -> tuple[Sender, ...]:
         """List the profiles that can send."""
 
+    @does("outward", channel="linkedin")
     @abstractmethod
     async def send_linkedin_message(self, lead: Lead, sender: Sender, text: str) -> Delivery:
         """Send a text to the lead's profile, once."""
@@ -381,6 +377,7 @@ class SendsLinkedIn(Capability):
 class StartsCalls(Capability):
     """Rings people."""
 
+    @does("outward", channel="call")
     @abstractmethod
     async def start_call(self, lead: Lead) -> Call:
         """Ring the lead's number from the account's own, once."""
@@ -396,6 +393,7 @@ class RunsSequences(Capability):
     async def sequences(self) -> tuple[Sequence, ...]:
         """List the sequences, with their steps where the CRM tells them."""
 
+    @does("outward", channel="enrolment")
     @abstractmethod
     async def enroll(self, sequence: str, lead: str) -> str | None:
         """Enrol a lead; returns why it was not done (enrolled already), else None."""
@@ -417,6 +415,7 @@ class PlansSteps(Capability):
 class EndsSequences(Capability):
     """Takes leads out of sequences."""
 
+    @does("write", record="enrolment")
     @abstractmethod
     async def unenroll(self, sequence: str, lead: str) -> str | None:
         """Take a lead out; returns why it was not done (not enrolled), else None."""
@@ -425,10 +424,12 @@ class EndsSequences(Capability):
 class KeepsBlocklist(Capability):
     """Keeps the addresses that must not be contacted, by itself."""
 
+    @does("write", record="block")
     @abstractmethod
     async def block(self, lead: Lead, channels: Seq[Channel], reason: str | None) -> None:
         """Block a lead's addresses on these channels."""
 
+    @does("outward", record="block")
     @abstractmethod
     async def unblock(self, lead: Lead, channels: Seq[Channel]) -> None:
         """Lift the block."""
@@ -443,6 +444,7 @@ class DeletesRecords(Capability):
     async def goes_with(self, kind: RecordKind, record: str) -> dict[str, int]:
         """Count what a deletion takes along, as `{"notes": 3, "deals": 1}`."""
 
+    @does("destructive", record="any")
     @abstractmethod
     async def delete(self, kind: RecordKind, record: str) -> None:
         """Delete a record and what goes with it."""
@@ -455,6 +457,7 @@ class RestoresRecords(Capability):
     async def image(self, kind: RecordKind, record: str) -> dict[str, Any]:
         """Return a record and everything that a deletion takes along, as JSON values; read before it is deleted."""
 
+    @does("write", record="any")
     @abstractmethod
     async def restore(self, kind: RecordKind, image: Mapping[str, Any]) -> None:
         """Bring back what an image has, with the same ids and times: all of it or nothing.
@@ -481,6 +484,7 @@ class HasOperations(Capability):
     def catalog(self) -> Catalog:
         """Every documented operation."""
 
+    @does("operation", record="any")
     @abstractmethod
     async def operate(self, operation: Operation, arguments: Mapping[str, Any]) -> Any:
         """Carry out an operation with arguments that its catalogue entry has validated; returns the JSON answer."""

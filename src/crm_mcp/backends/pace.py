@@ -28,7 +28,6 @@ from typing import TypeVar
 import anyio
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-from crm_mcp.backends.base import Limits
 from crm_mcp.errors import Busy
 from crm_mcp.model import Budget
 
@@ -49,6 +48,22 @@ LOCKED = 1.0
 """Seconds that another process may have the file for itself."""
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a vendor takes: documented, or chosen with care where nothing is."""
+
+    per_minute: int
+    per_day: int | None = None
+    plans: tuple[tuple[int, int], ...] = ()
+    """Limits a minute and a day that belong together: the first, once seen, tells the second."""
+    bulk_per_minute: int | None = None
+    """Calls to bulk endpoints, which count as calls as well."""
+    page: int = 100
+    """Rows that one page of a list may have."""
+    batch: int = 1
+    """Records that one bulk call takes."""
 
 
 @dataclass(frozen=True)

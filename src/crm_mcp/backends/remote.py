@@ -16,10 +16,10 @@ from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
 from crm_mcp.address import address_key, phone_number
 from crm_mcp.backends.answers import refuse_written_other
-from crm_mcp.backends.base import Backend, HasOperations, Limits
+from crm_mcp.backends.base import Backend, HasOperations
 from crm_mcp.backends.catalog import Catalog, Operation, load
 from crm_mcp.backends.http import Api, Method, Terms, at
-from crm_mcp.backends.pace import MINUTE, Pace
+from crm_mcp.backends.pace import MINUTE, Limits, Pace
 from crm_mcp.errors import InvalidArgument, SettingsError, VendorError, choices
 from crm_mcp.model import Activity, Budget, CustomValue, Deal, Group, Page, Record, Slice, fold
 

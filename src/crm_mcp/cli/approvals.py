@@ -98,8 +98,8 @@ async def _approved(application: Application, action_id: str, person: str, ask: 
     row = await _found(application, action_id)
     if isinstance(row, dict):
         return row
-    desk = application.desks.get(row.connection)
-    if desk is None:
+    pipeline = application.pipelines.get(row.connection)
+    if pipeline is None:
         return {"status": "not decided", "reason": f"the connection {row.connection} is not configured here"}
     show(row, err=ask is not None)  # where it is asked, whatever becomes of stdout: a yes is to what was seen
     if ask:
@@ -110,7 +110,7 @@ async def _approved(application: Application, action_id: str, person: str, ask: 
             return now
         if any(getattr(now, name) != getattr(row, name) for name in SHOWN):
             return {"status": "not decided", "reason": "it has changed since it was shown; look at it again"}
-    return await desk.approve(row, person)
+    return await pipeline.approve(row, person)
 
 
 async def _declined(application: Application, action_id: str, person: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
 from crm_mcp.cli.terminal import say
 from crm_mcp.config import Connection
 from crm_mcp.errors import Busy, CrmError, Forbidden, PaymentRequired, TimedOut, Unauthorized, Unreachable
@@ -20,11 +20,11 @@ async def check_all(application: Application) -> int:
     """Try all connections at once and print what was found; returns the exit code, 1 where one failed."""
     connections = {each.name: each for each in application.settings.connections}
 
-    async def look(desk: Desk) -> tuple[bool, list[str]]:
-        return await _look(desk, connections[desk.connection])
+    async def look(context: Context) -> tuple[bool, list[str]]:
+        return await _look(context, connections[context.connection])
 
     try:
-        found = await side_by_side(look, list(application.desks.values()))
+        found = await side_by_side(look, list(application.contexts.values()))
     finally:
         await application.aclose()
     for _, lines in found:
@@ -34,12 +34,12 @@ async def check_all(application: Application) -> int:
     return 0 if all(fine for fine, _ in found) else 1
 
 
-async def _look(desk: Desk, connection: Connection) -> tuple[bool, list[str]]:
+async def _look(context: Context, connection: Connection) -> tuple[bool, list[str]]:
     """Return whether a connection works, and what is said of it: a heading, and what stands below it."""
-    head = f"{desk.connection} ({desk.backend.vendor})"
+    head = f"{context.connection} ({context.vendor})"
     error: CrmError | None = None
     try:
-        account = await desk.backend.check()
+        account = await context.account.check()
     except CrmError as failure:
         error = failure
         lines = [f"{head}: FAILED", f"{error.code}: {error}"]
@@ -47,10 +47,10 @@ async def _look(desk: Desk, connection: Connection) -> tuple[bool, list[str]]:
         lines = [f"{head}: ok", account.found]
         lines += [f"user: {account.user}"] if account.user else []
         lines += [f"plan: {account.plan}"] if account.plan else []
-    if desk.backend.vendor != "local":
+    if context.vendor != "local":
         lines.append(_key(error, connection))
-    lines.append(f"can: {', '.join(desk.backend.capabilities())}")
-    budget = await desk.backend.budget()
+    lines.append(f"can: {', '.join(context.account.capabilities())}")
+    budget = await context.account.budget()
     said = [f"{each.remaining:,} of {each.limit:,} {_OF.get(each.name, each.name)}" for each in budget]
     lines.append(f"limits: {'; '.join(said) or 'none'}")
     return error is None, lines

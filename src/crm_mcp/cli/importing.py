@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
-import anyio
 from rich.console import Console
 
 from crm_mcp.actions.audit import open_store
 from crm_mcp.actions.imports.columns import Columns, map_columns
-from crm_mcp.actions.imports.csv_reader import CsvTable, open_csv
-from crm_mcp.actions.imports.opt_outs import Places, block_addresses, block_leads
+from crm_mcp.actions.imports.csv_reader import CsvTable, count_lines, open_csv
+from crm_mcp.actions.imports.opt_outs import Places, block_addresses
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
+from crm_mcp.actions.intent import Done, Preview
+from crm_mcp.actions.pipeline import Pipeline, deed, open_pipeline
+from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.pace import bulk_work
@@ -36,18 +37,22 @@ from crm_mcp.cli.import_output import (
     show_plan,
 )
 from crm_mcp.config import Connection, Settings, operating_system_user
-from crm_mcp.errors import Conflict, CrmError, CrmMcpError, Forbidden, Unsupported
+from crm_mcp.errors import CrmError, CrmMcpError, OutcomeUnknown
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
-from crm_mcp.store import LEASE, Action, Ended, NewAction, Store, Terms
+from crm_mcp.store import Mark
 from crm_mcp.text import one_line
-
-log = logging.getLogger("crm_mcp")
 
 Sink = Callable[[Sequence[ImportRow]], Awaitable[tuple[ImportOutcome, ...]]]
 """Writes one batch, all of it or nothing, and says what became of each row."""
+Work = Callable[[], Awaitable[None]]
+"""Writes all that there is to write."""
+Carry = Callable[[Work, int], Awaitable[None]]
+"""Carries the work out, which is for about so many rows, as one action."""
 Block = Callable[[Sequence[Places]], Awaitable[None]]
 """Blocks where those are reached who can't be imported, and must not be contacted."""
 
+TOOL = "import_leads"
+"""The tool whose policy holds for it, and whose name its actions have."""
 BATCH_CHARACTERS = 4 * 1024 * 1024
 """A batch is cut short at this size, so that a file of long cells needs no more memory than another."""
 
@@ -69,60 +74,41 @@ async def import_file(
         CrmError: as `run_import`; Forbidden where the settings forbid writing, Unsupported where the CRM takes none.
         SettingsError: there is no such vendor.
     """
-    if settings.read_only or settings.policy.tools.get("import_leads", settings.policy.write) == "deny":
-        raise Forbidden("these settings forbid imports", "see CRM_MCP_READ_ONLY and [policy]")
     store = open_store(settings)
     backend = open_backend(settings, connection)
-    if not isinstance(backend, ImportsLeads):
-        raise Unsupported(f"{connection.vendor} takes no import")
-    crm = backend
-    caller = f"{operating_system_user()} via crm-mcp import"
-    given = {"file": path.name, "if_exists": if_exists, "map": list(mappings), "skip": list(skip)}
+    pipeline = open_pipeline(settings, connection, backend, store, Policy(settings.policy))
+    pipeline.may_by_hand(TOOL, Effect.WRITE, what="imports")
+    context = pipeline.context
+    crm = context.crm(ImportsLeads)
+    recorded = _Recorded(pipeline, path.name, {"if_exists": if_exists, "map": list(mappings), "skip": list(skip)})
 
     async def write(batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
         with bulk_work():
-            await block_addresses(store, [row.refused for row in batch], caller)
-            outcomes = await crm.import_leads(batch, if_exists)
-            await block_leads(store, connection.name, batch, outcomes, caller)
-            return outcomes
+            return recorded.counted(await crm.import_leads(batch, if_exists))
 
     async def plan(batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
         with bulk_work():
             return await crm.plan_import(batch, if_exists)
 
-    recorded = _Recorded(store, _new_action(caller, connection.name, given), write)
     try:
-        async with recorded.held():
-            return await run_import(
-                path,
-                mappings,
-                if_exists,
-                skip=skip,
-                sink=recorded.take,
-                block=partial(block_addresses, store, by=caller),
-                plan=Plan(plan, crm.plan_size),
-                batch=crm.import_size,
-                country=settings.country,
-                console=console,
-                ask=ask,
-                dry_run=dry_run or settings.dry_run,
-            )
+        return await run_import(
+            path,
+            mappings,
+            if_exists,
+            skip=skip,
+            sink=write,
+            carry=recorded.carry,
+            block=partial(block_addresses, store, by=recorded.caller),
+            plan=Plan(plan, crm.plan_size),
+            batch=crm.import_size,
+            country=settings.country,
+            console=console,
+            ask=ask,
+            dry_run=dry_run or settings.dry_run,
+        )
     finally:
         await backend.aclose()
         await store.aclose()
-
-
-def _new_action(caller: str, connection: str, given: dict[str, Any]) -> NewAction:
-    """Return what is recorded of an import."""
-    return NewAction(
-        caller=caller,
-        connection=connection,
-        tool="import_leads",
-        effect="write",
-        arguments=given,
-        digest="",
-        summary=f"import {one_line(given['file'])}",
-    )
 
 
 @dataclass
@@ -139,72 +125,57 @@ class Plan:
 
 
 class _Recorded:
-    """Writes batches as one action of the store: begun before the first row is written, ended with the counts."""
+    """The writing of a file as one action, which goes the road of all actions."""
 
-    def __init__(self, store: Store, new: NewAction, write: Sink) -> None:
-        self._store = store
-        self._new = new
-        self._write = write
-        self._action: Action | None = None
-        self.counted = {"created": 0, "updated": 0, "skipped": 0, "failed": 0}
+    def __init__(self, pipeline: Pipeline, file: str, arguments: Mapping[str, Any]) -> None:
+        self.caller = f"{operating_system_user()} via crm-mcp import"
+        self._pipeline = pipeline
+        self._summary = f"import {one_line(file)}"
+        self._arguments = {"file": file, **arguments}
+        self._counts = {"created": 0, "updated": 0, "skipped": 0, "failed": 0}
         self._first: str | None = None
 
-    @asynccontextmanager
-    async def held(self) -> AsyncGenerator[None]:
-        """Keep the action from being taken for one that its process has left, and record at last how it ended."""
-        failure: BaseException | None = None
-        async with anyio.create_task_group() as beside:
-            beside.start_soon(self._hold)
-            try:
-                yield
-            except (CrmMcpError, OSError, KeyboardInterrupt) as error:
-                failure = error
-            finally:
-                beside.cancel_scope.cancel()
-        await self._end(failure)
-        if failure:
-            raise failure
-
-    async def take(self, batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
-        """Write one batch."""
-        if self._action is None:
-            begun = await self._store.begin(self._new, "cli", Terms())
-            assert isinstance(begun, Action)  # nothing stands in its terms that could stop it
-            self._action = begun
-        outcomes = await self._write(batch)
+    def counted(self, outcomes: tuple[ImportOutcome, ...]) -> tuple[ImportOutcome, ...]:
+        """Count what became of rows."""
         for each in outcomes:
-            self.counted[each.outcome] += 1
+            self._counts[each.outcome] += 1
             if each.outcome in ("created", "updated"):
                 self._first = self._first or each.id
         return outcomes
 
-    async def _hold(self) -> None:
-        while True:
-            await anyio.sleep(LEASE.total_seconds() / 3)
-            try:
-                if self._action is not None:
-                    await self._store.hold(self._action.id, fence=self._action.fence)
-            except CrmError as error:
-                log.warning("that the import goes on could not be recorded: %s", error)
+    async def carry(self, work: Work, size: int) -> None:
+        """Do the work, of about so many rows, as an action; raises what stops it, after that was written down."""
+        stopped: list[BaseException] = []
 
-    async def _end(self, failure: BaseException | None) -> None:
-        """Record how it ended, if it has begun."""
-        if self._action is None:
-            return
-        said = ", ".join(f"{count} {name}" for name, count in self.counted.items())
-        ended = Ended(
-            "failed" if failure else "done",
-            summary=f"{self._new.summary}: {said}",
-            reason=str(failure) or "interrupted: the batch under way may be imported" if failure else None,
-            error=failure.code if isinstance(failure, CrmError) else None,
-            result=dict(self.counted),
+        async def preview() -> Preview:
+            # The same file again is no repeat: it goes on where it stopped.
+            return Preview(self._summary, size=size, marks=(Mark(key=f"import:{token_hex(8)}", seconds=1),))
+
+        async def run(_: Preview) -> Done:
+            try:
+                await work()
+            except (CrmMcpError, OSError, KeyboardInterrupt) as error:
+                stopped.append(error)
+                if isinstance(error, CrmError) and not (self._counts["created"] or self._counts["updated"]):
+                    error.detail = ""  # the command says what is wrong, once
+                    error.wrote = None if isinstance(error, OutcomeUnknown) else False
+                    raise
+            return self._done(stopped)
+
+        made = deed(self._pipeline.context, TOOL, Effect.WRITE, self._arguments, run, ask=preview)
+        await self._pipeline.by_hand(made, self.caller)
+        for each in stopped:
+            raise each
+
+    def _done(self, stopped: Sequence[BaseException]) -> Done:
+        said = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        why = [f"stopped: {error}" if str(error) else "interrupted: the batch under way may be" for error in stopped]
+        return Done(
+            "; ".join([f"{self._summary}: {said}", *why]),
+            dict(self._counts),
             touched=(("lead", self._first),) if self._first else (),
-            size=self.counted["created"] + self.counted["updated"],
+            size=self._counts["created"] + self._counts["updated"],
         )
-        try:
-            await self._store.settle(self._action.id, ended)
-        except Conflict as error:
-            log.warning("how the import ended could not be recorded: %s", error)
 
 
 async def run_import(
@@ -218,6 +189,7 @@ async def run_import(
     console: Console,
     skip: Sequence[str] = (),
     block: Block | None = None,
+    carry: Carry | None = None,
     plan: Plan | None = None,
     ask: Callable[[str], bool] | None = None,
     dry_run: bool = False,
@@ -252,7 +224,9 @@ async def run_import(
             work = _Work(totals, rejects, skips, writes, None if dry_run else block)
             try:
                 with Bar(console, table.size) as bar:
-                    await work.run(_Batches(table, rows(table, columns, country), batch), stop, bar)
+                    batches = _Batches(table, rows(table, columns, country), batch)
+                    go = partial(work.run, batches, stop, bar)
+                    await (go() if dry_run or carry is None else carry(go, count_lines(path)))
             except CrmError:
                 say(console, f"Stopped after line {totals.line}: {counted(totals)}. Running it again goes on there.")
                 raise

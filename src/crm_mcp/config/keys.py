@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
 
 from crm_mcp.errors import Unreachable
-
-if TYPE_CHECKING:
-    from crm_mcp.config import Settings
 
 
 def sealing_key(folder: Path) -> bytes:
@@ -22,15 +20,13 @@ def sealing_key(folder: Path) -> bytes:
     return _kept(folder / "key")
 
 
-def audit_key(settings: Settings) -> bytes:
-    """Return the secret that seals the audit log: the one that is set, else one kept in the data directory.
+def audit_key(given: SecretStr | None, folder: Path) -> bytes:
+    """Return the secret that seals the audit log: the one that is set, else one kept in this data directory.
 
     Raises:
         Unreachable: it can be neither read nor written.
     """
-    if settings.audit.key is not None:
-        return settings.audit.key.get_secret_value().encode()
-    return _kept(settings.data_dir / "audit.key")
+    return _kept(folder / "audit.key") if given is None else given.get_secret_value().encode()
 
 
 @functools.lru_cache(maxsize=8)

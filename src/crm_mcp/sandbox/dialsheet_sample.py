@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from crm_mcp.sandbox.people import PEOPLE
 
-if TYPE_CHECKING:
-    from crm_mcp.sandbox.dialsheet import DialsheetEmulator
+
+class Account(Protocol):
+    """What records are made in."""
+
+    def add(self, kind: str, days_ago: float = 0.0, /, **fields: Any) -> dict[str, Any]:
+        """Keep a new record."""
+        ...
+
+    def time(self, days: float = 0.0) -> str:
+        """Return a moment, so many days from now."""
+        ...
+
 
 _STATUSES = ("qualified", "new", "new", "contacted")
 _TAGS = ("fair", "inbound", "vip")
@@ -63,7 +73,7 @@ _SMS = (
 )
 
 
-def fill(account: DialsheetEmulator, *, people: bool) -> None:
+def fill(account: Account, *, people: bool) -> None:
     """Make the records of the beginning."""
     mailbox = account.add("email_accounts", 400, email="sales@crm.example", name="Sales", is_default=True)
     account.add("email_accounts", 399, email="support@crm.example", name="Support", is_default=False)

@@ -1,9 +1,9 @@
-"""The MCP server: tools, resources, prompts and completions over one desk."""
+"""The MCP server: tools, resources, prompts and completions over one context."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal, cast
 
@@ -17,12 +17,16 @@ from pydantic import BaseModel
 from crm_mcp import __version__
 from crm_mcp.actions.audit import denied, open_store, read_of
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import Deed, Outbox
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.guarded_crm import open_context
+from crm_mcp.actions.intent import Deed
+from crm_mcp.actions.jobs import work_through
+from crm_mcp.actions.outbox import Outbox
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
+from crm_mcp.actions.pipeline import Pipeline
 from crm_mcp.actions.policy import Effect, Policy
 from crm_mcp.backends import open_backend
-from crm_mcp.backends.base import HasOperations
+from crm_mcp.backends.base import Backend, HasOperations
 from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
@@ -38,7 +42,7 @@ from crm_mcp.text import neutral_json, one_line
 log = logging.getLogger("crm_mcp")
 
 Transport = Literal["stdio", "http"]
-Context = ServerRequestContext[Any, Any]
+RequestContext = ServerRequestContext[Any, Any]
 
 INSTRUCTIONS = (
     "A CRM. Find a lead with search_leads or get_lead (by id, e-mail or phone) before you act on it. Messages, "
@@ -63,7 +67,13 @@ BY_ACTION = ("confirm_action", "undo_action")
 class Application:
     """One server on one set of settings. Nothing is opened before the first call needs it."""
 
-    def __init__(self, settings: Settings, transport: Transport = "stdio") -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport = "stdio",
+        opened: Callable[[Settings, Connection], Backend] = open_backend,
+    ) -> None:
+        """`opened` opens the CRM of a connection."""
         self.settings = settings
         self.fallback: Fallback = settings.confirm_fallback or ("token" if transport == "stdio" else "approval")
         self.policy = Policy(settings.policy)
@@ -74,16 +84,17 @@ class Application:
                 if name not in names:
                     raise SettingsError(f'CRM_MCP_{setting}: "{name}" is no tool; {choices(name, names)}')
         self.store = open_store(settings)
-        self.outbox = Outbox(self.store, self._known)
-        self.desks = {
-            each.name: Desk(
-                settings, each, open_backend(settings, each), self.store, self.policy, self._deed, self.outbox
-            )
+        self.outbox = Outbox(self.store, work_through, self._known)
+        self.backends = {each.name: opened(settings, each) for each in settings.connections}
+        """The CRMs without their guards: opened and closed here, and used by nothing else."""
+        self.contexts = {
+            each.name: open_context(settings, each, self.backends[each.name], self.store, self.policy)
             for each in settings.connections
         }
+        self.pipelines = {name: Pipeline(context, self._deed, self.outbox) for name, context in self.contexts.items()}
         if settings.policy.operations:  # only then are catalogues read: start-up counts
-            backends = [each.backend for each in self.desks.values()]
-            self.policy.check_operations([each.catalog for each in backends if isinstance(each, HasOperations)])
+            crms = [each.crm_if(HasOperations) for each in self.contexts.values()]
+            self.policy.check_operations([each.catalog for each in crms if each])
         self.tools = {each.name: each for each in self._served()}
         self.server: Server[None] = Server(
             "crm-mcp",
@@ -107,15 +118,15 @@ class Application:
         try:
             # Who only reads, or only looks what would be done, does not work on what others left either.
             works = not (self.settings.read_only or self.settings.dry_run)
-            async with self.outbox.working(tuple(self.desks) if works else ()):
+            async with self.outbox.working(tuple(self.contexts) if works else ()):
                 yield
         finally:
             await self.aclose()
 
     async def aclose(self) -> None:
         """Let go of what is open."""
-        for desk in self.desks.values():
-            await desk.backend.aclose()
+        for backend in self.backends.values():
+            await backend.aclose()
         await self.store.aclose()
 
     def _served(self) -> list[Tool]:
@@ -143,29 +154,29 @@ class Application:
             (tool.name in chosen.tools or tool.toolset in toolsets or (tool.always and bool(toolsets)))
             and (tool.effect is Effect.READ or not chosen.read_only)
             and self._allowed(tool)
-            and any(tool.served_by(desk.backend) for desk in self.desks.values())
+            and any(tool.served_by(context) for context in self.contexts.values())
         )
 
     def _may_confirm(self, tool: Tool) -> bool:
         by_size = tool.effect is not Effect.READ and self.policy.confirms_by_size
         return tool.may_confirm or by_size or "confirm" in self._verdicts(tool, self.settings.connections)
 
-    def _reads(self, name: str, desk: Desk) -> bool:
-        return self.policy.judge(name, Effect.READ, connection=desk.connection).verdict != "deny"
+    def _reads(self, name: str, context: Context) -> bool:
+        return self.policy.judge(name, Effect.READ, connection=context.connection).verdict != "deny"
 
     @property
-    def _readable(self) -> dict[str, Desk]:
+    def _readable(self) -> dict[str, Context]:
         """The connections whose records may be shown."""
-        return {name: each for name, each in self.desks.items() if self._reads("get_lead", each)}
+        return {name: each for name, each in self.contexts.items() if self._reads("get_lead", each)}
 
-    def _deed(self, desk: Desk, name: str, arguments: Mapping[str, Any], client: Any) -> Deed:
+    def _deed(self, context: Context, name: str, arguments: Mapping[str, Any], client: Any) -> Deed:
         tool = self._tool(name)
-        return tool.deed(desk, tool.check(arguments), client)
+        return tool.deed(context, tool.check(arguments), client)
 
     def _known(self, row: Action) -> Deed | None:
-        desk = self.desks.get(row.connection)
+        pipeline = self.pipelines.get(row.connection)
         try:
-            return desk.again(row) if desk else None
+            return pipeline.again(row) if pipeline else None
         except (CrmError, MCPError):  # its tool is not served any more, or takes other arguments now
             return None
 
@@ -174,8 +185,8 @@ class Application:
         if found:
             return found
         if known := next((each for each in TOOLS if each.name == name), None):
-            if not any(known.served_by(desk.backend) for desk in self.desks.values()):
-                vendors = " and ".join(dict.fromkeys(desk.backend.vendor for desk in self.desks.values()))
+            if not any(known.served_by(context) for context in self.contexts.values()):
+                vendors = " and ".join(dict.fromkeys(context.vendor for context in self.contexts.values()))
                 raise Unsupported(f"{vendors} can't do {name}", "see crm_status for what it can do")
             raise Forbidden(f"{name} is not served with these settings", "see crm_status")
         raise MCPError(types.INVALID_PARAMS, one_line(f"Unknown tool: {name[:80]}; {choices(name[:80], self.tools)}"))
@@ -184,30 +195,34 @@ class Application:
 
     def takes_crm(self, tool: Tool) -> bool:
         """Whether a tool has the parameter `crm`: with several connections all have, but those that name an action."""
-        return len(self.desks) > 1 and tool.name not in BY_ACTION
+        return len(self.contexts) > 1 and tool.name not in BY_ACTION
 
-    async def _meant(self, tool: Tool, arguments: dict[str, Any]) -> list[Desk]:
-        """Return the desks that a call is for, and take `crm` out of its arguments."""
-        if tool.name in BY_ACTION and len(self.desks) > 1:
+    async def _meant(self, tool: Tool, arguments: dict[str, Any]) -> list[Context]:
+        """Return the contexts that a call is for, and take `crm` out of its arguments."""
+        if tool.name in BY_ACTION and len(self.contexts) > 1:
             row = await self.store.get(str(arguments.get("action_id", "")))
-            return [self.desks.get(row.connection if row else "", next(iter(self.desks.values())))]
+            return [self.contexts.get(row.connection if row else "", next(iter(self.contexts.values())))]
         if not self.takes_crm(tool):
-            return list(self.desks.values())
+            return list(self.contexts.values())
         named = arguments.pop("crm", None)
         if named is None and tool.across:
-            return list(self.desks.values())
+            return list(self.contexts.values())
         if named is None:
-            raise InvalidArgument("crm is missing: which connection?", f"valid: {', '.join(self.desks)}")
-        if not isinstance(named, str) or named not in self.desks:
-            raise InvalidArgument(f'there is no connection "{str(named)[:60]}"', choices(str(named)[:60], self.desks))
-        desk = self.desks[named]
-        if not tool.served_by(desk.backend):
-            raise unable(tool, desk, self.desks.values())
-        return [desk]
+            raise InvalidArgument("crm is missing: which connection?", f"valid: {', '.join(self.contexts)}")
+        if not isinstance(named, str) or named not in self.contexts:
+            raise InvalidArgument(
+                f'there is no connection "{str(named)[:60]}"', choices(str(named)[:60], self.contexts)
+            )
+        context = self.contexts[named]
+        if not tool.served_by(context):
+            raise unable(tool, context, self.contexts.values())
+        return [context]
 
     # Tools
 
-    async def _list_tools(self, _ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+    async def _list_tools(
+        self, _ctx: RequestContext, _params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
         return types.ListToolsResult(tools=[self.described(each) for each in self.tools.values()])
 
     def described(self, tool: Tool) -> types.Tool:
@@ -215,7 +230,7 @@ class Application:
         schema = dict(tool.schema)
         if self.takes_crm(tool):
             about = "default all" if tool.across else "which connection"
-            crm = {"type": "string", "enum": list(self.desks), "description": about}
+            crm = {"type": "string", "enum": list(self.contexts), "description": about}
             schema["properties"] = {**schema["properties"], "crm": crm}
             if not tool.across:
                 schema["required"] = [*schema.get("required", ()), "crm"]
@@ -227,21 +242,23 @@ class Application:
         )
 
     async def _call_tool(
-        self, ctx: Context, params: types.CallToolRequestParams
+        self, ctx: RequestContext, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
         client = Caller(ctx, params, self.fallback)
         tool: Tool | None = None
         try:
             tool = await self._served_tool(params, client)
             arguments = dict(params.arguments or {})
-            desks = await self._meant(tool, arguments)
+            contexts = await self._meant(tool, arguments)
             checked = tool.check(arguments, *(("crm",) if self.takes_crm(tool) else ()))
             if tool.effect is not Effect.READ and not tool.direct:
-                answer = await desks[0].act(tool.deed(desks[0], checked, client), client)
+                pipeline = self.pipelines[contexts[0].connection]
+                answer = await pipeline.act(tool.deed(contexts[0], checked, client), client)
             elif tool.direct:
-                answer = await tool.run(**tool.given(checked, desks, client))
+                pipeline = self.pipelines[contexts[0].connection]
+                answer = await tool.run(**tool.given(checked, contexts, client), pipeline=pipeline)
             else:
-                answer = await self._read(tool, checked, desks, client)
+                answer = await self._read(tool, checked, contexts, client)
         except MustAsk as question:
             return question.result
         except CrmError as error:
@@ -255,7 +272,7 @@ class Application:
         except Exception:
             log.exception("%s failed", params.name)
             return failed("internal: the program failed; its log on stderr says why")
-        return await beside(answer, _answer, answer, desks)
+        return await beside(answer, _answer, answer, contexts)
 
     async def _served_tool(self, params: types.CallToolRequestParams, client: Caller) -> Tool:
         """Return the tool that is meant; that one was refused is recorded."""
@@ -265,35 +282,37 @@ class Application:
             await self.store.record(denied(client.caller, params.name, params.arguments, str(error), client.request))
             raise
 
-    async def _read(self, tool: Tool, checked: BaseModel, desks: list[Desk], client: Caller) -> dict[str, Any]:
+    async def _read(self, tool: Tool, checked: BaseModel, contexts: list[Context], client: Caller) -> dict[str, Any]:
         answer_within(ANSWERS_WITHIN)
         if not tool.looks_at_all:
-            desks = [each for each in desks if self._reads(tool.name, each)]
-        if not desks:
+            contexts = [each for each in contexts if self._reads(tool.name, each)]
+        if not contexts:
             here = f"the policy denies {tool.name} here"
             given = checked.model_dump(mode="json", exclude_unset=True)
             await self.store.record(denied(client.caller, tool.name, given, here, client.request))
             raise Forbidden(here, "a person can change [policy] in the settings file")
         with in_time():
-            if len(desks) == 1 or tool.looks_at_all:
-                answer = await tool.run(**tool.given(checked, desks, client))
+            if len(contexts) == 1 or tool.looks_at_all:
+                answer = await tool.run(**tool.given(checked, contexts, client))
             else:
-                answer = await ask_all(tool, checked, desks, client)
+                answer = await ask_all(tool, checked, contexts, client)
         if self.settings.audit.reads:
             await self.store.record(
-                read_of(client.caller, tool.name, checked, [each.connection for each in desks], client.request)
+                read_of(client.caller, tool.name, checked, [each.connection for each in contexts], client.request)
             )
         return answer
 
     # Resources, prompts, completions
 
-    async def _list_resources(self, _ctx: Context, _params: object) -> types.ListResourcesResult:
+    async def _list_resources(self, _ctx: RequestContext, _params: object) -> types.ListResourcesResult:
         return types.ListResourcesResult(resources=resources.listed(self._readable, self.tools))
 
-    async def _list_templates(self, _ctx: Context, _params: object) -> types.ListResourceTemplatesResult:
+    async def _list_templates(self, _ctx: RequestContext, _params: object) -> types.ListResourceTemplatesResult:
         return types.ListResourceTemplatesResult(resource_templates=resources.templates(self._readable, self.tools))
 
-    async def _read_resource(self, _ctx: Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    async def _read_resource(
+        self, _ctx: RequestContext, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
         try:
             answer_within(ANSWERS_WITHIN)
             with in_time():
@@ -303,16 +322,16 @@ class Application:
         content = types.TextResourceContents(uri=params.uri, mime_type="text/markdown", text=text)
         return types.ReadResourceResult(contents=[content])
 
-    async def _list_prompts(self, _ctx: Context, _params: object) -> types.ListPromptsResult:
+    async def _list_prompts(self, _ctx: RequestContext, _params: object) -> types.ListPromptsResult:
         return types.ListPromptsResult(prompts=prompts.listed(self._readable, self.tools))
 
-    async def _get_prompt(self, _ctx: Context, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+    async def _get_prompt(self, _ctx: RequestContext, params: types.GetPromptRequestParams) -> types.GetPromptResult:
         try:
             return await prompts.get(self._readable, self.tools, params.name, params.arguments or {})
         except CrmError as error:
             raise MCPError(types.INVALID_PARAMS, one_line(f"{error.code}: {error}")) from None
 
-    async def _complete(self, _ctx: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+    async def _complete(self, _ctx: RequestContext, params: types.CompleteRequestParams) -> types.CompleteResult:
         uri = params.ref.uri if isinstance(params.ref, types.ResourceTemplateReference) else ""
         given = dict(params.context.arguments or {}) if params.context else {}
         try:
@@ -325,10 +344,10 @@ class Application:
         return types.CompleteResult(completion=types.Completion(values=values[:100], total=len(values)))
 
 
-def _answer(answer: dict[str, Any], desks: list[Desk]) -> types.CallToolResult:
+def _answer(answer: dict[str, Any], contexts: list[Context]) -> types.CallToolResult:
     # Where several were asked, each row says whose it is.
-    of = {"crm": desks[0].connection} if len(desks) == 1 else {}
-    structured = capped(neutral_json({**of, **_first_rows(answer)}), rest_of(answer, desks[0].root))
+    of = {"crm": contexts[0].connection} if len(contexts) == 1 else {}
+    structured = capped(neutral_json({**of, **_first_rows(answer)}), rest_of(answer, contexts[0].root))
     if answer.get("status") == "failed":
         return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
     return _result(text_of(structured), structured)

@@ -10,7 +10,8 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from crm_mcp.actions.approval import ANSWER_WITHIN, Answer, Question
+from crm_mcp.actions.approval import ANSWER_WITHIN
+from crm_mcp.actions.intent import Answer, Question
 from crm_mcp.config import Fallback, operating_system_user
 from crm_mcp.text import one_line
 

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import anyio
 from pydantic import BaseModel
 
-from crm_mcp.actions.approval import Client
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Client
 from crm_mcp.errors import Busy, CrmError, TimedOut, Unreachable, Unsupported, VendorError
 from crm_mcp.server.listing import fitted, seal, unseal
 from crm_mcp.server.tool import Tool
@@ -26,28 +26,26 @@ PASSING = (Busy, TimedOut, Unreachable, VendorError)
 """Failures that may be over when the next page is asked for."""
 
 
-async def side_by_side(ask: Callable[[Desk], Awaitable[R]], desks: Sequence[Desk]) -> list[R]:
-    """Ask all desks at once; returns the answers in their order."""
+async def side_by_side(ask: Callable[[Context], Awaitable[R]], contexts: Sequence[Context]) -> list[R]:
+    """Ask all contexts at once; returns the answers in their order."""
     answers: dict[str, R] = {}
 
-    async def one(desk: Desk) -> None:
-        answers[desk.connection] = await ask(desk)
+    async def one(context: Context) -> None:
+        answers[context.connection] = await ask(context)
 
     async with anyio.create_task_group() as tasks:
-        for desk in desks:
-            tasks.start_soon(one, desk)
-    return [answers[desk.connection] for desk in desks]
+        for context in contexts:
+            tasks.start_soon(one, context)
+    return [answers[context.connection] for context in contexts]
 
 
-def unable(tool: Tool, desk: Desk, desks: Iterable[Desk]) -> Unsupported:
-    """Return the error for a connection whose CRM can't do what a tool needs; it names those of `desks` that can."""
-    able = [each.connection for each in desks if tool.served_by(each.backend)]
-    return Unsupported(
-        f"{desk.connection} ({desk.backend.vendor}) can't do {tool.name}", f"it can in {', '.join(able)}"
-    )
+def unable(tool: Tool, context: Context, contexts: Iterable[Context]) -> Unsupported:
+    """Return the error for a connection whose CRM can't do what a tool needs; it names those of `contexts` that can."""
+    able = [each.connection for each in contexts if tool.served_by(each)]
+    return Unsupported(f"{context.connection} ({context.vendor}) can't do {tool.name}", f"it can in {', '.join(able)}")
 
 
-async def ask_all(tool: Tool, checked: BaseModel, desks: Sequence[Desk], client: Client) -> dict[str, Any]:
+async def ask_all(tool: Tool, checked: BaseModel, contexts: Sequence[Context], client: Client) -> dict[str, Any]:
     """Call a listing tool, with checked arguments, on every connection and put the answers together.
 
     Each row names its connection (`crm`); `connections` says of each that was asked whether it answered or what is
@@ -56,26 +54,26 @@ async def ask_all(tool: Tool, checked: BaseModel, desks: Sequence[Desk], client:
     list has every row, and an end. `total` is null until all were counted.
     """
     query = {"all": tool.name, **checked.model_dump(mode="json", exclude={"limit", "cursor"}, exclude_none=True)}
-    by_name = {each.connection: each for each in desks}
-    cannot = {each.connection: unable(tool, each, desks) for each in desks if not tool.served_by(each.backend)}
+    by_name = {each.connection: each for each in contexts}
+    cannot = {each.connection: unable(tool, each, contexts) for each in contexts if not tool.served_by(each)}
     begin = {name: BEGIN for name in by_name if name not in cannot}
     place = _Place(begin, total=None if cannot else 0)
     if cursor := getattr(checked, "cursor", None):
-        place = _Place.after(unseal(desks[0], query, cursor))
+        place = _Place.after(unseal(contexts[0], query, cursor))
     paged = "limit" in tool.arguments.model_fields
     waiting = [by_name[name] for name in place.turn() if name in by_name]
 
     async def build(most: int) -> dict[str, Any]:
         asked = waiting[:most]
 
-        async def one(desk: Desk) -> dict[str, Any] | CrmError:
+        async def one(context: Context) -> dict[str, Any] | CrmError:
             own: dict[str, Any] = {}
             if paged:
-                own["limit"] = most // len(asked) + (asked.index(desk) < most % len(asked))
-                own["cursor"] = place.cursors[desk.connection] or None
+                own["limit"] = most // len(asked) + (asked.index(context) < most % len(asked))
+                own["cursor"] = place.cursors[context.connection] or None
             try:
                 mine = checked.model_copy(update=own)
-                answer: dict[str, Any] = await tool.run(**tool.given(mine, (desk,), client))
+                answer: dict[str, Any] = await tool.run(**tool.given(mine, (context,), client))
             except CrmError as error:
                 return error
             return answer
@@ -89,13 +87,13 @@ async def ask_all(tool: Tool, checked: BaseModel, desks: Sequence[Desk], client:
         )
         if paged:
             goes_on = following.cursors.keys() & by_name.keys()
-            result["next_cursor"] = seal(desks[0], query, following.sealed) if goes_on else None
+            result["next_cursor"] = seal(contexts[0], query, following.sealed) if goes_on else None
             if any(isinstance(answer, dict) and "total" in answer for answer in answers.values()):
                 result["total"] = following.total if following.all_counted else None
         return result
 
     # What has no pages can't be made to fit by asking for less.
-    return await (fitted(getattr(checked, "limit", len(desks)), build) if paged else build(len(desks)))
+    return await (fitted(getattr(checked, "limit", len(contexts)), build) if paged else build(len(contexts)))
 
 
 @dataclass(frozen=True)

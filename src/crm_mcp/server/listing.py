@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
 from crm_mcp.config import sealing_key
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Page, Record, Slice
@@ -20,13 +20,13 @@ R = TypeVar("R", bound=Record)
 _SEAL = 12
 
 
-def seal(desk: Desk, query: Mapping[str, Any], position: str) -> str:
+def seal(context: Context, query: Mapping[str, Any], position: str) -> str:
     """Return a cursor for this query: opaque, and valid for nothing else."""
     body = position.encode()
-    return base64.urlsafe_b64encode(_mac(desk, query, body) + body).decode().rstrip("=")
+    return base64.urlsafe_b64encode(_mac(context, query, body) + body).decode().rstrip("=")
 
 
-def unseal(desk: Desk, query: Mapping[str, Any], cursor: str) -> str:
+def unseal(context: Context, query: Mapping[str, Any], cursor: str) -> str:
     """Return the position that a cursor of this query stands for.
 
     Raises:
@@ -37,7 +37,7 @@ def unseal(desk: Desk, query: Mapping[str, Any], cursor: str) -> str:
     except ValueError:
         raw = b""
     body = raw[_SEAL:]
-    if not body or not hmac.compare_digest(raw[:_SEAL], _mac(desk, query, body)):
+    if not body or not hmac.compare_digest(raw[:_SEAL], _mac(context, query, body)):
         raise InvalidArgument(
             "cursor is not one of this list with these filters",
             "leave it out to start anew, or repeat the first call's filters",
@@ -46,7 +46,7 @@ def unseal(desk: Desk, query: Mapping[str, Any], cursor: str) -> str:
 
 
 async def listed(
-    desk: Desk,
+    context: Context,
     name: str,
     query: Mapping[str, Any],
     limit: int,
@@ -61,21 +61,21 @@ async def listed(
 
     `query` is what the cursor is bound to: the tool and its filters. Fewer rows come where they would be too large.
     """
-    position = unseal(desk, query, cursor) if cursor else None
+    position = unseal(context, query, cursor) if cursor else None
 
     async def build(most: int) -> dict[str, Any]:
         page = await fetch(Slice(limit=most, position=position))
         rows = shape([item.shown() for item in page.items])
-        result: dict[str, Any] = {name: rows, "next_cursor": seal(desk, query, page.next) if page.next else None}
+        result: dict[str, Any] = {name: rows, "next_cursor": seal(context, query, page.next) if page.next else None}
         return result | {"total": page.total} if counted else result
 
     return await fitted(limit, build)
 
 
-def only_connection(desks: Sequence[Desk]) -> str | None:
+def only_connection(contexts: Sequence[Context]) -> str | None:
     """Return the connection that is meant where several are configured and one was named; else None."""
-    chosen = desks[0]
-    return chosen.connection if len(desks) < len(chosen.settings.connections) else None
+    chosen = contexts[0]
+    return chosen.connection if len(contexts) < len(chosen.settings.connections) else None
 
 
 async def fitted(limit: int, build: Callable[[int], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
@@ -90,11 +90,11 @@ async def fitted(limit: int, build: Callable[[int], Awaitable[dict[str, Any]]]) 
         limit = max(1, min(limit * 2 // 3, int(limit * 0.95 * MOST / await beside(result, size, result))))
 
 
-def _mac(desk: Desk, query: Mapping[str, Any], body: bytes) -> bytes:
-    bound = json.dumps([desk.connection, query], sort_keys=True, default=str, ensure_ascii=False).encode()
+def _mac(context: Context, query: Mapping[str, Any], body: bytes) -> bytes:
+    bound = json.dumps([context.connection, query], sort_keys=True, default=str, ensure_ascii=False).encode()
     return hashlib.blake2b(
         body,
-        key=sealing_key(desk.settings.data_dir),
+        key=sealing_key(context.settings.data_dir),
         digest_size=_SEAL,
         salt=hashlib.blake2b(bound, digest_size=16).digest(),
     ).digest()

@@ -64,22 +64,24 @@ SHOWS = {"follow_up": {"get_lead", "list_activity"}, "log_call": {"get_lead"}}
 CRM = types.PromptArgument(name="crm", description="which connection", required=True)
 
 
-def listed(desks: Desks, served: Collection[str]) -> list[types.Prompt]:
+def listed(contexts: Desks, served: Collection[str]) -> list[types.Prompt]:
     """Return the prompts; with several connections each takes the name of one."""
     there = [each for each in PROMPTS if SHOWS[each.name] <= set(served)]
-    if len(desks) == 1:
+    if len(contexts) == 1:
         return there
     return [each.model_copy(update={"arguments": [*(each.arguments or ()), CRM]}) for each in there]
 
 
-async def get(desks: Desks, served: Collection[str], name: str, arguments: Mapping[str, str]) -> types.GetPromptResult:
+async def get(
+    contexts: Desks, served: Collection[str], name: str, arguments: Mapping[str, str]
+) -> types.GetPromptResult:
     """Return a prompt, filled in.
 
     Raises:
         NotFound: there is no such prompt or lead, or the prompt is not served.
         InvalidArgument: an argument is missing or unknown.
     """
-    there = listed(desks, served)
+    there = listed(contexts, served)
     prompt = next((each for each in there if each.name == name), None)
     if prompt is None:
         raise NotFound(f'there is no prompt "{name[:60]}"', choices(name[:60], [each.name for each in there]))
@@ -90,18 +92,18 @@ async def get(desks: Desks, served: Collection[str], name: str, arguments: Mappi
     for argument, required in valid.items():
         if required and not arguments.get(argument):
             raise InvalidArgument(f"{argument} is missing", f"{name} takes {', '.join(valid)}")
-    crm = arguments.get("crm", next(iter(desks)))
-    if crm not in desks:
-        raise InvalidArgument(f'there is no connection "{crm[:60]}"', choices(crm[:60], desks))
-    desk = desks[crm]
-    lead = await desk.lead(arguments["lead"])
+    crm = arguments.get("crm", next(iter(contexts)))
+    if crm not in contexts:
+        raise InvalidArgument(f'there is no connection "{crm[:60]}"', choices(crm[:60], contexts))
+    context = contexts[crm]
+    lead = await context.lead(arguments["lead"])
     if name == "log_call":
         text = LOG_CALL.format(
             id=lead.id, notes=neutral(arguments["notes"]), outside=await framed(one_line(f"{lead.label} ({lead.id})"))
         )
     else:
         goal = f"\nMy goal: {neutral(arguments['goal'])}\n" if arguments.get("goal") else ""
-        record = f"{await lead_page(desk, lead.id)}\n{(await activity_page(desk, lead.id))[:MOST_ACTIVITY]}"
+        record = f"{await lead_page(context, lead.id)}\n{(await activity_page(context, lead.id))[:MOST_ACTIVITY]}"
         text = FOLLOW_UP.format(id=lead.id, goal=goal, outside=await framed(record))
     message = types.PromptMessage(role="user", content=types.TextContent(text=text))
     return types.GetPromptResult(description=prompt.description, messages=[message])

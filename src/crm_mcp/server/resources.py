@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import mcp_types as types
 
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
 from crm_mcp.actions.results import shown
 from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
 from crm_mcp.errors import CrmError, NotFound, Unsupported
@@ -29,28 +29,28 @@ MOST = 100_000
 """Characters of a resource: far more than a tool's result, because the user chose to attach it."""
 
 Reader = Callable[..., Awaitable[str]]
-Desks = Mapping[str, Desk]
-"""The desk of each connection, by its name."""
+Desks = Mapping[str, Context]
+"""The context of each connection, by its name."""
 
 
-async def lead_page(desk: Desk, lead: str) -> str:
+async def lead_page(context: Context, lead: str) -> str:
     """One lead: fields, open deals."""
-    found = await desk.lead(lead)
+    found = await context.lead(lead)
     page = f"# {_line(found.label)}\n\n{await _listed(found.shown(), 'name')}\n"
-    if not isinstance(desk.backend, ReadsDeals):
+    if not context.can(ReadsDeals):
         return page
     listed_deals = "\n".join(
         f"- {_line(each.name)} ({_line(each.id)}): {_line(each.stage)}"
         + (f", {each.value:,.0f} {_line(each.currency or '')}" if each.value else "")
-        for each in await desk.open_deals(found.id)
+        for each in await context.open_deals(found.id)
     )
     return f"{page}\n## Open deals\n\n{listed_deals or 'none'}\n"
 
 
-async def activity_page(desk: Desk, lead: str) -> str:
+async def activity_page(context: Context, lead: str) -> str:
     """What happened with a lead, newest first, texts whole."""
-    found = await desk.lead(lead)
-    crm = desk.crm(ReadsActivity)
+    found = await context.lead(lead)
+    crm = context.crm(ReadsActivity)
     lines = [f"# Activity of {_line(found.label)} ({_line(found.id)})", ""]
     position: str | None = None
     size = 0
@@ -65,15 +65,15 @@ async def activity_page(desk: Desk, lead: str) -> str:
     return "\n".join([*lines, "", "Older entries are left out; list_activity has them."])
 
 
-async def deal_page(desk: Desk, deal: str) -> str:
+async def deal_page(context: Context, deal: str) -> str:
     """One deal."""
-    found = await desk.crm(ReadsDeals).get_deal(deal)
+    found = await context.crm(ReadsDeals).get_deal(deal)
     return f"# Deal {_line(found.name or found.id)}\n\n{await _listed(found.shown(), 'name')}\n"
 
 
-async def action_page(desk: Desk, action_id: str) -> str:
+async def action_page(context: Context, action_id: str) -> str:
     """One action: who, what, when, outcome."""
-    row = await desk.store.get(action_id)
+    row = await context.store.get(action_id)
     if row is None:
         raise NotFound(f'there is no action "{action_id}"', "see list_actions")
     fields = {
@@ -87,9 +87,9 @@ async def action_page(desk: Desk, action_id: str) -> str:
     return f"# Action\n\n{await _listed(fields)}\n"
 
 
-async def pipeline_page(desk: Desk) -> str:
+async def pipeline_page(context: Context) -> str:
     """Deals and leads by stage."""
-    crm = desk.crm(SumsPipeline)
+    crm = context.crm(SumsPipeline)
     parts = ["# Pipeline"]
     for of in ("deals", "leads"):
         try:
@@ -103,9 +103,9 @@ async def pipeline_page(desk: Desk) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-async def sequences_page(desk: Desk) -> str:
+async def sequences_page(context: Context) -> str:
     """Sequences with their steps, and the steps that are due."""
-    crm = desk.crm(RunsSequences)
+    crm = context.crm(RunsSequences)
     parts = ["# Sequences"]
     for each in await crm.sequences():
         steps = "\n".join(
@@ -116,9 +116,9 @@ async def sequences_page(desk: Desk) -> str:
         parts.append(
             f"## {_line(each.name)} ({_line(each.id)}){enrolled}\n\n{steps or 'its steps are not told by this CRM'}"
         )
-    if not isinstance(crm, PlansSteps):
+    if not (plans := context.crm_if(PlansSteps)):
         return "\n\n".join(parts) + "\n"
-    due = await crm.due_steps()
+    due = await plans.due_steps()
     listed_due = "\n".join(
         f"- {rfc3339(step.due_at)} {_line(step.lead)} ({_line(step.lead_id)}): "
         f"step {step.position} of {_line(step.sequence)}, {step.channel}"
@@ -128,11 +128,11 @@ async def sequences_page(desk: Desk) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-async def status_page(desk: Desk) -> str:
+async def status_page(context: Context) -> str:
     """The connection, its capabilities and the policy."""
     from crm_mcp.server.tools.admin import crm_status
 
-    return f"# Status\n\n```\n{lines_of(neutral_json(await crm_status.run((desk,))))}\n```\n"
+    return f"# Status\n\n```\n{lines_of(neutral_json(await crm_status.run((context,))))}\n```\n"
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,8 @@ class _Kind:
     needs: type | None
     reader: Reader
 
-    def there(self, desk: Desk, served: Collection[str]) -> bool:
-        return self.tool in served and (self.needs is None or isinstance(desk.backend, self.needs))
+    def there(self, context: Context, served: Collection[str]) -> bool:
+        return self.tool in served and (self.needs is None or context.can(self.needs))
 
 
 FIXED = (
@@ -162,42 +162,42 @@ TEMPLATES = (
 )
 
 
-def listed(desks: Desks, served: Collection[str]) -> list[types.Resource]:
+def listed(contexts: Desks, served: Collection[str]) -> list[types.Resource]:
     """Return the resources that have a fixed address."""
     return [
-        types.Resource(uri=_of(desk, each.uri), **_told(desk, each))
-        for desk in desks.values()
+        types.Resource(uri=_of(context, each.uri), **_told(context, each))
+        for context in contexts.values()
         for each in FIXED
-        if each.there(desk, served)
+        if each.there(context, served)
     ]
 
 
-def templates(desks: Desks, served: Collection[str]) -> list[types.ResourceTemplate]:
+def templates(contexts: Desks, served: Collection[str]) -> list[types.ResourceTemplate]:
     """Return the templates."""
     found = {
-        _of(desk, each.uri): types.ResourceTemplate(uri_template=_of(desk, each.uri), **_told(desk, each))
-        for desk in desks.values()
+        _of(context, each.uri): types.ResourceTemplate(uri_template=_of(context, each.uri), **_told(context, each))
+        for context in contexts.values()
         for each in TEMPLATES
-        if each.there(desk, served)
+        if each.there(context, served)
     }
     return list(found.values())
 
 
-async def read(desks: Desks, served: Collection[str], uri: str) -> str:
+async def read(contexts: Desks, served: Collection[str], uri: str) -> str:
     """Return a resource's text, neutral and in a fence.
 
     Raises:
         NotFound: there is no such resource, it is not served, or the record it names does not exist.
     """
-    for desk in desks.values():
+    for context in contexts.values():
         for each in FIXED:
-            if each.tool in served and uri == _of(desk, each.uri):
-                return await framed(await each.reader(desk))
-    for desk in desks.values():
+            if each.tool in served and uri == _of(context, each.uri):
+                return await framed(await each.reader(context))
+    for context in contexts.values():
         for each in TEMPLATES:
-            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(desk, each.uri)))
+            pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(context, each.uri)))
             if each.tool in served and (found := re.fullmatch(pattern, uri)):
-                return await framed(await each.reader(desk, unquote(next(iter(found.groupdict().values())))))
+                return await framed(await each.reader(context, unquote(next(iter(found.groupdict().values())))))
     raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
 
 
@@ -217,18 +217,18 @@ async def _listed(fields: Mapping[str, Any], *besides: str) -> str:
 
 
 async def complete(
-    desks: Desks, served: Collection[str], uri: str, given: Mapping[str, str], argument: str, value: str
+    contexts: Desks, served: Collection[str], uri: str, given: Mapping[str, str], argument: str, value: str
 ) -> list[str]:
     """Return what an argument may be completed to: `{lead}` to the leads that match what was typed, `crm` to the
     connections."""
     if argument == "crm":
-        return [name for name in desks if name.startswith(value)]
-    meant = [desk for desk in desks.values() if uri.startswith(f"{desk.root}/")] or [
-        desk for name, desk in desks.items() if given.get("crm", name) == name
+        return [name for name in contexts if name.startswith(value)]
+    meant = [context for context in contexts.values() if uri.startswith(f"{context.root}/")] or [
+        context for name, context in contexts.items() if given.get("crm", name) == name
     ]
     if argument != "lead" or "search_leads" not in served:
         return []
-    if not meant or not isinstance(crm := meant[0].backend, FindsLeads):
+    if not meant or not (crm := meant[0].crm_if(FindsLeads)):
         return []
     try:
         return [one_line(each) for each in await _leads_like(crm, value)]
@@ -246,14 +246,14 @@ async def _leads_like(crm: FindsLeads, value: str) -> list[str]:
     return [each.email or each.id for each in (await crm.search_leads(wanted, Slice(limit=20))).items]
 
 
-def _of(desk: Desk, uri: str) -> str:
+def _of(context: Context, uri: str) -> str:
     """Return the address of a resource of this connection; actions belong to all."""
-    return uri if uri.startswith("crm://actions/") else uri.replace("crm:/", desk.root, 1)
+    return uri if uri.startswith("crm://actions/") else uri.replace("crm:/", context.root, 1)
 
 
-def _told(desk: Desk, kind: _Kind) -> dict[str, Any]:
+def _told(context: Context, kind: _Kind) -> dict[str, Any]:
     """Return what a list says of a resource besides its address."""
-    name = kind.name if len(desk.settings.connections) == 1 else f"{kind.name} in {desk.connection}"
+    name = kind.name if len(context.settings.connections) == 1 else f"{kind.name} in {context.connection}"
     return {"name": name, "description": kind.reader.__doc__, "mime_type": MARKDOWN}
 
 

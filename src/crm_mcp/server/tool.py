@@ -1,15 +1,16 @@
 """A tool is declared once: schema, annotations, effect, guard, record and documentation follow from the function.
 
     @tool(Effect.OUTWARD, needs=SendsSms, ask=ask_send_sms)
-    async def send_sms(desk: Desk, lead: LeadKey, message: Sms) -> Done:
+    async def send_sms(context: Context, lead: LeadKey, message: Sms) -> Done:
         \"\"\"Send one SMS ...\"\"\"
 
 `needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
-and destructive tools must have one. The toolset is the name of the file that the tool stands in. Parameters named
-`desk`, `desks` (of all connections that are asked), `client` and `shown` (the preview made just before) are given by
-the server and not part of the schema. `across` lets a reading tool ask all connections at once. `look` is asked whether
-a call whose answer was lost was done: it gets the call's arguments and `row`, and returns what the CRM's own history
-shows, or None. `bulk` says how a call for many is done item by item.
+and destructive tools must have one, and that of an outward tool returns what the rules found, a `Reach`. The toolset is
+the name of the file that the tool stands in. Parameters named `context`, `contexts` (of all connections that are
+asked), `client`, `shown` (the preview made just before) and `pipeline` are given by the server and not part of the
+schema. `across` lets a reading tool ask all connections at once. `look` is asked whether a call whose answer was lost
+was done: it gets the call's arguments and `row`, and returns what the CRM's own history shows, or None. `bulk` says how
+a call for many is done item by item.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from crm_mcp.actions.approval import Client
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import Deed
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Client, Deed, Reach
+from crm_mcp.actions.pipeline import deed
 from crm_mcp.actions.policy import Effect
-from crm_mcp.backends.base import Backend
 from crm_mcp.server.refusal import refused
 
-GIVEN = ("desk", "desks", "client", "shown")
+GIVEN = ("context", "contexts", "pipeline", "client", "shown")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
 """Left out of schemas: a model does not count characters, and an error says the limit."""
 MOST_FAULTS = 10
@@ -99,9 +99,9 @@ class Tool:
             "openWorldHint": self.effect is Effect.OUTWARD or self.direct or self.outside,
         }
 
-    def served_by(self, backend: Backend) -> bool:
+    def served_by(self, context: Context) -> bool:
         """Whether the CRM can do what it needs."""
-        return all(isinstance(backend, each) for each in self.needs)
+        return context.can(*self.needs)
 
     def check(self, arguments: Mapping[str, Any], *also: str) -> BaseModel:
         """Check arguments; `also` are parameters that were taken out of them, and that an error lists with the rest.
@@ -116,24 +116,25 @@ class Tool:
 
     @property
     def looks_at_all(self) -> bool:
-        """Whether it is given all desks and puts their answers together by itself."""
-        return "desks" in self._parameters
+        """Whether it is given all contexts and puts their answers together by itself."""
+        return "contexts" in self._parameters
 
-    def given(self, checked: BaseModel, desks: Sequence[Desk], client: Client) -> dict[str, Any]:
+    def given(self, checked: BaseModel, contexts: Sequence[Context], client: Client) -> dict[str, Any]:
         """Return what the function is called with."""
         values: dict[str, Any] = {name: getattr(checked, name) for name in type(checked).model_fields}
-        given = {"desk": desks[0], "desks": tuple(desks), "client": client}
+        given = {"context": contexts[0], "contexts": tuple(contexts), "client": client}
         return values | {name: value for name, value in given.items() if name in self._parameters}
 
     @cached_property
     def _parameters(self) -> frozenset[str]:
         return frozenset(inspect.signature(self.run).parameters)
 
-    def deed(self, desk: Desk, checked: BaseModel, client: Client) -> Deed:
-        """Return a call with checked arguments as the desk takes it."""
-        values = self.given(checked, (desk,), client)
+    def deed(self, context: Context, checked: BaseModel, client: Client) -> Deed:
+        """Return a call with checked arguments as the pipeline takes it."""
+        values = self.given(checked, (context,), client)
         ask, look, bulk = self.ask, self.look, self.bulk
-        return desk.deed(
+        return deed(
+            context,
             self.name,
             self.effect,
             checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
@@ -164,12 +165,18 @@ def tool(
     """Declare a tool; see the module.
 
     Raises:
-        TypeError: an outward or destructive tool has no `ask`, or the function has no docstring.
+        TypeError: an outward or destructive tool has no `ask`, that of an outward one returns no `Reach`, or the
+            function has no docstring.
     """
 
     def declare(function: Function) -> Tool:
         if effect in (Effect.OUTWARD, Effect.DESTRUCTIVE) and ask is None and not direct:
             raise TypeError(f"{function.__name__} is {effect.value} and must say with ask= what a person is shown")
+        if effect is Effect.OUTWARD and ask and ask.__annotations__.get("return") not in (Reach, Reach.__name__):
+            raise TypeError(
+                f"{function.__name__} is outward, and {ask.__name__} must return a Reach: what the rules found of "
+                "everybody whom it reaches"
+            )
         if not function.__doc__:
             raise TypeError(f"{function.__name__} has no description")
         return Tool(

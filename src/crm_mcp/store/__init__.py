@@ -19,6 +19,7 @@ from crm_mcp.errors import Unreachable
 from crm_mcp.model import Channel, now
 from crm_mcp.store.records import (
     HELD,
+    LEASE,
     OPEN,
     Action,
     Address,
@@ -75,8 +76,6 @@ THREADS = 32
 """How many calls wait at once for one of them, or for their turn to write, each for a few seconds at most."""
 ANSWER = 12.0
 """Seconds after which a call is answered even where the database says nothing at all, as a server that hangs."""
-LEASE = timedelta(seconds=15)
-"""How long what is being worked on belongs to its process after its last word. It says one every few seconds."""
 
 T = TypeVar("T")
 
@@ -222,6 +221,10 @@ class Store:
     async def keep_undo(self, action_id: str, undo: Mapping[str, Any]) -> None:
         """Keep what is needed to take back an action that is being sent: before it leaves, so no crash loses it."""
         await self._act(lambda actions: actions.keep_undo(action_id, undo))
+
+    async def add_written(self, action: Action, writes: Sequence[Address]) -> None:
+        """Record addresses that an action under way writes besides those that it was claimed with."""
+        await self._act(lambda actions: actions.add_written(action, writes))
 
     async def let_go(self, action_id: str, keys: Sequence[str]) -> None:
         """Let these marks of an action stop no repeat any more: what it did has ended since, as an enrolment does. They

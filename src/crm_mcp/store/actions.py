@@ -12,11 +12,18 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Update, and_, bindparam, case, func, insert, literal, select, update
 
 from crm_mcp.errors import Conflict, NotFound
-from crm_mcp.store import (
+from crm_mcp.store import marks
+from crm_mcp.store.audit import Audit
+from crm_mcp.store.contacts import keep_written, now_blocked, switched_off
+from crm_mcp.store.database import Database
+from crm_mcp.store.items import call_off
+from crm_mcp.store.reading import Reading, action_of, reads_as
+from crm_mcp.store.records import (
     HELD,
     LEASE,
     OPEN,
     Action,
+    Address,
     Bound,
     Ended,
     NewAction,
@@ -24,13 +31,7 @@ from crm_mcp.store import (
     Status,
     Stopped,
     Terms,
-    marks,
 )
-from crm_mcp.store.audit import Audit
-from crm_mcp.store.contacts import keep_written, now_blocked, switched_off
-from crm_mcp.store.database import Database
-from crm_mcp.store.items import call_off
-from crm_mcp.store.reading import Reading, action_of, reads_as
 from crm_mcp.store.tables import UtcMillis, actions, counters, items
 
 LATEST = timedelta(hours=24)
@@ -220,6 +221,11 @@ class Actions(Reading):
         with self._writing() as (connection, _):
             mine = and_(_c.id == action_id, _c.status == "sending")
             connection.execute(update(actions).where(mine).values(undo=dict(undo)))
+
+    def add_written(self, action: Action, writes: Sequence[Address]) -> None:
+        """Record addresses that an action under way writes."""
+        with self._writing() as (connection, moment):
+            keep_written(connection, action, writes, moment)
 
     def take_turn(self, action_id: str, given: str, terms: Terms, fence: int) -> Stopped | Repeated | None:
         """Test the terms of one item of a job, whose marks count from now on."""

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, cast
 from pydantic_core import to_jsonable_python
 from sqlalchemy import Connection, insert, select
 
-from crm_mcp.store import Entry, Verified
 from crm_mcp.store.database import Database
+from crm_mcp.store.records import Entry, Verified
 from crm_mcp.store.tables import audit, millis, moment_of
 
 MOST_NAMED = 20

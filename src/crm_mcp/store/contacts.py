@@ -10,9 +10,9 @@ from sqlalchemy import ColumnElement, Connection, and_, false, insert, or_, sele
 
 from crm_mcp.address import address_key
 from crm_mcp.model import Channel, rfc3339
-from crm_mcp.store import Action, Address, Written
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
+from crm_mcp.store.records import Action, Address, Written
 from crm_mcp.store.tables import actions, do_not_contact, marks, switches
 from crm_mcp.store.tables import addresses as written
 

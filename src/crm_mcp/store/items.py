@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, insert, select, update
 
-from crm_mcp.store import OPEN, Item, ItemStatus, marks
+from crm_mcp.store import marks
 from crm_mcp.store.database import Database
 from crm_mcp.store.marks import LOST_AFTER
+from crm_mcp.store.records import OPEN, Item, ItemStatus
 from crm_mcp.store.tables import actions, items
 
 MARKS = "marks"

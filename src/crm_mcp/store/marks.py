@@ -26,7 +26,7 @@ from sqlalchemy import (
     update,
 )
 
-from crm_mcp.store import Bound, Mark
+from crm_mcp.store.records import Bound, Mark
 from crm_mcp.store.tables import actions, marks, millis, written
 
 WRITE = "write:"

@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, false, func, or_, select, type_coerce
 
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.store import HELD, Action, Status, marks
+from crm_mcp.store import marks
 from crm_mcp.store.database import Database
 from crm_mcp.store.marks import LOST_AFTER
+from crm_mcp.store.records import HELD, Action, Status
 from crm_mcp.store.tables import actions, counters, items
 
 LOST = "the program ended before the outcome was recorded"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
@@ -41,6 +41,8 @@ What is `sending` or `running` belongs to the process that holds its lease. Noth
 state from which it could be sent again.
 """
 OPEN: tuple[Status, ...] = ("proposed", "pending_approval", "scheduled", "sending", "running")
+LEASE = timedelta(seconds=15)
+"""How long what is being worked on belongs to its process after its last word. It says one every few seconds."""
 HELD: tuple[Status, ...] = ("proposed", "pending_approval", "scheduled")
 """The states before anything has left: from these alone an action can be claimed or called off."""
 ItemStatus = Literal["waiting", "sending", "done", "failed", "unknown", "cancelled"]

@@ -12,9 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Api, Terms
-from crm_mcp.backends.pace import Pace
+from crm_mcp.backends.pace import Limits, Pace
 from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Refusal, route
 from crm_mcp.sandbox.serving import serving
 

@@ -6,27 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from anyio import to_thread
 from pydantic import ValidationError
 
 from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import Done, bare
-from crm_mcp.actions.contact import keep_at
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.approval import bare
+from crm_mcp.actions.context import Context
 from crm_mcp.actions.imports.columns import IDENTIFYING, map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
 from crm_mcp.actions.imports.opt_outs import (
     Places,
-    block_addresses,
-    block_leads,
     count_refusing,
     of_refused,
     places_in,
     refused_by_object,
 )
 from crm_mcp.actions.imports.rows import BadRow, fingerprint, phone_of, refuse_undecided, rows
+from crm_mcp.actions.intent import Done
 from crm_mcp.address import email_address
-from crm_mcp.backends.base import FindsLeads, ImportsLeads
+from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.identity import called
 from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.model import CHANNELS, IfExists, ImportOutcome, ImportRow, LeadDraft
@@ -195,10 +192,10 @@ def _object(item: Mapping[str, Any], country: str | None) -> ImportRow:
     return ImportRow(draft=normal, key=key, remarks=tuple(remarks))
 
 
-async def plan(desk: Desk, given: Given, if_exists: IfExists) -> Report:
+async def plan(context: Context, given: Given, if_exists: IfExists) -> Report:
     """Look up what would become of each row; nothing is written. Where a CRM leaves no room for so many look-ups while
     somebody waits, only the first rows are looked up, and the report has no others."""
-    crm = desk.crm(ImportsLeads)
+    crm = context.crm(ImportsLeads)
     asked = given.good[: crm.plan_size]
     report = Report()
     outcomes = await crm.plan_import([row for _, row in asked], if_exists)
@@ -219,33 +216,19 @@ def overwritten(given: Given, report: Report) -> list[str]:
 
 
 async def write(
-    desk: Desk, batch: Sequence[ImportRow], if_exists: IfExists, by: str, patience: float
+    context: Context, batch: Sequence[ImportRow], if_exists: IfExists, patience: float
 ) -> tuple[ImportOutcome, ...]:
-    """Import one batch. Whom it says must not be contacted is blocked before it; where it may change leads that are
-    there, their blocks are kept first."""
+    """Import one batch."""
     from crm_mcp.backends.pace import bulk_work  # start-up counts
 
     with bulk_work(patience):
-        try:
-            await block_addresses(desk.store, [row.refused for row in batch], by)
-            if if_exists == "update" and isinstance(desk.backend, FindsLeads):
-                await keep_at(desk, await to_thread.run_sync(addresses, desk, batch), by)
-        except CrmError as error:
-            error.wrote = False
-            raise
-        outcomes = await desk.crm(ImportsLeads).import_leads(batch, if_exists)
-    try:
-        await block_leads(desk.store, desk.connection, batch, outcomes, by)
-    except CrmError as error:
-        error.wrote = True
-        raise
-    return outcomes
+        return await context.crm(ImportsLeads).import_leads(batch, if_exists)
 
 
-def addresses(desk: Desk, rows: Iterable[ImportRow]) -> tuple[Address, ...]:
+def addresses(context: Context, rows: Iterable[ImportRow]) -> tuple[Address, ...]:
     """Return the addresses that the rows give to leads: none stands in any other field."""
     given = [each.draft.model_dump(include={"email", "phone", "custom_fields"}) for each in rows]
-    return addresses_in(given, desk.settings.country)
+    return addresses_in(given, context.settings.country)
 
 
 def label(row: ImportRow) -> str:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar, cast
 
 from crm_mcp.backends.answers import refuse_other
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.dialsheet.records import Keys, Records, identity, mapping, unkept
 from crm_mcp.backends.http import Terms, at
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.remote import Access, Remote, overridden, record_in, refuse_unkept, rows_in, text, total_in
 from crm_mcp.errors import NotFound, OutcomeUnknown, SettingsError
 

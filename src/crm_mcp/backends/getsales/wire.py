@@ -17,8 +17,8 @@ import anyio
 from pydantic import SecretStr
 
 from crm_mcp.backends.answers import refuse_other
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Query, Terms, after_write, at
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.remote import Access, Remote, number_in, overridden, record_in, rows_in, text, total_in
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, VendorError, choices
 from crm_mcp.model import Account, Option, OptionKind, fold

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Terms
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.remote import Access, rows_in, total_in
 from crm_mcp.backends.salespulse.calls import SalesPulseCalls
 from crm_mcp.backends.salespulse.deals import SalesPulseDeals

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from crm_mcp.backends.answers import refuse_other, refuse_written_other
-from crm_mcp.backends.base import Limits
 from crm_mcp.backends.http import Query, Terms, after_write, at
+from crm_mcp.backends.pace import Limits
 from crm_mcp.backends.remote import Access, Remote, Rows, overridden, record_in, rows_in, total_in, whole, window
 from crm_mcp.backends.salessheet.decoding import Json, contact_of, identity, known_by
 from crm_mcp.backends.salessheet.keys import Keys

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from crm_mcp.sandbox.getsales.account import stamp
+from crm_mcp.sandbox.getsales.inbox import Inbox
 from crm_mcp.sandbox.people import PEOPLE
-
-if TYPE_CHECKING:
-    from crm_mcp.sandbox.getsales.workspace import GetSalesEmulator
 
 STAGES = (
     ("New", "new", "cold"),
@@ -22,7 +19,7 @@ STAGES = (
 """Four types are the vendor's; the last two stages are of the kind that a team adds."""
 
 
-def furnish(crm: GetSalesEmulator) -> None:
+def furnish(crm: Inbox) -> None:
     """Make what an account has before anyone is in it."""
     for of in ("lead", "company"):
         for order, (name, kind, category) in enumerate(STAGES, 1):
@@ -55,7 +52,6 @@ def furnish(crm: GetSalesEmulator) -> None:
     for sender, (address, name, status) in zip(senders, mailboxes, strict=True):
         mailbox = crm.make_mailbox(email=address, sender_name=name, status=status, sender_profile_uuid=sender["uuid"])
         sender["mailbox_uuid"] = mailbox["uuid"]
-        crm.make_browser(sender_profile_uuid=sender["uuid"], linkedin_account_uuid=sender["linkedin_account_uuid"])
     folder = crm.make("workspace", name="Campaigns", order=1)
     hours = {"timezone": "Europe/Berlin", "timeblocks": [{"dow": 1, "min": 540, "max": 1080}]}
     for name, status in (("Welcome", "on"), ("Reactivation", "off"), ("Last year", "archived")):
@@ -70,7 +66,7 @@ def furnish(crm: GetSalesEmulator) -> None:
     crm.make("template", name="First hello", type="message", is_public=1, body="Hi {{first_name}}, good to meet you.")
 
 
-def populate(crm: GetSalesEmulator) -> None:
+def populate(crm: Inbox) -> None:
     """Add companies, contacts, notes, messages, e-mails and who is in which flow."""
     lists, stages = crm.rows("list"), crm.rows("stage", object="lead")
     now = datetime.fromisoformat(crm.now())
@@ -99,7 +95,7 @@ def populate(crm: GetSalesEmulator) -> None:
     _talk(crm)
 
 
-def _talk(crm: GetSalesEmulator) -> None:
+def _talk(crm: Inbox) -> None:
     leads, sender, mailbox = crm.rows("lead"), crm.rows("sender")[0], crm.rows("mailbox")[0]
     now = datetime.fromisoformat(crm.now())
     flow = crm.rows("flow", status="on")[0]

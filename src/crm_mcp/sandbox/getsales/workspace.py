@@ -33,6 +33,8 @@ class GetSalesEmulator(Inbox):
         self.browsers: dict[str, Row] = {}
         self.hooks: dict[str, Row] = self.tables["webhook"]
         furnish(self)
+        for sender in self.rows("sender"):
+            self.make_browser(sender_profile_uuid=sender["uuid"], linkedin_account_uuid=sender["linkedin_account_uuid"])
         if self.sample:
             populate(self)
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from crm_mcp.actions import heard, history
-from crm_mcp.actions.approval import Done
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Done
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCalls
 from crm_mcp.errors import InvalidArgument, Unsupported
@@ -38,16 +38,16 @@ CHANGED = ("lead", "note", "task", "deal", "message", "sequence")
 
 
 async def look_log_note(
-    desk: Desk, row: Action, lead: str, content: str, kind: NoteKind, occurred_at: datetime | None, **_: object
+    context: Context, row: Action, lead: str, content: str, kind: NoteKind, occurred_at: datetime | None, **_: object
 ) -> Done | None:
     """Look for the note among those of the lead."""
-    note = await history.logged_note(desk, row, history.signed(desk, content, row), kind, occurred_at)
-    return _logged(await desk.lead(lead), note, kind) if note else None
+    note = await history.logged_note(context, row, history.signed(context, content, row), kind, occurred_at)
+    return _logged(await context.lead(lead), note, kind) if note else None
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, LogsNotes), look=look_log_note)
 async def log_note(
-    desk: Desk,
+    context: Context,
     lead: LeadKey,
     content: Text,
     kind: NoteKind = "note",
@@ -57,18 +57,18 @@ async def log_note(
     direction: Direction | None = None,
 ) -> Done:
     """Write down what was said or done: a note, or a call, e-mail or meeting that took place. Nothing is sent."""
-    found = await desk.lead(lead)
+    found = await context.lead(lead)
     if occurred_at and occurred_at > now():
         raise InvalidArgument("occurred_at is in the future", "for something to be done, use create_task")
     draft = NoteDraft(
-        content=history.signed(desk, content),
+        content=history.signed(context, content),
         kind=kind,
         outcome=outcome,
         occurred_at=occurred_at,
         duration_seconds=duration_seconds,
         direction=direction,
     )
-    return _logged(found, await desk.crm(LogsNotes).log_note(found.id, draft), kind)
+    return _logged(found, await context.crm(LogsNotes).log_note(found.id, draft), kind)
 
 
 def _logged(lead: Lead, note: Note, kind: NoteKind) -> Done:
@@ -78,7 +78,7 @@ def _logged(lead: Lead, note: Note, kind: NoteKind) -> Done:
 
 @tool(Effect.READ, needs=(FindsLeads, ReadsActivity), across="items")
 async def list_activity(
-    desk: Desk,
+    context: Context,
     lead: LeadKey,
     kinds: list[ActivityKind] | None = None,
     since: When | None = None,
@@ -89,16 +89,16 @@ async def list_activity(
 
     Long texts are cut. A call's transcript is in get_call.
     """
-    crm = desk.crm(ReadsActivity)
-    found = await desk.lead(lead)
+    crm = context.crm(ReadsActivity)
+    found = await context.lead(lead)
     wanted = tuple(kinds or crm.activity_kinds)
     for kind in wanted:
         if kind not in crm.activity_kinds:
-            raise Unsupported(f"{desk.backend.vendor} has no {kind}s", f"it has {', '.join(crm.activity_kinds)}")
+            raise Unsupported(f"{context.vendor} has no {kind}s", f"it has {', '.join(crm.activity_kinds)}")
     query = {"list_activity": found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
 
     def shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        whole = f"read {page_of(desk.root, found.id)}/activity"
+        whole = f"read {page_of(context.root, found.id)}/activity"
         return [
             each
             for row in rows
@@ -109,12 +109,12 @@ async def list_activity(
         page = await crm.list_activity(found.id, wanted, since, part)
         return page.model_copy(update={"items": await heard.marked(found, page.items)})
 
-    return await listed(desk, "items", query, limit, cursor, fetch, shape=shape)
+    return await listed(context, "items", query, limit, cursor, fetch, shape=shape)
 
 
 @tool(Effect.READ, across="changes")
 async def list_changes(
-    desks: tuple[Desk, ...],
+    contexts: tuple[Context, ...],
     since: When | None = None,
     kinds: Annotated[list[str] | None, Field(description="of lead, note, task, deal, message, sequence")] = None,
     limit: Limit = 20,
@@ -127,17 +127,17 @@ async def list_changes(
     for kind in kinds or ():
         if kind not in CHANGED:
             raise InvalidArgument(f'kinds has "{kind}"', f"valid: {', '.join(CHANGED)}")
-    desk, connection = desks[0], only_connection(desks)
+    context, connection = contexts[0], only_connection(contexts)
     query = {"list_changes": sorted(kinds or ()), "crm": connection}
-    after = unseal(desk, query, cursor) if cursor else None
+    after = unseal(context, query, cursor) if cursor else None
 
     async def build(most: int) -> dict[str, Any]:
-        rows, position, more = await desk.store.changes(
+        rows, position, more = await context.store.changes(
             since=since, kinds=tuple(kinds or ()), after=after, limit=most, connection=connection
         )
         changes = [
             {
-                **({"crm": row.connection} if len(desks) > 1 else {}),
+                **({"crm": row.connection} if len(contexts) > 1 else {}),
                 "at": rfc3339(row.finished_at or row.created_at),
                 "kind": kind,
                 "id": record,
@@ -149,15 +149,15 @@ async def list_changes(
             for row in rows
             for kind, record in [each for each in row.touched if not kinds or each[0] in kinds][:1]
         ]
-        return {"changes": changes, "next_cursor": seal(desk, query, position), "more": more}
+        return {"changes": changes, "next_cursor": seal(context, query, position), "more": more}
 
     return await fitted(limit, build)
 
 
 @tool(Effect.READ, needs=ReadsCalls)
-async def get_call(desk: Desk, call: Id) -> dict[str, Any]:
+async def get_call(context: Context, call: Id) -> dict[str, Any]:
     """Read one call, with recording and transcript where there is one. Its id stands in list_activity."""
-    return {"call": (await desk.crm(ReadsCalls).get_call(call)).shown()}
+    return {"call": (await context.crm(ReadsCalls).get_call(call)).shown()}
 
 
 TOOLS = (log_note, list_activity, list_changes, get_call)

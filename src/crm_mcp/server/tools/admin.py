@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 
 from crm_mcp import __version__
-from crm_mcp.actions import contact, deleted, history
-from crm_mcp.actions.approval import Client, Done, Preview, named, quoted
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.outbox import under_way
+from crm_mcp.actions import deleted, history
+from crm_mcp.actions.approval import named, quoted
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Client, Done, Preview, under_way
+from crm_mcp.actions.pipeline import Pipeline
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import shown
 from crm_mcp.actions.undo import look_undone, preview_undo, undo
@@ -46,21 +47,19 @@ WITH_IT = "with it"
 """The fact of a deletion that counts what it takes along."""
 
 
-async def ask_delete_record(desk: Desk, client: Client, kind: RecordKind, id: str) -> Preview:
+async def ask_delete_record(context: Context, client: Client, kind: RecordKind, id: str) -> Preview:
     """Read the record, count what goes with it, and say whether it could come back."""
     del client
-    crm = desk.crm(DeletesRecords)
+    crm = context.crm(DeletesRecords)
     if kind not in crm.deletes:
-        raise Unsupported(
-            f"{desk.backend.vendor} can't delete a {kind}", f"it can delete: {', '.join(sorted(crm.deletes))}"
-        )
-    record = await history.read_record(desk, kind, id)
+        raise Unsupported(f"{context.vendor} can't delete a {kind}", f"it can delete: {', '.join(sorted(crm.deletes))}")
+    record = await history.read_record(context, kind, id)
     along = {name: count for name, count in (await crm.goes_with(kind, id)).items() if count}
     fields, label = record.shown(), _label(record)
-    kept = await deleted.keep(desk, kind, record.id, fields, label)
+    kept = await deleted.keep(context, kind, record.id, fields, label)
     return Preview(
         summary=f"Delete {named(kind, id, label)}" + (f" and with it {deleted.counted(along)}" if along else ""),
-        details=deleted.way_back(desk, kind, kept, along),
+        details=deleted.way_back(context, kind, kept, along),
         facts={**fields, WITH_IT: along},
         size=1 + sum(along.values()),
         lead=record.id if isinstance(record, Lead) else record.lead_id,
@@ -68,9 +67,9 @@ async def ask_delete_record(desk: Desk, client: Client, kind: RecordKind, id: st
     )
 
 
-async def look_delete_record(desk: Desk, row: Action, kind: RecordKind, id: str, **_: object) -> Done | None:
+async def look_delete_record(context: Context, row: Action, kind: RecordKind, id: str, **_: object) -> Done | None:
     """Look whether the record is gone."""
-    if not await history.is_gone(desk, kind, id):
+    if not await history.is_gone(context, kind, id):
         return None
     label = str(row.undo["label"]) if row.undo else id
     return Done(f"deleted {named(kind, id, label)}", lead=row.lead, touched=((kind, id),))
@@ -83,75 +82,73 @@ async def look_delete_record(desk: Desk, row: Action, kind: RecordKind, id: str,
     look=look_delete_record,
     idempotent=True,
 )
-async def delete_record(desk: Desk, client: Client, shown: Preview, kind: RecordKind, id: Id) -> Done:
+async def delete_record(context: Context, client: Client, shown: Preview, kind: RecordKind, id: Id) -> Done:
     """Delete a lead, task, deal or note, and what belongs to it. The user is asked first, and told what of it can be
     undone."""
     fields = {name: value for name, value in shown.facts.items() if name != WITH_IT}
-    label = _label(shown.lead_read or await history.read_record(desk, kind, id))
+    label = _label(shown.lead_read or await history.read_record(context, kind, id))
     try:
-        kept = await deleted.keep(desk, kind, id, fields, label)
-        if kept and (row := under_way.get()):
-            await desk.store.keep_undo(row.id, kept)  # before it is gone: then a crash loses nothing
-        if shown.lead_read:
-            await contact.keep_blocks(desk, shown.lead_read, client.caller)
+        kept = await deleted.keep(context, kind, id, fields, label)
+        if kept and (work := under_way.get()):
+            await context.store.keep_undo(work.row.id, kept)  # before it is gone: then a crash loses nothing
     except CrmError as error:
         error.wrote = False
         raise
-    await desk.crm(DeletesRecords).delete(kind, id)
+    await context.crm(DeletesRecords).delete(kind, id)
     return Done(f"deleted {named(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
 
 
 @tool(Effect.DESTRUCTIVE, direct=True)
 async def confirm_action(
-    desk: Desk,
+    pipeline: Pipeline,
     client: Client,
     action_id: Id,
     summary: Annotated[str, Field(description="the action's summary, word for word", max_length=4000)],
 ) -> dict[str, Any]:
     """Carry out an action that answered confirmation_required, after the user has seen its summary and said yes."""
-    return await desk.redeem(action_id, summary, client)
+    return await pipeline.redeem(action_id, summary, client)
 
 
-async def ask_undo_action(desk: Desk, client: Client, action_id: str) -> Preview:
+async def ask_undo_action(context: Context, client: Client, action_id: str) -> Preview:
     """Say what would be put back."""
-    return await preview_undo(desk, action_id, client.caller)
+    return await preview_undo(context, action_id, client.caller)
 
 
-async def look_undo_action(desk: Desk, client: Client, row: Action, action_id: str) -> Done | None:
+async def look_undo_action(context: Context, client: Client, row: Action, action_id: str) -> Done | None:
     """Look whether it was taken back."""
     del client
-    return await look_undone(desk, action_id, row)
+    return await look_undone(context, action_id, row)
 
 
 @tool(Effect.WRITE, ask=ask_undo_action, look=look_undo_action, decides=True)
-async def undo_action(desk: Desk, client: Client, shown: Preview, action_id: Id) -> Done:
+async def undo_action(context: Context, client: Client, shown: Preview, action_id: Id) -> Done:
     """Take back an action of your own: a change (unless the record has changed since), a deletion, an enrolment; or
     cancel what waits, is scheduled or runs."""
-    return await undo(desk, action_id, client.caller, waits=shown.unasked)
+    return await undo(context, action_id, client.caller, waits=shown.unasked)
 
 
 @tool(Effect.READ, always=True, across="actions")
 async def list_actions(
-    desks: tuple[Desk, ...],
+    contexts: tuple[Context, ...],
     status: ActionStatus | None = None,
     lead: LeadKey | None = None,
     limit: Limit = 20,
     cursor: Cursor | None = None,
 ) -> dict[str, Any]:
     """List what was done or tried through this server, newest first: who, what, when, outcome."""
-    desk, connection = desks[0], only_connection(desks)
-    of, failed = await _lead_or_former(desks, lead) if lead else (None, [])
+    context, connection = contexts[0], only_connection(contexts)
+    of, failed = await _lead_or_former(contexts, lead) if lead else (None, [])
     query = {"list_actions": lead, "status": status, "crm": connection}
-    after = unseal(desk, query, cursor) if cursor else None
+    after = unseal(context, query, cursor) if cursor else None
     stored = cast("Status | None", "proposed" if status == "confirmation_required" else status)
 
     async def build(most: int) -> dict[str, Any]:
-        rows, following = await desk.store.list_actions(
+        rows, following = await context.store.list_actions(
             caller=None, status=stored, lead=of, after=after, limit=most, connection=connection
         )
         actions = [
             {
-                **({"crm": row.connection} if len(desks) > 1 else {}),
+                **({"crm": row.connection} if len(contexts) > 1 else {}),
                 **{
                     name: value
                     for name, value in shown(row).items()
@@ -165,53 +162,53 @@ async def list_actions(
             }
             for row in rows
         ]
-        result = {"actions": actions, "next_cursor": seal(desk, query, following) if following else None}
+        result = {"actions": actions, "next_cursor": seal(context, query, following) if following else None}
         return result | ({"connections": failed} if failed else {})
 
     return await fitted(limit, build)
 
 
 @tool(Effect.READ, needs=ListsOptions, always=True, across="options")
-async def list_options(desk: Desk, kind: OptionKind) -> dict[str, Any]:
+async def list_options(context: Context, kind: OptionKind) -> dict[str, Any]:
     """List the values of a field, with their ids.
 
     New statuses, tags, owners, lists and custom fields come into being when they are written.
     """
-    crm = desk.crm(ListsOptions)
+    crm = context.crm(ListsOptions)
     if kind not in crm.option_kinds:
-        raise Unsupported(f"{desk.backend.vendor} has no {kind}", f"it has {', '.join(crm.option_kinds)}")
+        raise Unsupported(f"{context.vendor} has no {kind}", f"it has {', '.join(crm.option_kinds)}")
     return {"options": [each.shown() for each in await crm.list_options(kind)]}
 
 
 @tool(Effect.READ, across="connections")
-async def crm_status(desks: tuple[Desk, ...]) -> dict[str, Any]:
+async def crm_status(contexts: tuple[Context, ...]) -> dict[str, Any]:
     """Say which CRM is connected, whether it answers, what it can do, what is left of its limits, and what the policy
     asks for."""
-    connections = await side_by_side(_status, desks)
-    policy: dict[str, Any] = dict(desks[0].policy.shown())
-    policy |= {"read_only": desks[0].settings.read_only, "dry_run": desks[0].settings.dry_run}
+    connections = await side_by_side(_status, contexts)
+    policy: dict[str, Any] = dict(contexts[0].policy.shown())
+    policy |= {"read_only": contexts[0].settings.read_only, "dry_run": contexts[0].settings.dry_run}
     return {"connections": connections, "policy": policy, "version": __version__}
 
 
 @tool(Effect.READ, needs=GivesMetrics)
-async def get_metrics(desk: Desk, since: When | None = None, until: When | None = None) -> dict[str, Any]:
+async def get_metrics(context: Context, since: When | None = None, until: When | None = None) -> dict[str, Any]:
     """Count what outreach achieved in a period: sent, opened, answered, accepted. Default: the last 30 days."""
     if since and until and since >= until:
         raise InvalidArgument("since is not before until", "give a period as since 2026-03-01, until 2026-04-01")
-    return {"metrics": await desk.crm(GivesMetrics).metrics(since, until)}
+    return {"metrics": await context.crm(GivesMetrics).metrics(since, until)}
 
 
-async def _status(desk: Desk) -> dict[str, Any]:
+async def _status(context: Context) -> dict[str, Any]:
     """Return what is known of one connection."""
-    connection: dict[str, Any] = {"crm": desk.connection, "vendor": desk.backend.vendor}
+    connection: dict[str, Any] = {"crm": context.connection, "vendor": context.vendor}
     try:
-        account = await desk.backend.check()
+        account = await context.account.check()
     except CrmError as error:
         connection |= {"status": "error", "error": f"{error.code}: {error}"}
     else:
         connection |= {"status": "ok", **account.shown()}
-    connection["capabilities"] = list(desk.backend.capabilities())
-    budget = await desk.backend.budget()
+    connection["capabilities"] = list(context.account.capabilities())
+    budget = await context.account.budget()
     connection["rate_budget"] = [each.shown() for each in budget] or "unlimited"
     return connection
 
@@ -229,19 +226,19 @@ def _label(record: Lead | Task | Deal | Note) -> str:
             return record.name or record.id
 
 
-async def _lead_or_former(desks: tuple[Desk, ...], key: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+async def _lead_or_former(contexts: tuple[Context, ...], key: str) -> tuple[dict[str, str], list[dict[str, str]]]:
     """Return a lead's id in each connection that has it, and what is wrong with those that could not be asked.
 
     The actions of a lead that is gone can be listed by its id still.
     """
 
-    async def find(desk: Desk) -> str | CrmError:
+    async def find(context: Context) -> str | CrmError:
         try:
-            return (await desk.lead(key)).id
+            return (await context.lead(key)).id
         except CrmError as error:
             return error if "@" in key or key.startswith("+") else key
 
-    found = dict(zip((each.connection for each in desks), await side_by_side(find, desks), strict=True))
+    found = dict(zip((each.connection for each in contexts), await side_by_side(find, contexts), strict=True))
     ids = {name: each for name, each in found.items() if isinstance(each, str)}
     errors = {name: each for name, each in found.items() if isinstance(each, CrmError)}
     if not ids:

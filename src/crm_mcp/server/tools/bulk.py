@@ -13,13 +13,12 @@ from pydantic import Field
 
 from crm_mcp.actions import history
 from crm_mcp.actions.addresses import moves_clock
-from crm_mcp.actions.approval import Client, Done, Preview, bare, called, unlike
-from crm_mcp.actions.contact import refuse_consent_fields
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.approval import bare, called, unlike
+from crm_mcp.actions.context import Context
 from crm_mcp.actions.imports import lead_import
 from crm_mcp.actions.imports.lead_import import MOST_NAMED, MOST_ROWS, Given, Report, read_given
 from crm_mcp.actions.imports.rows import fingerprint
-from crm_mcp.actions.jobs import Bulk, Told
+from crm_mcp.actions.intent import Bulk, Client, Done, Preview, Told
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import Busy, CrmError
@@ -60,7 +59,7 @@ Map = Annotated[
 
 
 async def ask_import_leads(
-    desk: Desk,
+    context: Context,
     client: Client,
     leads: list[dict[str, Any]] | None,
     csv: str | None,
@@ -69,14 +68,12 @@ async def ask_import_leads(
     dry_run: bool,
 ) -> Preview:
     """Count what would be imported, and name whom it would change; many within an hour are confirmed."""
-    await refuse_consent_fields(desk, {"leads": leads, "csv": csv, "map": map})
-    given = await to_thread.run_sync(read_given, leads, csv, map, desk.settings.country)
+    given = await to_thread.run_sync(read_given, leads, csv, map, context.settings.country)
     # What a column is called in the text says less than what was made of it.
     fields = {name for row in given.rows for name in (*row.draft.shown(), *(row.draft.custom_fields or ()))}
-    await refuse_consent_fields(desk, dict.fromkeys(sorted(fields)))
     count = len(given.good)
-    since = desk.clock() - HOUR
-    recent = await desk.store.imported_since(client.caller, since)
+    since = context.clock() - HOUR
+    recent = await context.store.imported_since(client.caller, since)
     many = recent + count >= FREE_AN_HOUR
     # Whoever sets the time zone of a lead that exists decides when a text or a call may reach it.
     zoned = if_exists == "update" and any(moves_clock(row.draft.custom_fields) for row in given.rows)
@@ -90,9 +87,9 @@ async def ask_import_leads(
         importer=client.caller,
         size=count,
     )
-    dry = dry_run or desk.settings.dry_run
-    asked = many or zoned or desk.shows("import_leads", Effect.WRITE)
-    report = await _planned(desk, given, if_exists, dry=dry) if dry or asked else None
+    dry = dry_run or context.settings.dry_run
+    asked = many or zoned or context.shows("import_leads", Effect.WRITE)
+    report = await _planned(context, given, if_exists, dry=dry) if dry or asked else None
     changed = lead_import.overwritten(given, report) if report else []
     return Preview(
         summary=f"{_summary(given, if_exists, report, changed)}; given: {unlike(_text(leads, csv, map))}",
@@ -107,8 +104,9 @@ async def ask_import_leads(
         confirm=many or zoned or bool(given.dropped),
         rule="imports_per_hour" if many else "time_zone" if zoned else "opt_outs_left_out" if given.dropped else "",
         bounds=() if many else (together,),
-        writes=await to_thread.run_sync(lead_import.addresses, desk, given.rows),
-        bulk=count > await _most_inline(desk),
+        writes=await to_thread.run_sync(lead_import.addresses, context, given.rows),
+        written={"leads": leads, "csv": csv, "map": map, "fields": sorted(fields)},
+        bulk=count > await _most_inline(context),
         also=("update_lead",) if if_exists == "update" else (),
         would=report.fields(given.columns) if report else {},
     )
@@ -120,15 +118,15 @@ def _text(leads: list[dict[str, Any]] | None, csv: str | None, fields: dict[str,
     return f"{json.dumps(fields, ensure_ascii=False)}\n{text}" if fields else text
 
 
-async def _planned(desk: Desk, given: Given, if_exists: IfExists, *, dry: bool) -> Report | None:
+async def _planned(context: Context, given: Given, if_exists: IfExists, *, dry: bool) -> Report | None:
     """Return what would become of the rows; None where the CRM leaves no room for looking, and nobody asked for it."""
     from crm_mcp.backends.pace import bulk_work  # start-up counts
 
-    if not dry and (if_exists != "update" or len(given.good) > desk.crm(ImportsLeads).plan_size):
+    if not dry and (if_exists != "update" or len(given.good) > context.crm(ImportsLeads).plan_size):
         return None
     try:
         with bulk_work(PLANNED_WITHIN):
-            return await lead_import.plan(desk, given, if_exists)
+            return await lead_import.plan(context, given, if_exists)
     except Busy:
         if dry:
             raise
@@ -161,14 +159,14 @@ def _details(given: Given, report: Report | None, changed: Sequence[str], recent
     return "\n".join(lines)
 
 
-async def _most_inline(desk: Desk) -> int:
+async def _most_inline(context: Context) -> int:
     """Return how many rows are imported while the caller waits: a CRM with a limit of calls soon makes it wait long."""
-    limited = bool(await desk.backend.budget())
-    return min(MOST_INLINE, 2 * desk.crm(ImportsLeads).import_size) if limited else MOST_INLINE
+    limited = bool(await context.account.budget())
+    return min(MOST_INLINE, 2 * context.crm(ImportsLeads).import_size) if limited else MOST_INLINE
 
 
 async def bulk_import_leads(
-    desk: Desk,
+    context: Context,
     client: Client,
     leads: list[dict[str, Any]] | None,
     csv: str | None,
@@ -177,24 +175,24 @@ async def bulk_import_leads(
     **_: object,
 ) -> Bulk:
     """Import batch after batch, in the CRM's own size."""
-    crm = desk.crm(ImportsLeads)
+    crm = context.crm(ImportsLeads)
 
     def items(_: Action) -> Sequence[Mapping[str, Any]]:
-        given = read_given(leads, csv, map, desk.settings.country)
+        given = read_given(leads, csv, map, context.settings.country)
         return [{"item": item, "row": row.model_dump(mode="json", exclude_unset=True)} for item, row in given.good]
 
     async def do(_: Action, taken: Sequence[Item]) -> Sequence[Told]:
         batch = [ImportRow.model_validate(each.payload["row"]) for each in taken]
-        outcomes = await lead_import.write(desk, batch, if_exists, client.caller, A_MINUTE)
+        outcomes = await lead_import.write(context, batch, if_exists, A_MINUTE)
         return [_told(each) for each in outcomes]
 
     async def look(row: Action, item: Item) -> Told | None:
         if crm.repeatable:
             return Told("waiting", {})
-        return await _created(desk, row, ImportRow.model_validate(item.payload["row"]).draft)
+        return await _created(context, row, ImportRow.model_validate(item.payload["row"]).draft)
 
     def sum_up(_: Action, ended: Sequence[Item]) -> Done:
-        given = read_given(leads, csv, map, desk.settings.country)
+        given = read_given(leads, csv, map, context.settings.country)
         report = Report()
         for item, reason in given.bad:
             report.fail(item, reason)
@@ -222,7 +220,7 @@ async def bulk_import_leads(
     idempotent=True,
 )
 async def import_leads(
-    desk: Desk,
+    context: Context,
     client: Client,
     leads: Items = None,
     csv: Csv = None,
@@ -235,8 +233,8 @@ async def import_leads(
     Columns such as "Do Not Call" or "Unsubscribed" block. Many rows may go on behind the answer (`running`): get their
     action again to see how far they are. For a large file the user runs `crm-mcp import FILE.csv` in a terminal.
     """
-    given = await to_thread.run_sync(read_given, leads, csv, map, desk.settings.country)
-    good, size = given.good, desk.crm(ImportsLeads).import_size
+    given = await to_thread.run_sync(read_given, leads, csv, map, context.settings.country)
+    good, size = given.good, context.crm(ImportsLeads).import_size
     report = Report()
     for item, reason in given.bad:
         report.fail(item, reason)
@@ -245,7 +243,7 @@ async def import_leads(
         batch = good[start : start + size]
         try:
             patience = max(1.0, give_up - time.monotonic())
-            outcomes = await lead_import.write(desk, [row for _, row in batch], if_exists, client.caller, patience)
+            outcomes = await lead_import.write(context, [row for _, row in batch], if_exists, patience)
         except CrmError as error:
             if start == 0:
                 raise
@@ -267,11 +265,11 @@ def _told(outcome: ImportOutcome) -> Told:
     return Told("done", outcome.shown())
 
 
-async def _created(desk: Desk, row: Action, draft: LeadDraft) -> Told | None:
+async def _created(context: Context, row: Action, draft: LeadDraft) -> Told | None:
     """Look for a lead that an import has created whose answer is lost."""
-    if not isinstance(desk.backend, FindsLeads) or not (draft.email or draft.phone):
+    if not context.can(FindsLeads) or not (draft.email or draft.phone):
         return None
-    lead = await history.created_lead(desk, draft, history.since(row))
+    lead = await history.created_lead(context, draft, history.since(row))
     return Told("done", {"outcome": "created", "id": lead.id}) if lead else None
 
 

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 
 from crm_mcp.actions import history
-from crm_mcp.actions.approval import Done, Preview, bare, called, exactly
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.approval import bare, called, exactly
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import (
@@ -45,7 +46,7 @@ Currency = Annotated[str, StringConstraints(to_upper=True, pattern="^[A-Za-z]{3}
 
 @tool(Effect.READ, needs=ReadsDeals, across="deals")
 async def list_deals(
-    desk: Desk,
+    context: Context,
     stage: Line | None = None,
     lead: LeadKey | None = None,
     status: DealStatus | None = None,
@@ -55,12 +56,12 @@ async def list_deals(
     cursor: Cursor | None = None,
 ) -> dict[str, Any]:
     """List deals, newest first. For counts and sums use get_pipeline."""
-    crm = desk.crm(ReadsDeals)
+    crm = context.crm(ReadsDeals)
     # Where stages sit on leads, a deal's stage is one of them.
-    of: StageOwner = "deals" if isinstance(crm, MovesDeals) else "leads"
+    of: StageOwner = "deals" if context.can(MovesDeals) else "leads"
     wanted = DealFilter(
-        stage=(await desk.stage(stage, of)).id if stage else None,
-        lead=(await desk.lead(lead)).id if lead else None,
+        stage=(await context.stage(stage, of)).id if stage else None,
+        lead=(await context.lead(lead)).id if lead else None,
         status=status,
         owner=owner,
         closes_before=closes_before,
@@ -69,29 +70,29 @@ async def list_deals(
     for name in given:
         if name not in crm.deal_filters:
             raise Unsupported(
-                f"{desk.backend.vendor} can't filter deals by {name}",
+                f"{context.vendor} can't filter deals by {name}",
                 f"it can by {', '.join(sorted(crm.deal_filters))}",
             )
     return await listed(
-        desk, "deals", {"list_deals": given}, limit, cursor, lambda part: crm.list_deals(wanted, part), counted=True
+        context, "deals", {"list_deals": given}, limit, cursor, lambda part: crm.list_deals(wanted, part), counted=True
     )
 
 
 @tool(Effect.READ, needs=SumsPipeline)
 async def get_pipeline(
-    desk: Desk,
+    context: Context,
     of: Annotated[StageOwner | None, Field(description="default deals, where the CRM has them")] = None,
     group_by: Grouping = "stage",
 ) -> dict[str, Any]:
     """Count all deals or leads by group and sum their value, in one call. Of leads, value sums their open deals."""
-    of = of or ("deals" if isinstance(desk.backend, ReadsDeals) else "leads")
-    answer = (await desk.crm(SumsPipeline).pipeline(of, group_by)).shown()
+    of = of or ("deals" if context.can(ReadsDeals) else "leads")
+    answer = (await context.crm(SumsPipeline).pipeline(of, group_by)).shown()
     return answer if answer["partial"] else {name: answer[name] for name in ("groups", "total")}
 
 
 @tool(Effect.WRITE, needs=WritesDeals)
 async def create_deal(
-    desk: Desk,
+    context: Context,
     name: Line,
     lead: LeadKey | None = None,
     value: Value | None = None,
@@ -100,16 +101,16 @@ async def create_deal(
     closes_at: When | None = None,
 ) -> Done:
     """Create a deal, usually for a lead."""
-    of = await desk.lead(lead) if lead else None
-    at = (await desk.stage(stage, "deals")).id if stage else None
+    of = await context.lead(lead) if lead else None
+    at = (await context.stage(stage, "deals")).id if stage else None
     fields = DealFields(name=name, value=value, currency=currency, closes_at=closes_at)
-    deal = await desk.crm(WritesDeals).create_deal(of.id if of else None, fields, at)
+    deal = await context.crm(WritesDeals).create_deal(of.id if of else None, fields, at)
     touched = (("deal", deal.id), *((("lead", of.id),) if of else ()))
     return Done(f'created the deal "{name}" ({deal.id})', {"deal": deal.shown()}, deal.lead_id, touched)
 
 
 async def look_update_deal(
-    desk: Desk,
+    context: Context,
     row: Action,
     deal: str,
     name: str | None,
@@ -119,9 +120,9 @@ async def look_update_deal(
 ) -> Done | None:
     """Look whether the deal is as it was to be."""
     del row
-    found = await desk.crm(ReadsDeals).get_deal(deal)
+    found = await context.crm(ReadsDeals).get_deal(deal)
     wanted = DealFields(name=name, value=value, status=status, closes_at=closes_at).shown()
-    if not history.has(desk, found, wanted):
+    if not history.has(context, found, wanted):
         return None
     said = f'changed the deal "{found.name}" ({found.id})'
     return Done(said, {"deal": found.shown()}, found.lead_id, (("deal", found.id),))
@@ -129,7 +130,7 @@ async def look_update_deal(
 
 @tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), look=look_update_deal, idempotent=True)
 async def update_deal(
-    desk: Desk,
+    context: Context,
     deal: Id,
     name: Line | None = None,
     value: Value | None = None,
@@ -140,8 +141,8 @@ async def update_deal(
     fields = DealFields(name=name, value=value, status=status, closes_at=closes_at)
     if not fields.shown():
         raise InvalidArgument("nothing to change is given", "give name, value, status or closes_at")
-    before = await desk.crm(ReadsDeals).get_deal(deal)
-    after = await desk.crm(WritesDeals).update_deal(deal, fields)
+    before = await context.crm(ReadsDeals).get_deal(deal)
+    after = await context.crm(WritesDeals).update_deal(deal, fields)
     kept = note_of("deal", before, after, ("name", "value", "status", "closes_at", "stage"))
     return Done(
         f'changed the deal "{after.name}" ({after.id}): {told(kept)}',
@@ -152,9 +153,9 @@ async def update_deal(
     )
 
 
-async def ask_move_stage(desk: Desk, stage: str, lead: str | None, deal: str | None) -> Preview:
+async def ask_move_stage(context: Context, stage: str, lead: str | None, deal: str | None) -> Preview:
     """Find what would be moved, and from where to where."""
-    before, target = await _find_move(desk, stage, lead, deal)
+    before, target = await _find_move(context, stage, lead, deal)
     kind, label = ("lead", before.label) if isinstance(before, Lead) else ("deal", before.name or before.id)
     return Preview(
         f"Move {kind} {called(label)} ({before.id}) from {bare(before.stage or 'no stage')} to {exactly(target.name)}",
@@ -163,17 +164,19 @@ async def ask_move_stage(desk: Desk, stage: str, lead: str | None, deal: str | N
     )
 
 
-async def look_move_stage(desk: Desk, row: Action, stage: str, lead: str | None, deal: str | None) -> Done | None:
+async def look_move_stage(context: Context, row: Action, stage: str, lead: str | None, deal: str | None) -> Done | None:
     """Look whether what was to be moved is in the stage."""
-    target = await _stage(desk, stage)
+    target = await _stage(context, stage)
     moved: Lead | Deal | None
     if lead and target.of == "leads":
-        moved = await desk.lead(row.lead or lead)
+        moved = await context.lead(row.lead or lead)
     elif deal:
-        moved = await desk.crm(ReadsDeals).get_deal(deal)
+        moved = await context.crm(ReadsDeals).get_deal(deal)
     else:
         # A lead stood for its only open deal, which may be open no more: it is known where there is no other.
-        page = await desk.crm(ReadsDeals).list_deals(DealFilter(lead=(await desk.lead(lead or "")).id), Slice(limit=2))
+        page = await context.crm(ReadsDeals).list_deals(
+            DealFilter(lead=(await context.lead(lead or "")).id), Slice(limit=2)
+        )
         moved = page.items[0] if len(page.items) == 1 else None
     if moved is None or fold(moved.stage or "") != fold(target.name):
         return None
@@ -187,48 +190,48 @@ async def look_move_stage(desk: Desk, row: Action, stage: str, lead: str | None,
 
 
 @tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, look=look_move_stage, idempotent=True)
-async def move_stage(desk: Desk, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
+async def move_stage(context: Context, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
     """Move a lead or a deal to a stage, as "Negotiation".
 
     Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone,
     but not what the CRM's own automations do on a move.
     """
-    before, target = await _find_move(desk, stage, lead, deal)
+    before, target = await _find_move(context, stage, lead, deal)
     if isinstance(before, Lead):
-        return await _move_lead(desk, before, target)
-    return await _move_deal(desk, before, target)
+        return await _move_lead(context, before, target)
+    return await _move_deal(context, before, target)
 
 
-async def _find_move(desk: Desk, stage: str, lead: str | None, deal: str | None) -> tuple[Lead | Deal, Option]:
+async def _find_move(context: Context, stage: str, lead: str | None, deal: str | None) -> tuple[Lead | Deal, Option]:
     """Return the lead or deal that is meant, and the stage."""
     if deal and not lead:
-        if not isinstance(desk.backend, MovesDeals):
-            raise Unsupported(f"in {desk.backend.vendor} stages sit on leads", "give lead")
-        target = await _stage(desk, stage)
+        if not context.can(MovesDeals):
+            raise Unsupported(f"in {context.vendor} stages sit on leads", "give lead")
+        target = await _stage(context, stage)
         if target.of == "leads":
-            names = [each.name for each in await desk.stages("deals")]
+            names = [each.name for each in await context.stages("deals")]
             raise InvalidArgument(f'"{target.name}" is a stage of leads', choices(stage, names))
-        return await desk.crm(ReadsDeals).get_deal(deal), target
+        return await context.crm(ReadsDeals).get_deal(deal), target
     if deal or not lead:
         raise InvalidArgument("give either lead or deal", "lead may stand for its only open deal")
-    found = await desk.lead(lead)
-    target = await _stage(desk, stage)
-    return (found if target.of == "leads" else await _only_open_deal(desk, found)), target
+    found = await context.lead(lead)
+    target = await _stage(context, stage)
+    return (found if target.of == "leads" else await _only_open_deal(context, found)), target
 
 
-async def _stage(desk: Desk, name: str) -> Option:
+async def _stage(context: Context, name: str) -> Option:
     movable: set[StageOwner] = set()
-    if isinstance(desk.backend, MovesLeads):
+    if context.can(MovesLeads):
         movable.add("leads")
-    if isinstance(desk.backend, MovesDeals):
+    if context.can(MovesDeals):
         movable.add("deals")
     if not movable:
-        raise Unsupported(f"{desk.backend.vendor} has no stages that can be moved", "see crm_status for what it can do")
-    return await desk.stage(name, None if len(movable) == 2 else movable.pop())
+        raise Unsupported(f"{context.vendor} has no stages that can be moved", "see crm_status for what it can do")
+    return await context.stage(name, None if len(movable) == 2 else movable.pop())
 
 
-async def _only_open_deal(desk: Desk, lead: Lead) -> Deal:
-    deals = await desk.open_deals(lead.id)
+async def _only_open_deal(context: Context, lead: Lead) -> Deal:
+    deals = await context.open_deals(lead.id)
     if not deals:
         raise NotFound(f"{lead.label} ({lead.id}) has no open deal", "create one with create_deal")
     first, *others = deals
@@ -238,14 +241,14 @@ async def _only_open_deal(desk: Desk, lead: Lead) -> Deal:
     return first
 
 
-async def _move_deal(desk: Desk, before: Deal, target: Option) -> Done:
-    after = await desk.crm(MovesDeals).move_deal(before.id, target.id)
+async def _move_deal(context: Context, before: Deal, target: Option) -> Done:
+    after = await context.crm(MovesDeals).move_deal(before.id, target.id)
     touched = (("deal", after.id), *((("lead", after.lead_id),) if after.lead_id else ()))
     return _moved("deal", before, after, f'"{after.name}"', after.lead_id, touched)
 
 
-async def _move_lead(desk: Desk, before: Lead, target: Option) -> Done:
-    after = await desk.crm(MovesLeads).move_lead(before.id, target.id)
+async def _move_lead(context: Context, before: Lead, target: Option) -> Done:
+    after = await context.crm(MovesLeads).move_lead(before.id, target.id)
     return _moved("lead", before, after, after.label, after.id, (("lead", after.id),))
 
 

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from crm_mcp.actions import history
 from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import Client, Done, Preview, called, said_each, whole
+from crm_mcp.actions.approval import called, said_each, whole
 from crm_mcp.actions.beside import beside
-from crm_mcp.actions.contact import change_lead, follow_flags, keep_blocks, refuse_consent_fields, unheld
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.contact import unheld
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Client, Done, Preview
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.address import is_doubtful, phone_number
@@ -62,7 +63,7 @@ WRITTEN = (
 
 @tool(Effect.READ, needs=FindsLeads, across="leads")
 async def search_leads(
-    desk: Desk,
+    context: Context,
     query: Annotated[
         str | None, Field(description="words, parts of words, e-mail, phone or its last digits", max_length=200)
     ] = None,
@@ -81,7 +82,7 @@ async def search_leads(
 
     For one lead whose id, e-mail or phone you know, use get_lead. To count by stage or owner, use get_pipeline.
     """
-    crm = desk.crm(FindsLeads)
+    crm = context.crm(FindsLeads)
     wanted = LeadFilter(
         query=query,
         status=status,
@@ -97,61 +98,66 @@ async def search_leads(
     for name in given:
         if name != "sort" and name not in crm.lead_filters:
             raise Unsupported(
-                f"{desk.backend.vendor} can't filter leads by {name}",
+                f"{context.vendor} can't filter leads by {name}",
                 f"it can by {', '.join(sorted(crm.lead_filters - {'sort'}))}",
             )
     if sort and sort not in crm.lead_sorts:
         raise InvalidArgument(f'sort is "{sort}"', choices(sort, crm.lead_sorts))
     return await listed(
-        desk, "leads", {"search_leads": given}, limit, cursor, lambda part: crm.search_leads(wanted, part), counted=True
+        context,
+        "leads",
+        {"search_leads": given},
+        limit,
+        cursor,
+        lambda part: crm.search_leads(wanted, part),
+        counted=True,
     )
 
 
 @tool(Effect.READ, needs=FindsLeads)
-async def get_lead(desk: Desk, lead: LeadKey, include: list[Included] | None = None) -> dict[str, Any]:
+async def get_lead(context: Context, lead: LeadKey, include: list[Included] | None = None) -> dict[str, Any]:
     """Read one lead, and on request its newest notes, tasks, deals, messages or calls.
 
     For everything that happened in order of time, use list_activity.
     """
-    able = [name for name, needs in INCLUDES.items() if isinstance(desk.backend, needs)]
+    able = [name for name, needs in INCLUDES.items() if context.can(needs)]
     if lacking := [name for name in include or () if name not in able]:
         some = f"include can have {', '.join(able)}" if able else "leave include out"
-        raise Unsupported(f"{desk.backend.vendor} has no {lacking[0]} of a lead", some)
-    found = await desk.lead(lead)
+        raise Unsupported(f"{context.vendor} has no {lacking[0]} of a lead", some)
+    found = await context.lead(lead)
     result: dict[str, Any] = {"lead": found.shown()}
     part = Slice(limit=10)
     for name in dict.fromkeys(include or ()):
         match name:
             case "notes":
-                page = await desk.crm(LogsNotes).list_notes(found.id, part)
+                page = await context.crm(LogsNotes).list_notes(found.id, part)
             case "tasks":
-                page = await desk.crm(KeepsTasks).list_tasks(found.id, None, None, part)
+                page = await context.crm(KeepsTasks).list_tasks(found.id, None, None, part)
             case "deals":
-                page = await desk.crm(ReadsDeals).list_deals(DealFilter(lead=found.id), part)
+                page = await context.crm(ReadsDeals).list_deals(DealFilter(lead=found.id), part)
             case "messages":
-                page = await desk.crm(ReadsMessages).list_messages(found.id, part)
+                page = await context.crm(ReadsMessages).list_messages(found.id, part)
             case "calls":
-                page = await desk.crm(ReadsCalls).list_calls(found.id, part)
+                page = await context.crm(ReadsCalls).list_calls(found.id, part)
         rows = [{k: v for k, v in item.shown().items() if k != "lead_id"} for item in page.items]
-        result[name] = shorten_rows(rows, ("content", "body"), f"read {page_of(desk.root, found.id)}/activity")
+        result[name] = shorten_rows(rows, ("content", "body"), f"read {page_of(context.root, found.id)}/activity")
     return result
 
 
-async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fields: Any) -> Preview:
+async def ask_create_lead(context: Context, client: Client, if_exists: IfExists, **fields: Any) -> Preview:
     """Say which lead would come, or which one is there already."""
     del client
-    draft = _draft(desk, **fields)
+    draft = _draft(context, **fields)
     given = draft.shown()
-    await refuse_consent_fields(desk, given)
     # Where nobody is shown anything, the CRM itself refuses a lead that exists: no look-up is spent on it here.
-    looks = if_exists != "error" or desk.shows("create_lead", Effect.WRITE)
-    known, found = await _known(desk, draft) if looks else (None, Found())
+    looks = if_exists != "error" or context.shows("create_lead", Effect.WRITE)
+    known, found = await _known(context, draft) if looks else (None, Found())
     written = only_empty(draft, known).shown() if known and found.other_name else given
     named_so = said_each(written) or "nothing"
     remarks = [whole(given), *_doubtful(draft.phone)]
     if known is None:
-        writes = await beside(given, addresses_in, given, desk.settings.country)
-        return Preview(f"Create a lead, {named_so}", "\n".join(filter(None, remarks)), writes=writes)
+        writes = await beside(given, addresses_in, given, context.settings.country)
+        return Preview(f"Create a lead, {named_so}", "\n".join(filter(None, remarks)), writes=writes, written=given)
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this {found.by}", "update that lead, or give if_exists")
     what = f"{'Update' if if_exists == 'update' else 'Skip'} {called(known.label)} ({known.id})"
@@ -163,17 +169,20 @@ async def ask_create_lead(desk: Desk, client: Client, if_exists: IfExists, **fie
         facts={"lead": known.shown(), **({OTHER_NAME: True} if found.other_name else {})},
         also=("update_lead",) if if_exists == "update" else (),
         lead_read=known,
-        writes=await beside(written, unheld, desk, known, written) if if_exists == "update" else (),
+        written=given,
+        writes=await beside(written, unheld, context, known, written) if if_exists == "update" else (),
     )
 
 
-async def look_create_lead(desk: Desk, client: Client, row: Action, if_exists: IfExists, **fields: Any) -> Done | None:
+async def look_create_lead(
+    context: Context, client: Client, row: Action, if_exists: IfExists, **fields: Any
+) -> Done | None:
     """Look for the one lead that has the address, and was created since."""
     del client
-    draft = _draft(desk, **fields)
-    lead = await history.created_lead(desk, draft, history.begun(row))
+    draft = _draft(context, **fields)
+    lead = await history.created_lead(context, draft, history.begun(row))
     wanted = draft.shown() | {"list": None}
-    if lead is None or not history.has(desk, lead, wanted):
+    if lead is None or not history.has(context, lead, wanted):
         return None
     shown = {"lead": lead.shown(), "outcome": "created"}
     return Done(f"created {lead.label} ({lead.id})", shown, lead.id, (("lead", lead.id),))
@@ -181,7 +190,7 @@ async def look_create_lead(desk: Desk, client: Client, row: Action, if_exists: I
 
 @tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), ask=ask_create_lead, look=look_create_lead, decides=True)
 async def create_lead(
-    desk: Desk,
+    context: Context,
     client: Client,
     shown: Preview,
     name: Line | None = None,
@@ -199,7 +208,7 @@ async def create_lead(
 ) -> Done:
     """Create one lead. Search first; for many at once use import_leads."""
     draft = _draft(
-        desk,
+        context,
         name=name,
         first_name=first_name,
         last_name=last_name,
@@ -226,22 +235,20 @@ async def create_lead(
                 f"skipped: {known.label} ({known.id}) has the address and another name, and nothing of it is empty"
             )
             return Done(nothing, {"lead": known.shown(), "outcome": "skipped"}, lead=known.id)
-        done = await _update(desk, client, known, LeadUpdate(**filled.model_dump(exclude_none=True)))
+        done = await _update(context, client, known, LeadUpdate(**filled.model_dump(exclude_none=True)))
         said_so = done.summary + ("; other name: only what was empty was filled" * other)
         return Done(said_so, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo)
-    lead = await desk.crm(WritesLeads).create_lead(draft)
-    await follow_flags(desk, lead, draft, client.caller)
+    lead = await context.crm(WritesLeads).create_lead(draft)
     fields = {"lead": lead.shown(), "outcome": "created"}
     said_so = "; ".join([f"created {lead.label} ({lead.id})", *_doubtful(draft.phone)])
     return Done(said_so, fields, lead.id, (("lead", lead.id),))
 
 
-async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) -> Preview:
+async def ask_update_lead(context: Context, client: Client, lead: str, **fields: Any) -> Preview:
     """Read the lead: which of its fields would change, and which addresses it would get."""
     del client
-    change = _change(desk, **fields)
-    await refuse_consent_fields(desk, change.shown())
-    found = await desk.lead(lead)
+    change = _change(context, **fields)
+    found = await context.lead(lead)
     new = {name: value for name, value in change.shown().items() if value}
     return Preview(
         f"update_lead: {called(found.label)} ({found.id}), {said_each(new)}",
@@ -249,19 +256,20 @@ async def ask_update_lead(desk: Desk, client: Client, lead: str, **fields: Any) 
         facts={"lead": found.shown()},
         lead=found.id,
         lead_read=found,
-        writes=await beside(new, unheld, desk, found, change.shown()),
+        written=change.shown(),
+        writes=await beside(new, unheld, context, found, change.shown()),
     )
 
 
-async def look_update_lead(desk: Desk, client: Client, row: Action, lead: str, **fields: Any) -> Done | None:
+async def look_update_lead(context: Context, client: Client, row: Action, lead: str, **fields: Any) -> Done | None:
     """Look whether the lead is as it was to be."""
     del client
-    change = _change(desk, **fields)
-    found = await desk.lead(row.lead or lead)
+    change = _change(context, **fields)
+    found = await context.lead(row.lead or lead)
     values = {name: value for name, value in change.shown().items() if name not in ("clear", "list")}
     # What of a custom field is to be emptied stands there as its name after a dot.
     emptied = {name for name in change.clear if "." not in name}
-    if not history.has(desk, found, values | dict.fromkeys(emptied)) or len(emptied) != len(change.clear):
+    if not history.has(context, found, values | dict.fromkeys(emptied)) or len(emptied) != len(change.clear):
         return None
     return _changed(row.facts.get("lead"), found)
 
@@ -275,7 +283,7 @@ async def look_update_lead(desk: Desk, client: Client, row: Action, lead: str, *
     idempotent=True,
 )
 async def update_lead(
-    desk: Desk,
+    context: Context,
     client: Client,
     shown: Preview,
     lead: LeadKey,
@@ -294,7 +302,7 @@ async def update_lead(
 ) -> Done:
     """Change fields of a lead; those left out stay. The stage is changed by move_stage. Can be undone."""
     change = _change(
-        desk,
+        context,
         name=name,
         first_name=first_name,
         last_name=last_name,
@@ -308,16 +316,16 @@ async def update_lead(
         custom_fields=custom_fields,
         clear=clear,
     )
-    done = await _update(desk, client, shown.lead_read or await desk.lead(lead), change)
+    done = await _update(context, client, shown.lead_read or await context.lead(lead), change)
     return replace(done, summary="; ".join([done.summary, *_doubtful(change.phone)]))
 
 
 async def look_tag_lead(
-    desk: Desk, client: Client, row: Action, lead: str, add: Sequence[str] | None, remove: Sequence[str] | None
+    context: Context, client: Client, row: Action, lead: str, add: Sequence[str] | None, remove: Sequence[str] | None
 ) -> Done | None:
     """Look whether the lead has the tags that it was to have, and no longer the others."""
     del client
-    found = await desk.lead(row.lead or lead)
+    found = await context.lead(row.lead or lead)
     tags = {fold(each) for each in found.tags or ()}
     if {fold(each) for each in add or ()} <= tags and tags.isdisjoint(fold(each) for each in remove or ()):
         return _tagged(found, None)
@@ -326,16 +334,13 @@ async def look_tag_lead(
 
 @tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), look=look_tag_lead, idempotent=True)
 async def tag_lead(
-    desk: Desk, client: Client, lead: LeadKey, add: Tags | None = None, remove: Tags | None = None
+    context: Context, client: Client, lead: LeadKey, add: Tags | None = None, remove: Tags | None = None
 ) -> Done:
     """Add tags to a lead or take them off; new tags are created. Can be undone."""
     if not add and not remove:
         raise InvalidArgument("nothing to change is given", "give add or remove")
-    await refuse_consent_fields(desk, {"tags": None})
-    before = await desk.lead(lead)
-    if before.do_not_contact:  # the mark may hang on a tag
-        await keep_blocks(desk, before, client.caller)
-    after = await desk.crm(TagsLeads).tag_lead(before.id, add or [], remove or [])
+    before = await context.lead(lead)
+    after = await context.crm(TagsLeads).tag_lead(before.id, add or [], remove or [])
     return _tagged(after, note_of("tags", before, after, ("tags",)))
 
 
@@ -345,23 +350,23 @@ def _tagged(lead: Lead, kept: Mapping[str, Any] | None) -> Done:
     return Done(said_so, {"lead": lead.id, "tags": tags}, lead.id, (("lead", lead.id),), kept)
 
 
-def _draft(desk: Desk, *, phone: str | None, tags: Sequence[str] | None, **fields: Any) -> LeadDraft:
-    return LeadDraft(phone=_number(desk, phone), tags=tuple(tags) if tags else None, **fields)
+def _draft(context: Context, *, phone: str | None, tags: Sequence[str] | None, **fields: Any) -> LeadDraft:
+    return LeadDraft(phone=_number(context, phone), tags=tuple(tags) if tags else None, **fields)
 
 
 def _change(
-    desk: Desk, *, phone: str | None, tags: Sequence[str] | None, clear: Sequence[str] | None, **fields: Any
+    context: Context, *, phone: str | None, tags: Sequence[str] | None, clear: Sequence[str] | None, **fields: Any
 ) -> LeadUpdate:
     """Return what is to be changed. Raises InvalidArgument where it is nothing."""
     new_tags = tuple(tags) if tags is not None else None
-    change = LeadUpdate(phone=_number(desk, phone), tags=new_tags, clear=tuple(clear or ()), **fields)
+    change = LeadUpdate(phone=_number(context, phone), tags=new_tags, clear=tuple(clear or ()), **fields)
     if not change.shown().keys() - {"clear"} and not clear:
         raise InvalidArgument("nothing to change is given", f"give one of {', '.join(WRITTEN)}, clear")
     return change
 
 
-async def _update(desk: Desk, client: Client, before: Lead, change: LeadUpdate) -> Done:
-    was, after = before.shown(), await change_lead(desk, before, change, client.caller)
+async def _update(context: Context, client: Client, before: Lead, change: LeadUpdate) -> Done:
+    was, after = before.shown(), await context.crm(WritesLeads).update_lead(before.id, change)
     return await beside(was, _changed, was, after)
 
 
@@ -380,13 +385,13 @@ def _changed(was: Mapping[str, Any] | None, after: Lead) -> Done:
     )
 
 
-async def _known(desk: Desk, draft: LeadDraft) -> tuple[Lead | None, Found]:
+async def _known(context: Context, draft: LeadDraft) -> tuple[Lead | None, Found]:
     """Return the one lead that is the draft's person already, and how that is known.
 
     Raises:
         Conflict: it can't be told which of several it is.
     """
-    there = {each.id: each for each in await holders(desk.crm(FindsLeads), draft.email, draft.phone)}
+    there = {each.id: each for each in await holders(context.crm(FindsLeads), draft.email, draft.phone)}
     found = People(map(person_of, there.values())).alike(person_in(draft))
     if len(found.people) > 1:
         who = ", ".join(each.label for each in found.people[:5])
@@ -399,8 +404,8 @@ def _doubtful(phone: str | None) -> list[str]:
     return [f"{phone} is doubtful: no such number is known in its country"] if phone and is_doubtful(phone) else []
 
 
-def _number(desk: Desk, phone: str | None) -> str | None:
-    return phone_number(phone, desk.settings.country) if phone else None
+def _number(context: Context, phone: str | None) -> str | None:
+    return phone_number(phone, context.settings.country) if phone else None
 
 
 TOOLS = (search_leads, get_lead, create_lead, update_lead, tag_lead)

@@ -7,9 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from crm_mcp.actions import contact, enrolling, history, turns
-from crm_mcp.actions.approval import Client, Done, Preview, named, quoted
-from crm_mcp.actions.desk import Desk
-from crm_mcp.actions.jobs import Bulk
+from crm_mcp.actions.approval import named, quoted
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Bulk, Client, Done, Preview, Reach
 from crm_mcp.actions.outreach import (
     choose_mailbox,
     choose_sender,
@@ -47,7 +47,7 @@ Defer = Annotated[bool, Field(description="where a rule forbids it now, send it 
 
 
 async def ask_send_email(
-    desk: Desk,
+    context: Context,
     lead: str,
     subject: str,
     body: str,
@@ -55,21 +55,21 @@ async def ask_send_email(
     reply_to: str | None,
     resend_of: str | None,
     defer: bool,
-) -> Preview:
+) -> Reach:
     """Read the lead and the mailbox: what the person confirms is who it really goes to."""
-    found = await desk.lead(lead)
-    chosen = await choose_mailbox(desk, mailbox)
-    return await preview_email(desk, found, chosen, subject, body, reply_to, resend_of=resend_of, defer=defer)
+    found = await context.lead(lead)
+    chosen = await choose_mailbox(context, mailbox)
+    return await preview_email(context, found, chosen, subject, body, reply_to, resend_of=resend_of, defer=defer)
 
 
-async def look_send_email(desk: Desk, row: Action, subject: str, body: str, **_: object) -> Done | None:
+async def look_send_email(context: Context, row: Action, subject: str, body: str, **_: object) -> Done | None:
     """Look for the e-mail among those that went out."""
-    return await history.message(desk, row, "email", body, subject)
+    return await history.message(context, row, "email", body, subject)
 
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, SendsEmail), ask=ask_send_email, look=look_send_email)
 async def send_email(
-    desk: Desk,
+    context: Context,
     shown: Preview,
     lead: LeadKey,
     subject: Subject,
@@ -83,42 +83,42 @@ async def send_email(
 
     To note an e-mail that was sent elsewhere, use log_note.
     """
-    found = shown.lead_read or await desk.lead(lead)
-    chosen = await choose_mailbox(desk, mailbox)
-    delivery = await desk.crm(SendsEmail).send_email(found, chosen, subject, body, reply_to)
+    found = shown.lead_read or await context.lead(lead)
+    chosen = await choose_mailbox(context, mailbox)
+    delivery = await context.crm(SendsEmail).send_email(found, chosen, subject, body, reply_to)
     return history.sent(found, delivery, "email", subject)
 
 
-async def ask_send_sms(desk: Desk, lead: str, message: str, resend_of: str | None, defer: bool) -> Preview:
+async def ask_send_sms(context: Context, lead: str, message: str, resend_of: str | None, defer: bool) -> Reach:
     """Read the lead: what the person confirms is who it really goes to."""
-    return await preview_sms(desk, await desk.lead(lead), message, resend_of=resend_of, defer=defer)
+    return await preview_sms(context, await context.lead(lead), message, resend_of=resend_of, defer=defer)
 
 
-async def look_send_sms(desk: Desk, row: Action, message: str, **_: object) -> Done | None:
+async def look_send_sms(context: Context, row: Action, message: str, **_: object) -> Done | None:
     """Look for the SMS among those that went out."""
-    return await history.message(desk, row, "sms", message)
+    return await history.message(context, row, "sms", message)
 
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, SendsSms), ask=ask_send_sms, look=look_send_sms)
 async def send_sms(
-    desk: Desk, shown: Preview, lead: LeadKey, message: Sms, resend_of: ResendOf = None, defer: Defer = False
+    context: Context, shown: Preview, lead: LeadKey, message: Sms, resend_of: ResendOf = None, defer: Defer = False
 ) -> Done:
     """Send one SMS to a lead, to the number on file. The user is asked first."""
-    found = shown.lead_read or await desk.lead(lead)
-    return history.sent(found, await desk.crm(SendsSms).send_sms(found, message), "sms")
+    found = shown.lead_read or await context.lead(lead)
+    return history.sent(found, await context.crm(SendsSms).send_sms(found, message), "sms")
 
 
 async def ask_send_linkedin_message(
-    desk: Desk, lead: str, message: str, sender: str | None, resend_of: str | None, defer: bool
-) -> Preview:
+    context: Context, lead: str, message: str, sender: str | None, resend_of: str | None, defer: bool
+) -> Reach:
     """Read the lead and the sender: what the person confirms is who it really goes to, and from whom."""
-    found, chosen = await desk.lead(lead), await choose_sender(desk, sender)
-    return await preview_linkedin(desk, found, chosen, message, resend_of=resend_of, defer=defer)
+    found, chosen = await context.lead(lead), await choose_sender(context, sender)
+    return await preview_linkedin(context, found, chosen, message, resend_of=resend_of, defer=defer)
 
 
-async def look_send_linkedin_message(desk: Desk, row: Action, message: str, **_: object) -> Done | None:
+async def look_send_linkedin_message(context: Context, row: Action, message: str, **_: object) -> Done | None:
     """Look for the message among those that went out."""
-    return await history.message(desk, row, "linkedin", message)
+    return await history.message(context, row, "linkedin", message)
 
 
 @tool(
@@ -128,7 +128,7 @@ async def look_send_linkedin_message(desk: Desk, row: Action, message: str, **_:
     look=look_send_linkedin_message,
 )
 async def send_linkedin_message(
-    desk: Desk,
+    context: Context,
     shown: Preview,
     lead: LeadKey,
     message: LinkedIn,
@@ -142,78 +142,79 @@ async def send_linkedin_message(
 
     It reaches people who are connected with the sender.
     """
-    found = shown.lead_read or await desk.lead(lead)
-    chosen = await choose_sender(desk, sender)
-    delivery = await desk.crm(SendsLinkedIn).send_linkedin_message(found, chosen, message)
+    found = shown.lead_read or await context.lead(lead)
+    chosen = await choose_sender(context, sender)
+    delivery = await context.crm(SendsLinkedIn).send_linkedin_message(found, chosen, message)
     return history.sent(found, delivery, "linkedin")
 
 
-async def ask_start_call(desk: Desk, lead: str) -> Preview:
+async def ask_start_call(context: Context, lead: str) -> Reach:
     """Read the lead: what the person confirms is whose telephone will ring."""
-    return await preview_call(desk, await desk.lead(lead))
+    return await preview_call(context, await context.lead(lead))
 
 
-async def look_start_call(desk: Desk, row: Action, **_: object) -> Done | None:
+async def look_start_call(context: Context, row: Action, **_: object) -> Done | None:
     """Look for the call among those that were started."""
-    return await history.call(desk, row)
+    return await history.call(context, row)
 
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, StartsCalls), ask=ask_start_call, look=look_start_call)
-async def start_call(desk: Desk, shown: Preview, lead: LeadKey) -> Done:
+async def start_call(context: Context, shown: Preview, lead: LeadKey) -> Done:
     """Ring a lead now, on the number on file, from the account's own. The user is asked first.
 
     To write down a call that took place, use log_note.
     """
-    found = shown.lead_read or await desk.lead(lead)
-    return history.started(found, (await desk.crm(StartsCalls).start_call(found)).shown())
+    found = shown.lead_read or await context.lead(lead)
+    return history.started(found, (await context.crm(StartsCalls).start_call(found)).shown())
 
 
-async def ask_enroll(desk: Desk, client: Client, sequence: str, leads: list[str], dry_run: bool) -> Preview:
+async def ask_enroll(context: Context, client: Client, sequence: str, leads: list[str], dry_run: bool) -> Reach:
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
-    return await enrolling.preview(desk, sequence, leads, dry_run=dry_run)
+    return await enrolling.preview(context, sequence, leads, dry_run=dry_run)
 
 
-async def look_enroll(desk: Desk, row: Action, **_: object) -> Done | None:
+async def look_enroll(context: Context, row: Action, **_: object) -> Done | None:
     """Look whether the leads are in the sequence now."""
-    return await enrolling.look(desk, row)
+    return await enrolling.look(context, row)
 
 
-async def bulk_enroll(desk: Desk, client: Client, **_: object) -> Bulk:
+async def bulk_enroll(context: Context, client: Client, **_: object) -> Bulk:
     """Enrol many leads one after the other."""
-    return turns.bulk(desk, client)
+    return turns.bulk(context, client)
 
 
 @tool(Effect.OUTWARD, needs=(FindsLeads, RunsSequences), ask=ask_enroll, look=look_enroll, bulk=bulk_enroll)
 async def enroll_in_sequence(
-    desk: Desk, client: Client, shown: Preview, sequence: Line, leads: Leads, dry_run: bool = False
+    context: Context, client: Client, shown: Preview, sequence: Line, leads: Leads, dry_run: bool = False
 ) -> Done:
     """Enrol leads in a sequence (a series of messages). The user is asked first.
 
     Sequences are listed by list_options. Many leads may go on behind the answer (`running`).
     """
-    return await enrolling.enrol(desk, client, shown)
+    return await enrolling.enrol(context, client, shown)
 
 
-async def ask_unenroll(desk: Desk, client: Client, sequence: str, leads: list[str]) -> Preview:
+async def ask_unenroll(context: Context, client: Client, sequence: str, leads: list[str]) -> Preview:
     """Count whom it is about; where somebody is asked, read them."""
     del client
-    return await enrolling.preview_unenrol(desk, sequence, leads)
+    return await enrolling.preview_unenrol(context, sequence, leads)
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, RunsSequences, EndsSequences), ask=ask_unenroll, decides=True, idempotent=True)
-async def unenroll_from_sequence(desk: Desk, client: Client, sequence: Line, leads: Leads) -> Done:
+async def unenroll_from_sequence(context: Context, client: Client, sequence: Line, leads: Leads) -> Done:
     """Take leads out of a sequence: they get no more of its messages."""
-    return await enrolling.unenrol(desk, sequence, leads, client)
+    return await enrolling.unenrol(context, sequence, leads, client)
 
 
 async def ask_set_do_not_contact(
-    desk: Desk, client: Client, lead: str, blocked: bool, channels: list[Channel] | None, reason: str | None
+    context: Context, client: Client, lead: str, blocked: bool, channels: list[Channel] | None, reason: str | None
 ) -> Preview:
     """Blocking is free; lifting it reaches somebody who said no, so only a person may."""
-    found = await desk.lead(lead)
+    found = await context.lead(lead)
     on = _channels(channels)
     what = "Block" if blocked else "Lift the block of"
-    return Preview(
+    kind: type[Preview] = Preview if blocked else Reach  # to lift a block is asked as if it reached somebody
+    return kind(
         summary=f"{what} {named('lead', found.id, found.label)} on {', '.join(on)}"
         + (f": {quoted(reason)}" if reason else ""),
         details="" if blocked else "can't be undone with undo_action; blocking again is free",
@@ -227,7 +228,7 @@ async def ask_set_do_not_contact(
 
 @tool(Effect.WRITE, needs=FindsLeads, ask=ask_set_do_not_contact, decides=True, idempotent=True)
 async def set_do_not_contact(
-    desk: Desk,
+    context: Context,
     client: Client,
     lead: LeadKey,
     blocked: bool,
@@ -238,26 +239,26 @@ async def set_do_not_contact(
 
     Lifting it (blocked: false) always asks the user.
     """
-    found = await desk.lead(lead)
+    found = await context.lead(lead)
     on = _channels(channels)
-    crm = desk.backend
+    crm = context.crm_if(KeepsBlocklist)
     if blocked:
-        if not _keys(found, on) and not isinstance(crm, KeepsBlocklist):
+        if not _keys(found, on) and crm is None:
             what = f"{found.label} ({found.id}) has no address on these channels, so there is nothing to block"
             raise Conflict(what, "give the lead an address there first, or block other channels")
-        await contact.block(desk, found, on, reason, client.caller)
-        if isinstance(crm, KeepsBlocklist):
+        await contact.block(context, found, on, reason, client.caller)
+        if crm:
             try:
                 await crm.block(found, on, reason)
             except CrmError as error:
                 error.wrote = True  # the block is kept here, whatever the CRM does with it
                 raise
     else:
-        if isinstance(crm, KeepsBlocklist):
+        if crm:
             await crm.unblock(found, on)
-        await contact.lift(desk, found, on, client.caller)
-    own = await contact.listed(desk, found)
-    still = sorted({*own, *((await desk.lead(found.id)).do_not_contact or ())})
+        await contact.lift(context, found, on, client.caller)
+    own = await contact.listed(context, found)
+    still = sorted({*own, *((await context.lead(found.id)).do_not_contact or ())})
     return Done(
         f"{found.label} ({found.id}) is blocked on: {', '.join(still) or 'nothing'}",
         {"channels": still},

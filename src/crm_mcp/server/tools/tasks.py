@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from crm_mcp.actions import history
-from crm_mcp.actions.approval import Done
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Done
 from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import KeepsTasks
@@ -21,7 +21,7 @@ from crm_mcp.store import Action
 
 @tool(Effect.READ, needs=KeepsTasks, across="tasks")
 async def list_tasks(
-    desk: Desk,
+    context: Context,
     lead: LeadKey | None = None,
     completed: bool | None = None,
     due_before: When | None = None,
@@ -29,33 +29,33 @@ async def list_tasks(
     cursor: Cursor | None = None,
 ) -> dict[str, Any]:
     """List to-dos of one lead or of all, in the order in which they fall due; completed: false hides those done."""
-    crm = desk.crm(KeepsTasks)
-    of = (await desk.lead(lead)).id if lead else None
+    crm = context.crm(KeepsTasks)
+    of = (await context.lead(lead)).id if lead else None
     query = {"list_tasks": of, "completed": completed, "due_before": due_before and rfc3339(due_before)}
     return await listed(
-        desk, "tasks", query, limit, cursor, lambda part: crm.list_tasks(of, completed, due_before, part)
+        context, "tasks", query, limit, cursor, lambda part: crm.list_tasks(of, completed, due_before, part)
     )
 
 
 @tool(Effect.WRITE, needs=KeepsTasks)
 async def create_task(
-    desk: Desk,
+    context: Context,
     title: Line,
     lead: LeadKey | None = None,
     due_at: When | None = None,
     priority: Priority | None = None,
 ) -> Done:
     """Create a to-do, for a lead or for nobody in particular. Nothing is sent when it falls due."""
-    of = await desk.lead(lead) if lead else None
+    of = await context.lead(lead) if lead else None
     fields = TaskFields(title=title, due_at=due_at, priority=priority)
-    task = await desk.crm(KeepsTasks).create_task(of.id if of else None, fields)
+    task = await context.crm(KeepsTasks).create_task(of.id if of else None, fields)
     about = f" for {of.label} ({of.id})" if of else ""
     touched = (("task", task.id), *((("lead", of.id),) if of else ()))
     return Done(f'created the task "{title}"{about}', {"task": task.shown()}, task.lead_id, touched)
 
 
 async def look_update_task(
-    desk: Desk,
+    context: Context,
     row: Action,
     task: str,
     title: str | None,
@@ -65,9 +65,9 @@ async def look_update_task(
 ) -> Done | None:
     """Look whether the task is as it was to be."""
     del row
-    found = await desk.crm(KeepsTasks).get_task(task)
+    found = await context.crm(KeepsTasks).get_task(task)
     wanted = TaskFields(title=title, due_at=due_at, priority=priority, completed=completed).shown()
-    if not history.has(desk, found, wanted):
+    if not history.has(context, found, wanted):
         return None
     said = f'changed the task "{found.title}" ({found.id})'
     return Done(said, {"task": found.shown()}, found.lead_id, (("task", found.id),))
@@ -75,7 +75,7 @@ async def look_update_task(
 
 @tool(Effect.WRITE, needs=KeepsTasks, look=look_update_task, idempotent=True)
 async def update_task(
-    desk: Desk,
+    context: Context,
     task: Id,
     title: Line | None = None,
     due_at: When | None = None,
@@ -86,7 +86,7 @@ async def update_task(
     fields = TaskFields(title=title, due_at=due_at, priority=priority, completed=completed)
     if not fields.shown():
         raise InvalidArgument("nothing to change is given", "give title, due_at, priority or completed")
-    crm = desk.crm(KeepsTasks)
+    crm = context.crm(KeepsTasks)
     before = await crm.get_task(task)
     after = await crm.update_task(task, fields)
     kept = note_of("task", before, after, ("title", "due_at", "priority", "completed"))

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from crm_mcp.actions.approval import Done, Preview
-from crm_mcp.actions.desk import Desk
+from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, HasOperations
 from crm_mcp.model import Line
@@ -22,41 +22,41 @@ Arguments = Annotated[dict[str, Any] | None, Field(description="its parameters b
 
 
 @tool(Effect.READ, needs=HasOperations)
-async def find_operation(desk: Desk, query: Line) -> dict[str, Any]:
+async def find_operation(context: Context, query: Line) -> dict[str, Any]:
     """Find operations of the vendor's API by words, for what no other tool does. Parameters with * are required."""
     from crm_mcp.actions.operations import IN_FULL, MOST_FOUND, described, find
 
-    found = find(desk, query)
+    found = find(context, query)
 
     async def build(most: int) -> dict[str, Any]:
         kept = found[:most]
-        result: dict[str, Any] = {"operations": [described(desk, each, full=len(kept) <= IN_FULL) for each in kept]}
+        result: dict[str, Any] = {"operations": [described(context, each, full=len(kept) <= IN_FULL) for each in kept]}
         return result | ({"left_out": {"operations": len(found) - len(kept)}} if len(found) > len(kept) else {})
 
     return await fitted(max(min(len(found), MOST_FOUND), 1), build)
 
 
 @tool(Effect.READ, needs=HasOperations)
-async def read_operation(desk: Desk, operation: Operation, arguments: Arguments = None) -> dict[str, Any]:
+async def read_operation(context: Context, operation: Operation, arguments: Arguments = None) -> dict[str, Any]:
     """Carry out an operation that only reads."""
     from crm_mcp.actions.operations import read
 
-    return {"answer": await read(desk, operation, arguments or {})}
+    return {"answer": await read(context, operation, arguments or {})}
 
 
-async def ask_call_operation(desk: Desk, operation: str, arguments: dict[str, Any] | None) -> Preview:
+async def ask_call_operation(context: Context, operation: str, arguments: dict[str, Any] | None) -> Preview:
     """Read the people whom the operation names: what the person confirms is who is really reached."""
     from crm_mcp.actions.operations import preview_operation
 
-    return await preview_operation(desk, operation, arguments or {})
+    return await preview_operation(context, operation, arguments or {})
 
 
 @tool(Effect.DESTRUCTIVE, needs=(FindsLeads, HasOperations), ask=ask_call_operation, may_confirm=True, outside=True)
-async def call_operation(desk: Desk, shown: Preview, operation: Operation, arguments: Arguments = None) -> Done:
+async def call_operation(context: Context, shown: Preview, operation: Operation, arguments: Arguments = None) -> Done:
     """Carry out any other operation that has no tool. The user is asked first, unless it only writes."""
     from crm_mcp.actions.operations import carry_out
 
-    return await carry_out(desk, shown, operation, arguments or {})
+    return await carry_out(context, shown, operation, arguments or {})
 
 
 TOOLS = (find_operation, read_operation, call_operation)

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from crm_mcp.actions.approval import Answer, Done
+from crm_mcp.actions.intent import Answer, Done
 from crm_mcp.backends.base import StartsCalls
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import (
@@ -29,7 +29,7 @@ from .roads import NUMBER, Person, Road
 async def test_a_yes_sends_what_was_shown_and_is_recorded(road: Road):
     ann = Person("yes")
 
-    result = await road.desk.act(road.sms(), ann)
+    result = await road.pipeline.act(road.sms(), ann)
 
     (row,) = await road.rows()
     assert ann.asked[0].text == (
@@ -43,7 +43,7 @@ async def test_a_yes_sends_what_was_shown_and_is_recorded(road: Road):
 
 @pytest.mark.parametrize(("answer", "status"), [("no", "declined"), ("dismissed", "declined"), ("silence", "expired")])
 async def test_everything_but_yes_sends_nothing(road: Road, answer: Answer, status: str):
-    result = await road.desk.act(road.sms(), Person(answer, fallback="deny"))
+    result = await road.pipeline.act(road.sms(), Person(answer, fallback="deny"))
 
     assert result["status"] == status
     assert [row.status for row in await road.rows()] == [status]
@@ -51,7 +51,7 @@ async def test_everything_but_yes_sends_nothing(road: Road, answer: Answer, stat
 
 
 async def test_a_question_that_nobody_answers_waits_for_an_approval(road: Road):
-    result = await road.desk.act(road.sms(), Person("silence"))
+    result = await road.pipeline.act(road.sms(), Person("silence"))
 
     assert result["status"] == "pending_approval"
     assert [row.status for row in await road.rows()] == ["pending_approval", "expired"]
@@ -61,9 +61,9 @@ async def test_a_question_that_nobody_answers_waits_for_an_approval(road: Road):
 async def test_a_question_that_is_put_again_is_the_same_action(road: Road):
     bot = Person()
 
-    first = await road.desk.act(road.sms(), bot)
-    second = await road.desk.act(road.sms(), bot)
-    other = await road.desk.act(road.sms("Another text"), bot)
+    first = await road.pipeline.act(road.sms(), bot)
+    second = await road.pipeline.act(road.sms(), bot)
+    other = await road.pipeline.act(road.sms("Another text"), bot)
 
     assert first["status"] == second["status"] == "confirmation_required"
     assert first["action_id"] == second["action_id"] != other["action_id"]
@@ -72,10 +72,10 @@ async def test_a_question_that_is_put_again_is_the_same_action(road: Road):
 
 async def test_a_question_whose_values_have_changed_is_asked_anew(road: Road):
     bot = Person()
-    first = await road.desk.act(road.sms(), bot)
+    first = await road.pipeline.act(road.sms(), bot)
     await road.move_number()
 
-    second = await road.desk.act(road.sms(), bot)
+    second = await road.pipeline.act(road.sms(), bot)
 
     assert second["action_id"] != first["action_id"]
     assert "+14155550199" in second["summary"]
@@ -86,7 +86,7 @@ async def test_a_yes_is_void_when_a_value_has_changed_while_the_person_thought(r
     ann = Person("yes")
     ann.before_the_answer = road.move_number
 
-    result = await road.desk.act(road.sms(), ann)
+    result = await road.pipeline.act(road.sms(), ann)
 
     assert result["status"] == "expired"
     assert NUMBER in result["reason"]
@@ -96,10 +96,10 @@ async def test_a_yes_is_void_when_a_value_has_changed_while_the_person_thought(r
 
 async def test_a_token_is_void_when_a_value_has_changed(road: Road):
     bot = Person()
-    asked = await road.desk.act(road.sms(), bot)
+    asked = await road.pipeline.act(road.sms(), bot)
     await road.crm.update_lead(road.lead.id, LeadUpdate(name="Jane Roe"))
 
-    result = await road.desk.redeem(asked["action_id"], asked["summary"], bot)
+    result = await road.pipeline.redeem(asked["action_id"], asked["summary"], bot)
 
     assert result["status"] == "expired"
     assert await road.sent() == []
@@ -107,10 +107,10 @@ async def test_a_token_is_void_when_a_value_has_changed(road: Road):
 
 async def test_a_token_serves_once(road: Road):
     bot = Person()
-    asked = await road.desk.act(road.sms(), bot)
+    asked = await road.pipeline.act(road.sms(), bot)
 
-    first = await road.desk.redeem(asked["action_id"], f"  {asked['summary']}\n", bot)
-    second = await road.desk.redeem(asked["action_id"], asked["summary"], bot)
+    first = await road.pipeline.redeem(asked["action_id"], f"  {asked['summary']}\n", bot)
+    second = await road.pipeline.redeem(asked["action_id"], asked["summary"], bot)
 
     (row,) = await road.rows()
     assert (first["status"], second["status"]) == ("done", "duplicate")
@@ -119,11 +119,11 @@ async def test_a_token_serves_once(road: Road):
 
 async def test_of_many_that_redeem_one_token_at_once_one_sends(road: Road):
     bot = Person()
-    asked = await road.desk.act(road.sms(), bot)
+    asked = await road.pipeline.act(road.sms(), bot)
     statuses: list[str] = []
 
     async def redeem() -> None:
-        statuses.append((await road.desk.redeem(asked["action_id"], asked["summary"], bot))["status"])
+        statuses.append((await road.pipeline.redeem(asked["action_id"], asked["summary"], bot))["status"])
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -137,10 +137,10 @@ async def test_of_many_that_redeem_one_token_at_once_one_sends(road: Road):
 @pytest.mark.parametrize(("minutes", "status"), [(9.9, "done"), (10.1, "expired")])
 async def test_a_token_is_good_for_ten_minutes(road: Road, minutes: float, status: str):
     bot = Person()
-    asked = await road.desk.act(road.sms(), bot)
+    asked = await road.pipeline.act(road.sms(), bot)
     road.clock.advance(minutes=minutes)
 
-    result = await road.desk.redeem(asked["action_id"], asked["summary"], bot)
+    result = await road.pipeline.redeem(asked["action_id"], asked["summary"], bot)
 
     assert result["status"] == status
     assert len(await road.sent()) == (1 if status == "done" else 0)
@@ -153,19 +153,19 @@ async def test_an_answer_that_comes_too_late_sends_nothing(road: Road):
         road.clock.advance(minutes=11)
 
     ann.before_the_answer = think
-    result = await road.desk.act(road.sms(), ann)
+    result = await road.pipeline.act(road.sms(), ann)
 
     assert result["status"] == "expired"
     assert await road.sent() == []
 
 
 async def test_another_caller_can_neither_redeem_nor_learn_of_it(road: Road):
-    asked = await road.desk.act(road.sms(), Person())
+    asked = await road.pipeline.act(road.sms(), Person())
 
     with pytest.raises(NotFound) as refused:
-        await road.desk.redeem(asked["action_id"], asked["summary"], Person(caller="eve via tests"))
+        await road.pipeline.redeem(asked["action_id"], asked["summary"], Person(caller="eve via tests"))
     with pytest.raises(NotFound) as unknown:
-        await road.desk.redeem("a_none", asked["summary"], Person(caller="eve via tests"))
+        await road.pipeline.redeem("a_none", asked["summary"], Person(caller="eve via tests"))
 
     assert str(refused.value).replace(asked["action_id"], "a_none") == str(unknown.value)
     assert await road.sent() == []
@@ -173,11 +173,11 @@ async def test_another_caller_can_neither_redeem_nor_learn_of_it(road: Road):
 
 async def test_a_token_needs_the_summary_word_for_word(road: Road):
     bot = Person()
-    asked = await road.desk.act(road.sms(), bot)
+    asked = await road.pipeline.act(road.sms(), bot)
 
     for wrong in ("", asked["summary"][:-1], asked["summary"].lower()):
         with pytest.raises(InvalidArgument, match="word for word"):
-            await road.desk.redeem(asked["action_id"], wrong, bot)
+            await road.pipeline.redeem(asked["action_id"], wrong, bot)
 
     assert [row.status for row in await road.rows()] == ["proposed"]
 
@@ -189,28 +189,28 @@ async def test_a_question_for_the_user_cannot_be_answered_by_a_token(road: Road)
     async def redeem_meanwhile() -> None:
         (row,) = await road.rows()
         with pytest.raises(Forbidden) as refused:
-            await road.desk.redeem(row.id, row.summary, Person())
+            await road.pipeline.redeem(row.id, row.summary, Person())
         texts.append(str(refused.value))
 
     ann.before_the_answer = redeem_meanwhile
-    result = await road.desk.act(road.sms(), ann)
+    result = await road.pipeline.act(road.sms(), ann)
 
     assert (result["status"], len(texts)) == ("done", 1)
     assert await road.sent() == ["On my way"]
 
 
 async def test_an_answer_to_another_call_is_refused(road: Road):
-    asked = await road.desk.act(road.sms(), Person())
+    asked = await road.pipeline.act(road.sms(), Person())
     for ann in (Person("yes"), Person("yes", caller="eve via tests")):
         ann.answering = asked["action_id"]
         with pytest.raises(Forbidden, match="belongs to another call"):
-            await road.desk.act(road.sms("Another text"), ann)
+            await road.pipeline.act(road.sms("Another text"), ann)
 
     assert await road.sent() == []
 
 
 async def test_where_unconfirmed_actions_are_denied_a_client_without_a_user_is_blocked(road: Road):
-    result = await road.desk.act(road.sms(), Person(fallback="deny"))
+    result = await road.pipeline.act(road.sms(), Person(fallback="deny"))
 
     assert result["status"] == "blocked"
     assert "this client cannot ask its user" in result["reason"]
@@ -224,8 +224,8 @@ async def test_do_not_contact_blocks_before_and_after_the_question(road: Road):
         await road.store.block({"sms": NUMBER}, "asked us to stop", road.lead.id)
 
     ann.before_the_answer = block
-    late = await road.desk.act(road.sms(), ann)
-    early = await road.desk.act(road.sms(), Person("yes"))
+    late = await road.pipeline.act(road.sms(), ann)
+    early = await road.pipeline.act(road.sms(), Person("yes"))
 
     assert (late["status"], early["status"]) == ("blocked", "blocked")
     assert early["reason"] == "do-not-contact: Jane Doe must not be reached by sms (asked us to stop)"
@@ -236,7 +236,7 @@ async def test_an_allowed_write_runs_at_once_by_policy(road: Road):
     async def run() -> Done:
         return Done("logged", {"note": {"id": "N1"}}, road.lead.id, (("note", "N1"),))
 
-    result = await road.desk.act(road.write(run, lead="L1", content="x"), Person())
+    result = await road.pipeline.act(road.write(run, lead="L1", content="x"), Person())
 
     (row,) = await road.rows()
     assert (result["status"], result["note"]) == ("done", {"id": "N1"})
@@ -246,7 +246,7 @@ async def test_an_allowed_write_runs_at_once_by_policy(road: Road):
 async def test_a_dry_run_does_nothing_and_is_recorded_as_that(tmp_path: Path):
     road = await Road(tmp_path, dry_run=True).open()
 
-    result = await road.desk.act(road.sms(), Person("yes"))
+    result = await road.pipeline.act(road.sms(), Person("yes"))
 
     [row] = await road.rows()
     assert (result["status"], row.status, await road.sent()) == ("dry_run", "dry_run", [])
@@ -264,8 +264,8 @@ async def test_what_policy_denies_is_refused_and_what_it_confirms_is_asked(tmp_p
         return Done("logged")
 
     with pytest.raises(Forbidden, match="the policy denies send_sms"):
-        await road.desk.act(road.sms(), Person("yes"))
-    result = await road.desk.act(road.write(run, lead=NUMBER, content="Hi\nthere"), ann)
+        await road.pipeline.act(road.sms(), Person("yes"))
+    result = await road.pipeline.act(road.write(run, lead=NUMBER, content="Hi\nthere"), ann)
 
     assert (result["status"], ran) == ("done", ["ran"])
     assert "Jane Doe (L1)" in ann.asked[0].text
@@ -290,7 +290,7 @@ async def test_a_run_that_fails_is_recorded_with_what_was_written(road: Road, ki
     async def run() -> Done:
         raise error
 
-    result = await road.desk.act(road.write(run), Person())
+    result = await road.pipeline.act(road.write(run), Person())
 
     (row,) = await road.rows()
     assert (result["status"], row.status) == (status, status)
@@ -304,7 +304,7 @@ async def test_a_fault_of_this_program_is_recorded_and_not_told(road: Road):
         raise ZeroDivisionError("secret detail")
 
     with pytest.raises(ZeroDivisionError):
-        await road.desk.act(road.write(run), Person())
+        await road.pipeline.act(road.write(run), Person())
 
     (row,) = await road.rows()
     assert row.status == "unknown"
@@ -321,7 +321,7 @@ async def test_a_caller_who_leaves_while_it_runs_changes_nothing(road: Road):
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(road.desk.act, road.write(run), Person())
+            group.start_soon(road.pipeline.act, road.write(run), Person())
             await begun.wait()
             group.cancel_scope.cancel()
             go_on.set()
@@ -331,7 +331,7 @@ async def test_a_caller_who_leaves_while_it_runs_changes_nothing(road: Road):
 
 async def test_what_the_crm_cannot_do_is_said_in_plain_words(road: Road):
     with pytest.raises(Unsupported) as refused:
-        road.desk.crm(StartsCalls)
+        road.context.crm(StartsCalls)
 
     assert str(refused.value) == (
         "local can't do this: it is no CRM that rings people; see crm_status for what it can do"
