@@ -36,6 +36,13 @@ from .roads import NUMBER, Road, said
 OTHER = "+14155550199"
 EMAIL = "jane@doe.example"
 BY = "ann via tests"
+
+
+async def lift_by_a_person(road: Road, lead: Lead, channels: tuple[Channel, ...]) -> None:
+    """Lift a block as a tool does, to which a person has said yes."""
+    await road.under(lambda: lift(road.context, lead, channels, BY), "outward", "elicitation")
+
+
 NONE: set[tuple[str, str]] = set()
 
 
@@ -107,7 +114,7 @@ async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one
     said(road, road.lead.id, "STOP")
     assert await blocked(road.context, await jane(road), "sms")
 
-    await lift(road.context, await jane(road), ("sms",), "a person")
+    await lift_by_a_person(road, await jane(road), ("sms",))
     lifted = await blocked(road.context, await jane(road), "sms")
     road.clock.advance(days=2)
     said(road, road.lead.id, "stop", hours=3)
@@ -119,7 +126,7 @@ async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one
 async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> None:
     said(road, road.lead.id, "STOP")
 
-    await lift(road.context, await jane(road), ("sms",), "a person")
+    await lift_by_a_person(road, await jane(road), ("sms",))
 
     assert await blocked(road.context, await jane(road), "sms") is None
 
@@ -148,7 +155,7 @@ async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> N
     assert await blocked(road.context, await road.crm.get_lead(second.id), "sms")
     assert await blocked(road.context, await road.crm.get_lead(second.id), "email") is None
     assert await blocked(road.context, await road.crm.get_lead(third.id), "sms") is None
-    await lift(road.context, await road.crm.get_lead(second.id), ("sms",), "a person")
+    await lift_by_a_person(road, await road.crm.get_lead(second.id), ("sms",))
     assert await blocked(road.context, await road.crm.get_lead(second.id), "sms") is None
 
 
@@ -265,7 +272,7 @@ async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
     lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": profile}})
 
     assert await listed(road.context, lead) == {"linkedin": "said so"}
-    await lift(road.context, lead, ("linkedin",), BY)
+    await lift_by_a_person(road, lead, ("linkedin",))
     assert await listed(road.context, lead) == {}
 
 
@@ -567,3 +574,17 @@ async def test_a_field_is_known_by_its_id_as_well(careful: Road, monkeypatch: py
         await refuse_consent_fields(careful.context, {"payload": {"custom_field_uuid": "CF-17", "value": True}})
 
     assert listed_so_often == ["custom_fields"]
+
+
+@pytest.mark.parametrize("by", ["policy", "token", None])
+async def test_nobody_but_a_person_lifts_a_block(road: Road, by: str | None) -> None:
+    lead = await jane(road)
+    await block(road.context, lead, ("sms",), "said so", BY)
+
+    async def lifting() -> None:
+        await lift(road.context, lead, ("sms",), BY)
+
+    with pytest.raises(Forbidden, match="the block was not lifted"):
+        await (road.under(lifting, "outward", by) if by else lifting())
+
+    assert await listed(road.context, lead) == {"sms": "said so"}

@@ -20,6 +20,7 @@ from crm_mcp.actions import heard
 from crm_mcp.actions.addresses import address_of, addresses_in, empties_custom_fields, kept_before, moves_clock
 from crm_mcp.actions.approval import bare
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.intent import under_way
 from crm_mcp.actions.zones import field_key
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads, ListsOptions
@@ -94,7 +95,13 @@ async def lift(context: Context, lead: Lead, channels: Iterable[Channel], by: st
     """Take a lead's addresses on these channels, and the lead itself, off our list.
 
     A STOP that it has sent already is put on the list first: so it is known to be lifted, and blocks no more.
+
+    Raises:
+        Forbidden: it is not done in the name of an action that a person has said yes to.
     """
+    work = under_way.get()
+    if why := work.no_person if work else "no action is under way":
+        raise Forbidden(f"the block was not lifted: {why}", "this program is at fault, and not the call", wrote=False)
     on = tuple(channels)
     for channel in on:
         await _stopped(context, lead, channel)

@@ -35,7 +35,6 @@ COVERS: Mapping[str, tuple[VerbEffect, ...]] = {
     "destructive": ("write", "destructive"),
 }
 """The effects of verbs that an action of each effect covers."""
-NO_PERSON = ("policy", "token")
 _REMEMBERED = ("get_lead", "leads_at")
 """What reads leads one by one: what is known of them is not read a second time."""
 
@@ -148,9 +147,7 @@ def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, An
     if does.effect == "operation":
         return _unpassed_operation(given, work)
     if does.channel is None:
-        # It lets somebody be reached again who has said no.
-        who = work.row.approved_by or "nobody"
-        return f"only a person may say yes to it, and it was {who}" if who in NO_PERSON else None
+        return work.no_person  # it lets somebody be reached again who has said no
     lead = given["lead"]
     key = lead.id if isinstance(lead, Lead) else str(lead)
     findings = (*(work.seen.findings if isinstance(work.seen, Reach) else ()), *work.passed)

@@ -353,7 +353,15 @@ class Work:
     read: dict[str, Lead] = field(default_factory=dict[str, Lead])
     """The leads that were read for it, by their ids."""
 
+    @property
+    def no_person(self) -> str | None:
+        """Say that no person has said yes to it; None: one has."""
+        who = self.row.approved_by or "nobody"
+        return f"only a person may say yes to it, and it was {who}" if who in NO_PERSON else None
 
+
+NO_PERSON = ("policy", "token", "nobody")
+"""Who may approve an action and proves no person."""
 under_way: ContextVar[Work | None] = ContextVar("under_way", default=None)
 """What is carried out in this task; None: nothing, and then nothing but reading is done."""
 
