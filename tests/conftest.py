@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
+from contextlib import suppress
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -18,6 +20,12 @@ __all__ = [
     "pytest_configure",
     "pytest_terminal_summary",
 ]
+
+
+# A shell starts what runs behind it with Ctrl-C ignored, and commands that the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
