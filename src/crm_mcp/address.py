@@ -39,26 +39,13 @@ PLACEHOLDERS = frozenset(
     (
         *("none", "null", "nil", "nan", "undefined", "unknown", "n-a", "na", "tbd", "tba", "test", "example", "empty"),
         *("yes", "no", "true", "false", "in", "me", "pub", "feed", "company", "profile", "linkedin", "school", "jobs"),
-        *(
-            "search",
-            "sales",
-            "private",
-            "pending",
-            "missing",
-            "username",
-            "unavailable",
-            "not-available",
-            "notavailable",
-            "no-profile",
-            "not-found",
-            "none-found",
-            "profile-not-found",
-        ),
+        *("search", "sales", "private", "pending", "missing", "username", "unavailable", "notavailable"),
+        *("not-available", "no-profile", "not-found", "none-found", "profile-not-found"),
     )
 )
 """What stands in such a column, or in an address that a program has made, where there is no profile: pages of the
 site's own, and words for nothing."""
-_ALONE = re.compile(r"[^\W_]{1,}[-.][^\W_].*|(?=.*\d)(?=.*[^\W\d_]).{3,}|AC[ow]AA.*", re.DOTALL)
+_ALONE = re.compile(r"[^\W_]+[-.][^\W_].*|(?=.*\d)(?=.*[^\W\d_]).{3,}|AC[ow]AA.*", re.DOTALL)
 """What a handle looks like that stands alone: a word may be anything, as "pending" is, and then names a stranger."""
 _MEMBER = re.compile(r"AC[ow]AA[\w-]+", re.ASCII)
 

@@ -28,7 +28,8 @@ What else a vendor said stays in `detail`, which is for the log and never reache
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from itertools import islice
 from typing import ClassVar
 
@@ -63,6 +64,16 @@ class CrmError(CrmMcpError):
         self.detail = detail
         self.wrote = wrote
         super().__init__(f"{what}; {fix}" if fix else what)
+
+
+@contextmanager
+def saying(*, wrote: bool) -> Generator[None]:
+    """Let what fails inside say whether anything was written before it."""
+    try:
+        yield
+    except CrmError as error:
+        error.wrote = wrote
+        raise
 
 
 class InvalidArgument(CrmError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -17,6 +17,7 @@ from crm_mcp.text import normal, unseen
 
 Channel = Literal["email", "sms", "call", "linkedin"]
 CHANNELS: tuple[Channel, ...] = ("email", "sms", "call", "linkedin")
+"""All of them, in the order in which they are told."""
 RecordKind = Literal["lead", "task", "deal", "note"]
 NoteKind = Literal["note", "call", "email", "meeting"]
 ActivityKind = Literal["note", "call", "message", "task"]
@@ -31,6 +32,11 @@ IfExists = Literal["error", "update", "skip"]
 Grouping = Literal["stage", "status", "owner", "tag", "month"]
 
 _LINE_BREAK = re.compile(r"[\r\n\t\u2028\u2029]+")
+
+
+def in_order(channels: Collection[str]) -> tuple[Channel, ...]:
+    """Return channels in the order in which they are told, each once."""
+    return tuple(each for each in CHANNELS if each in channels) if channels else ()
 
 
 def now() -> datetime:

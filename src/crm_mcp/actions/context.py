@@ -30,8 +30,8 @@ class Crm(Protocol):
         """The name of its vendor."""
         ...
 
-    def offers(self, capability: type | tuple[type, ...]) -> bool:
-        """Whether it has this capability, or one of these."""
+    def offers(self, capability: type) -> bool:
+        """Whether it has this capability."""
         ...
 
     def served(self, capability: type[C]) -> C:
@@ -87,13 +87,13 @@ class Context:
         Raises:
             Unsupported: it has not.
         """
-        if not self.account.offers(capability):
+        if (found := self.crm_if(capability)) is None:
             does = (capability.__doc__ or "").rstrip(".")
             raise Unsupported(
                 f"{self.vendor} can't do this: it is no CRM that {does[:1].lower()}{does[1:]}",
                 "see crm_status for what it can do",
             )
-        return self.account.served(capability)
+        return found
 
     def crm_if(self, capability: type[C]) -> C | None:
         """Return the CRM as one that has this capability, as `crm` does; None: it has not."""

@@ -33,7 +33,7 @@ from crm_mcp.backends.base import (
     WritesDeals,
     WritesLeads,
 )
-from crm_mcp.errors import Conflict, CrmError, Forbidden, InvalidArgument, NotFound, Unsupported
+from crm_mcp.errors import Conflict, CrmError, Forbidden, InvalidArgument, NotFound, Unsupported, saying
 from crm_mcp.model import DealFields, Lead, LeadDraft, LeadUpdate, NoteDraft, RecordKind, TaskFields, uncrowded
 from crm_mcp.store import Action, Mark
 
@@ -233,12 +233,9 @@ async def _lead(context: Context, fields: Mapping[str, Any], caller: str) -> Bac
                 lead = await crm.update_lead(lead.id, LeadUpdate.model_validate({name: part}))
     lead = await _staged(context, lead, fields.get("stage"))
     # Whoever said no said it to the one who was deleted, too.
-    try:
+    with saying(wrote=True):
         for channel, reason in (await contact.listed(context, Lead.model_validate(fields))).items():
             await contact.block(context, lead, (channel,), reason or None, caller)
-    except CrmError as error:
-        error.wrote = True
-        raise
     return Back(lead.id, lead.label, tuple(_lost(fields, lead.shown())))
 
 

@@ -9,13 +9,17 @@ are noted. A tool, command, job or resource that has forgotten to ask fails here
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar, cast
+
+from anyio import to_thread
 
 from crm_mcp.actions import contact
 from crm_mcp.actions.addresses import addresses_in
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.imports.lead_import import addresses
 from crm_mcp.actions.imports.opt_outs import block_addresses, block_leads
 from crm_mcp.actions.intent import BY_HAND, Reach, Work, under_way
 from crm_mcp.actions.policy import Policy
@@ -23,7 +27,7 @@ from crm_mcp.actions.rules import reached_at
 from crm_mcp.backends.base import Backend, FindsLeads
 from crm_mcp.backends.verbs import Does, VerbEffect, signature, verbs_of
 from crm_mcp.config import Connection, Settings
-from crm_mcp.errors import CrmError, Forbidden
+from crm_mcp.errors import Forbidden, saying
 from crm_mcp.model import Account, Budget, IfExists, ImportOutcome, ImportRow, Lead, LeadFields, Record
 from crm_mcp.store import Address, Store
 
@@ -55,8 +59,8 @@ class GuardedCrm:
         """The name of its vendor."""
         return self._backend.vendor
 
-    def offers(self, capability: type | tuple[type, ...]) -> bool:
-        """Whether it has this capability, or one of these."""
+    def offers(self, capability: type) -> bool:
+        """Whether it has this capability."""
         return isinstance(self._backend, capability)
 
     def served(self, capability: type[C]) -> C:
@@ -188,6 +192,7 @@ class _LeadWrite:
         self._does = does
         self._effect = effect
         self._given = given
+        self._fields = next((each for each in given.values() if isinstance(each, LeadFields)), None)
         self._by = work.row.caller
 
     async def through(self, act: Callable[[], Awaitable[Any]]) -> Any:
@@ -209,8 +214,7 @@ class _LeadWrite:
     async def _one(self, act: Callable[[], Awaitable[Any]]) -> Any:
         """Write one lead: a new one, or one that is there, which `lead` or `record` names."""
         written = self._written()
-        before = None
-        try:
+        with self._before_it():
             if self._does.effect != "destructive" and "image" not in self._given:
                 await contact.refuse_consent_fields(self._context, written)
             before = await self._before()
@@ -220,22 +224,19 @@ class _LeadWrite:
             if before:
                 await contact.keep_at(self._context, new, self._by, besides=before.id)
             await self._note(new)
-        except CrmError as error:
-            error.wrote = bool(self._work.did)
-            raise
         after = await act()
-        try:
-            if isinstance(after, Lead):
-                self._work.read[after.id] = after
+        if isinstance(after, Lead):
+            self._work.read[after.id] = after
+            with saying(wrote=True):
                 if before:
                     await contact.follow_blocks(self._context, before, after, self._by)
-                fields = next((each for each in self._given.values() if isinstance(each, LeadFields)), None)
-                if fields:
-                    await contact.follow_flags(self._context, after, fields, self._by)
-        except CrmError as error:
-            error.wrote = True
-            raise
+                if self._fields:
+                    await contact.follow_flags(self._context, after, self._fields, self._by)
         return after
+
+    def _before_it(self) -> AbstractContextManager[None]:
+        """Let what fails before the write say whether the action has written anything yet."""
+        return saying(wrote=bool(self._work.did))
 
     def _written(self) -> dict[str, Any]:
         """Return what is written, by the names of the fields."""
@@ -265,16 +266,15 @@ class _LeadWrite:
 
     def _may_shake_off(self, before: Lead, new: Sequence[Address]) -> bool:
         """Whether a write may take away what the lead is blocked by: an address, a mark, or the lead itself."""
-        fields = next((each for each in self._given.values() if isinstance(each, LeadFields)), None)
-        clear: Sequence[str] = getattr(fields, "clear", ())
+        clear: Sequence[str] = getattr(self._fields, "clear", ())
         emptied = {each.partition(".")[0] for each in clear} & {"email", "phone", "custom_fields"}
         return bool(new or emptied or before.do_not_contact or self._effect == "destructive")
 
     async def _note(self, new: Sequence[Address]) -> None:
         """Note the addresses that are written and that were not noted when the action was claimed. What a person writes
         with their own hands is not new to them."""
-        missing = [*dict.fromkeys(new)]
-        missing = [each for each in missing if each not in self._work.seen.writes]
+        noted = frozenset(self._work.seen.writes)
+        missing = [each for each in dict.fromkeys(new) if each not in noted]
         if missing and self._work.row.approved_by != BY_HAND:
             await self._context.store.add_written(self._work.row, missing)
 
@@ -284,19 +284,13 @@ class _LeadWrite:
         """Write many: whom they say must not be contacted is blocked before and after. Where a tool writes them, and
         may change leads that are there, their blocks are kept first."""
         context = self._context
-        try:
+        with self._before_it():
             await block_addresses(context.store, [row.refused for row in rows], self._by)
             if self._work.row.approved_by != BY_HAND:
                 await self._before_rows(rows, if_exists)
-        except CrmError as error:
-            error.wrote = bool(self._work.did)
-            raise
         outcomes: tuple[ImportOutcome, ...] = await act()
-        try:
+        with saying(wrote=True):
             await block_leads(context.store, context.connection, rows, outcomes, self._by)
-        except CrmError as error:
-            error.wrote = True
-            raise
         return outcomes
 
     async def _before_rows(self, rows: Sequence[ImportRow], if_exists: IfExists) -> None:
@@ -304,8 +298,7 @@ class _LeadWrite:
         if context.settings.policy.require_consent:
             fields = {name for row in rows for name in (*row.draft.shown(), *(row.draft.custom_fields or ()))}
             await contact.refuse_consent_fields(context, dict.fromkeys(sorted(fields)))
-        given = [each.draft.model_dump(include={"email", "phone", "custom_fields"}) for each in rows]
-        new = await beside(given, addresses_in, given, context.settings.country)
+        new = await to_thread.run_sync(addresses, context, rows)
         if if_exists == "update" and context.can(FindsLeads):
             await contact.keep_at(context, new, self._by)
         await self._note(new)
@@ -317,13 +310,10 @@ class _LeadWrite:
 
         context, operation, arguments = self._context, self._given["operation"], self._given["arguments"]
         writes = self._work.seen.writes
-        try:
+        with self._before_it():
             await contact.refuse_consent_fields(context, arguments)
             if writes or self._effect == "destructive":
                 for lead in (await touched(context, operation, arguments)).leads:
                     await contact.keep_blocks(context, lead, self._by)
             await contact.keep_at(context, writes[:MOST_PEOPLE], self._by)
-        except CrmError as error:
-            error.wrote = bool(self._work.did)
-            raise
         return await act()

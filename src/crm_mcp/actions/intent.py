@@ -242,11 +242,12 @@ class Client(Protocol):
         ...
 
 
-class Recorded:
-    """The client of an action that is worked on without it: after an approval, a restart, or when it is due."""
+class Absent:
+    """The client of an action that is worked on without one that could be asked: after an approval, a restart, when it
+    is due, or at a terminal, where the person has said yes already."""
 
-    def __init__(self, row: Action) -> None:
-        self.caller = row.caller
+    def __init__(self, caller: str) -> None:
+        self.caller = caller
         self.fallback: Fallback = "deny"
         self.request: str | None = None
         self.answering: str | None = None
@@ -262,17 +263,6 @@ class Recorded:
 
 BY_HAND = "cli"
 """Who approved what a person does at a terminal."""
-
-
-class AtTerminal(Recorded):
-    """The client of what a person does at a terminal, and has said yes to there."""
-
-    def __init__(self, caller: str) -> None:
-        self.caller = caller
-        self.fallback: Fallback = "deny"
-        self.request: str | None = None
-        self.answering: str | None = None
-        self.can_be_asked = False
 
 
 # What is wanted, and how it is done

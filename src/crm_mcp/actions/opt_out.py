@@ -114,19 +114,8 @@ def _headers() -> tuple[re.Pattern[str], re.Pattern[str]]:
     )
     second = (
         *("sent", "date", "to", "gesendet", "datum", "an", r"envoy\S", "enviado", "para", "inviato", "a", "verzonden"),
-        *(
-            "aan",
-            "data",
-            "wysłano",
-            "skickat",
-            "sendt",
-            "lähetetty",
-            "отправлено",
-            "дата",
-            "кому",
-            "надіслано",
-            "tarih",
-        ),
+        *("aan", "data", "wysłano", "skickat", "sendt", "lähetetty", "отправлено", "дата", "кому", "надіслано"),
+        "tarih",
         *("gönderildi", "elküldve", "dátum", "trimis", "στάλθηκε", "odesláno"),
         *("送信日時", "日期", "发送时间", "寄件日期", "보낸 날짜"),
     )

@@ -27,7 +27,7 @@ from crm_mcp.actions.contact import refuse_consent_fields
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.guarded_crm import open_context
 from crm_mcp.actions.history import is_of_another
-from crm_mcp.actions.intent import BY_HAND, AtTerminal, Bulk, Client, Deed, Done, Preview, Question, Reach, Recorded
+from crm_mcp.actions.intent import BY_HAND, Absent, Bulk, Client, Deed, Done, Preview, Question, Reach
 from crm_mcp.actions.jobs import work_through
 from crm_mcp.actions.outbox import Outbox, terms, write_mark
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
@@ -196,7 +196,7 @@ class Pipeline:
         preview = await deed.preview(True)
         effect = preview.effect or deed.effect
         self.may_by_hand(deed.tool, effect, preview.size)
-        new = self._new(deed, preview, AtTerminal(caller), Judged("allow", BY_HAND))
+        new = self._new(deed, preview, Absent(caller), Judged("allow", BY_HAND))
         return await self.outbox.start(new, BY_HAND, terms(new, preview), deed, preview)
 
     async def redeem(self, action_id: str, summary: str, client: Client) -> dict[str, Any]:
@@ -238,7 +238,7 @@ class Pipeline:
 
     def again(self, row: Action) -> Deed:
         """Return the deed of a row, made anew from what it keeps: in another process, or after a restart."""
-        return self._judged_anew(row, self._made(self.context, row.tool, row.arguments, Recorded(row)))
+        return self._judged_anew(row, self._made(self.context, row.tool, row.arguments, Absent(row.caller)))
 
     def _judged_anew(self, row: Action, deed: Deed) -> Deed:
         """Return a deed that is stopped where the policy has become stricter than the answer that it was given."""

@@ -22,7 +22,7 @@ from crm_mcp.actions.intent import DOUBTED, Bulk, Client, Done, Finding, Told, p
 from crm_mcp.actions.jobs import PATIENCE
 from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.backends.base import FindsLeads, RunsSequences
-from crm_mcp.errors import CrmError
+from crm_mcp.errors import saying
 from crm_mcp.model import CHANNELS, Lead, Rejected
 from crm_mcp.store import Action, Item, Stopped, Terms
 
@@ -92,13 +92,10 @@ async def _turn(context: Context, row: Action, item: Item, taken: dict[int, str]
     """Enrol one lead of a job, if it is still the one that was shown, and may be reached."""
     lead = str(item.payload["lead"][0])
     try:
-        try:
+        with saying(wrote=False):  # it is only looked at
             found = await _lead_of(context, item)
             lead = found.id
             why, finding = await _why_not(context, row, item, found, taken)
-        except CrmError as error:
-            error.wrote = False  # it was only looked at
-            raise
         if why is None:
             with passed(finding):
                 why = await context.crm(RunsSequences).enroll(row.facts["sequence"]["id"], lead)
@@ -107,11 +104,20 @@ async def _turn(context: Context, row: Action, item: Item, taken: dict[int, str]
     return _told(item, lead, why)
 
 
+def _changed(item: Item, lead: Lead) -> str | None:
+    """Return that a lead is no longer as it was shown, where it was."""
+    given = item.payload["lead"]
+    same = len(given) == 1 or as_shown(lead) == given
+    return None if same else "its name or an address has changed since it was shown"
+
+
 async def _why_not(
     context: Context, row: Action, item: Item, lead: Lead, taken: dict[int, str]
 ) -> tuple[str | None, Finding]:
     """Return why a lead is not enrolled at its turn, and what the rules say of it; None: it may be, and its mark is
     taken."""
+    if changed := _changed(item, lead):
+        return changed, Finding()
     channels = channels_of(row.facts["sequence"]["steps"])
     found = await rules.of_person(context, lead, ENROLMENT, steps=channels)
     if why := await _forbidden(context, row, item, lead, found):
@@ -122,11 +128,8 @@ async def _why_not(
 
 
 async def _forbidden(context: Context, row: Action, item: Item, lead: Lead, found: Finding) -> str | None:
-    """Return what of the rules, or of what has changed since it was shown, forbids a lead's turn."""
-    given = item.payload["lead"]
-    unread = len(given) == 1
-    if not unread and as_shown(lead) != given:
-        return "its name or an address has changed since it was shown"
+    """Return what the rules say against a lead's turn."""
+    unread = len(item.payload["lead"]) == 1
     if found.reason and found.rule not in COUNTED:
         return found.reason
     channels = channels_of(row.facts["sequence"]["steps"])

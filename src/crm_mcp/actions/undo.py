@@ -33,7 +33,7 @@ from crm_mcp.backends.base import (
     WritesLeads,
 )
 from crm_mcp.backends.people import PARTS
-from crm_mcp.errors import Conflict, CrmError, NotFound, OutcomeUnknown, Unsupported
+from crm_mcp.errors import Conflict, CrmError, NotFound, OutcomeUnknown, Unsupported, saying
 from crm_mcp.model import Deal, DealFields, Lead, LeadUpdate, RecordKind, Rejected, Task, TaskFields
 from crm_mcp.store import HELD, Action
 
@@ -299,11 +299,8 @@ async def _unenrol(context: Context, row: Action) -> Done:
         await _mark(context, row)
         return Done(f"undone: {said_so}", fields, row.lead, touched, undone=row.id, size=max(len(out), 1))
     # Some are in it still, as far as is known: the rest can be tried again, at once.
-    try:
+    with saying(wrote=bool(out)):
         await enrolling.let_go(context, sequence, [*out, *gone])
-    except CrmError as error:
-        error.wrote = bool(out)
-        raise
     again = (deleted.undo_mark(context, row).key,)
     said_so += f"; action {row.id} is not undone as a whole"
     return Done(said_so, fields, row.lead, touched, size=max(len(out), 1), released=again)

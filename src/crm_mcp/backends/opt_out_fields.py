@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import Literal
 
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import CHANNELS, Channel, Lead, fold
+from crm_mcp.model import CHANNELS, Channel, Lead, fold, in_order
 
 
 def _set(words: str) -> frozenset[str]:
@@ -116,7 +116,7 @@ _DETAILS = _set(
 )
 """What says something about an opt-out, and not that there is one."""
 _DATED = _set("at on date time timestamp datetime am datum")
-_DATED_ELSEWHERE = _set("le il el op em datum fecha data")
+_DATED_ELSEWHERE = _set("le il el op em fecha data")
 """What ends the names of such fields that hold a date, in other languages."""
 _FILLERS = _set(
     "is has was lead leads contact contacts person people customer customers account prospect subscriber member user"
@@ -139,7 +139,7 @@ _KNOWN = (
     | _DETAILS
     | _DATED
     | _NOT_AFTER
-    | _set("again anymore stop wants")
+    | _set("again anymore stop")
 )
 _LONGEST_NAME = 120
 _LONGEST_VALUE = 60
@@ -285,7 +285,7 @@ def _refusal_in(value: str, name: str) -> tuple[Channel, ...]:
     for part in (value, *_PART.split(value)):
         found.update(_refused_by(part, status=status))
     if found != set(CHANNELS) or len(name) > _LONGEST_NAME:
-        return tuple(each for each in CHANNELS if each in found)
+        return in_order(found)
     return _channels(words_of(name))
 
 
@@ -435,7 +435,7 @@ def _channels(words: list[str]) -> tuple[Channel, ...]:
         return ()
     if "call" in found:
         found.add("sms")
-    return tuple(each for each in CHANNELS if each in found) or CHANNELS
+    return in_order(found) or CHANNELS
 
 
 def words_of(name: str) -> list[str]:

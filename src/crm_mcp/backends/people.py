@@ -31,7 +31,7 @@ def parts_after(name: str, before: str | None, parts: Mapping[str, str | None]) 
     """
     held = {each: parts[each] for each in PARTS}
     gone = [each for each, part in held.items() if part and _spoken(part) not in _spoken(name)]
-    if not gone or before != whole_name(held):
+    if not gone or before != whole_name(*held.values()):
         return {}
     words, telling = name.split(), name_words(name)
     if len(words) == 2 and "," not in name and all(name_words(each) <= telling for each in words):
@@ -39,9 +39,9 @@ def parts_after(name: str, before: str | None, parts: Mapping[str, str | None]) 
     return dict.fromkeys(gone)
 
 
-def whole_name(parts: Mapping[str, str | None]) -> str | None:
+def whole_name(first: str | None, last: str | None) -> str | None:
     """Return first and last name as one."""
-    return " ".join(part for each in PARTS if (part := parts[each])) or None
+    return " ".join(each for each in (first, last) if each) or None
 
 
 def _spoken(name: str) -> str:

@@ -101,7 +101,6 @@ class Columns:
     """Further columns of addresses, which another column is taken for."""
     dropped: tuple[OptOutColumn, ...] = ()
     """Of those that are left out, such as say whether somebody may be contacted."""
-
     telling: tuple[int, ...] = ()
     """Those of which a value may refuse by itself, whatever they are for."""
     reaching: tuple[int, ...] = ()

@@ -15,7 +15,7 @@ from crm_mcp.actions.imports.columns import Columns, OptOutColumn
 from crm_mcp.address import profile_key
 from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in
 from crm_mcp.errors import Undecided
-from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow, LeadDraft
+from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow, LeadDraft, in_order
 from crm_mcp.store import Store
 
 _ADDRESS = re.compile(r"[@\d]")
@@ -50,23 +50,28 @@ async def block_leads(
         await store.block_many(found, [REASON] * len(found), by)
 
 
-def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[Channel, ...]:
-    """Return the channels on which a row of a table says that they must not be contacted.
+def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[tuple[Channel, ...], OptOutColumn | None]:
+    """Return the channels on which a row of a table says that they must not be contacted, and the first column that is
+    for it and says neither yes nor no, where that is not settled.
 
     Of a row that has more or fewer cells than there are columns, any cell that says yes may be meant.
     """
     shifted = len(cells) < len(columns.header) or any(cells[len(columns.header) :])
     found: set[Channel] = set()
+    odd: OptOutColumn | None = None
     for each in columns.opt_outs:
-        if any(map(each.field.refuses, cells if shifted else cells[each.index : each.index + 1])):
+        said = [each.field.refuses(cell) for cell in (cells if shifted else cells[each.index : each.index + 1])]
+        if any(said):
             found.update(each.field.channels)
+        elif None in said and not each.settled:
+            odd = odd or each
     for index in columns.telling:
         if index < len(cells) and (cell := cells[index]):
-            found.update(_refused_by(cell, columns.header[index]))
+            found.update(refusal_in(cell.strip(), columns.header[index]))
     for index in columns.reaching:  # what stands there instead of an address
         if index < len(cells) and (cell := cells[index]) and not _ADDRESS.search(cell):
-            found.update(_refused_by(cell, columns.header[index]))
-    return _sorted(found)
+            found.update(refusal_in(cell.strip(), columns.header[index]))
+    return in_order(found), odd
 
 
 def refused_by_object(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Channel, ...]]:
@@ -76,7 +81,8 @@ def refused_by_object(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple
     Raises:
         Undecided: a field that is for it says neither yes nor no.
     """
-    custom = dict(_mapping(item.get("custom_fields")))
+    given = item.get("custom_fields")
+    custom = dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else {}
     said: dict[str, Any] = {
         name: value for name, value in item.items() if name not in LeadDraft.model_fields and opt_out_field(name)
     }
@@ -99,13 +105,13 @@ def refused_by_object(item: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple
         raise undecided(odd)
     for name in _PLAIN:
         found.update(_refused_in(item.get(name), name))
-    return {name: value for name, value in item.items() if name not in said}, _sorted(found)
+    return {name: value for name, value in item.items() if name not in said}, in_order(found)
 
 
 def _refused_in(value: Any, name: str) -> Iterator[Channel]:
     for text in cast("Sequence[Any]", value) if isinstance(value, list | tuple) else (value,):
         if isinstance(text, str):
-            yield from _refused_by(text, name)
+            yield from refusal_in(text.strip(), name)
 
 
 def count_refusing(rows: Iterable[Sequence[str]], column: OptOutColumn) -> int:
@@ -150,15 +156,3 @@ def undecided(odd: Mapping[str, Sequence[str]]) -> Undecided:
         f'only where it says yes with --map "{name}=custom_fields.{name}", or correct the values; nothing was imported',
         wrote=False,
     )
-
-
-def _refused_by(text: str, name: str) -> tuple[Channel, ...]:
-    return refusal_in(text.strip(), name)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _sorted(found: set[Channel]) -> tuple[Channel, ...]:
-    return tuple(each for each in CHANNELS if each in found) if found else ()

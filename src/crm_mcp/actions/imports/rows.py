@@ -86,18 +86,18 @@ def _row(record: Record, columns: Columns, country: str | None) -> GoodRow | Bad
     cells = record.cells
     width = len(columns.header)
     reason = record.fault or (_wrong_width(cells, width) if len(cells) != width else None)
-    blocked = refused_by_cells(cells, columns)
+    blocked, odd = refused_by_cells(cells, columns)
     if reason is not None:  # which cell stands for what is not sure
         return _bad(record, reason, blocked, cells, country)
     values = [(target.field, text) for target in columns.targets if (text := cells[target.index].strip())]
     draft, remarks = _draft(values, country)
-    odd = _undecided(cells, columns)
     addresses = {}
     if blocked:
         read = [each for each in columns.targets if each.field in ADDRESSES or each.field.startswith(CUSTOM)]
         addresses = {f"{each.field} {each.index}": cells[each.index] for each in (*read, *columns.spare)}
     if odd or isinstance(draft, str):
-        said = [each for each in (draft, odd) if isinstance(each, str)]
+        said = [draft] if isinstance(draft, str) else []
+        said += [f'{columns.name(odd.index)}: "{cells[odd.index][:40]}" says neither yes nor no'] if odd else []
         return _bad(record, "; ".join(said), blocked, addresses, country)
     refused = places_in(addresses, blocked, country)
     key = fingerprint(values)
@@ -109,14 +109,6 @@ def _bad(record: Record, reason: str, blocked: Sequence[Channel], addresses: Any
     refused = places_in(addresses, blocked, country)
     reason = "; ".join(filter(None, (reason, of_refused(blocked, refused))))
     return BadRow(record.line, record.cells, record.size, reason, refused)
-
-
-def _undecided(cells: Sequence[str], columns: Columns) -> str | None:
-    """Return what of a row can't be read of who must not be contacted."""
-    for each in columns.opt_outs:
-        if not each.settled and each.field.refuses(cells[each.index]) is None:
-            return f'{columns.name(each.index)}: "{cells[each.index][:40]}" says neither yes nor no'
-    return None
 
 
 def _wrong_width(cells: Sequence[str], width: int) -> str | None:

@@ -13,7 +13,7 @@ from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, PROFILE, Names, handles, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
 from crm_mcp.backends.identity import People, Person, email_key, person_in, person_of
-from crm_mcp.backends.people import addresses_in
+from crm_mcp.backends.people import addresses_in, whole_name
 from crm_mcp.backends.remote import moment, record_in, text, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, fold, now
@@ -249,15 +249,10 @@ def _is_address(text: str) -> bool:
 
 
 def _is_called(lead: Lead, name: str, company: str) -> bool:
-    names = {fold(each) for each in (lead.name, joined(lead.first_name, lead.last_name)) if each}
+    names = {fold(each) for each in (lead.name, whole_name(lead.first_name, lead.last_name)) if each}
     return fold(name) in names and fold(lead.company or "") == fold(company)
 
 
 def full_name(fields: LeadFields) -> str | None:
     """Return the name, else first and last as one."""
-    return fields.name or joined(fields.first_name, fields.last_name)
-
-
-def joined(first: str | None, last: str | None) -> str | None:
-    """Return first and last name as one."""
-    return " ".join(each for each in (first, last) if each) or None
+    return fields.name or whole_name(fields.first_name, fields.last_name)

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from crm_mcp.address import address_key, linkedin_profile, same_profile
 from crm_mcp.backends.opt_out_fields import refused_channels
+from crm_mcp.backends.people import whole_name
 from crm_mcp.backends.remote import moment, others, text
 from crm_mcp.errors import InvalidArgument, VendorError
 from crm_mcp.model import (
@@ -91,7 +92,7 @@ def lead_of(row: Mapping[str, Any], names: Names, number: Callable[[object], str
     stage = text(lead.get("pipeline_stage_uuid"))
     return Lead(
         id=str(lead["uuid"]),
-        name=text(lead.get("name")) or " ".join(each for each in (first, last) if each) or None,
+        name=text(lead.get("name")) or whole_name(first, last),
         first_name=first,
         last_name=last,
         email=email,

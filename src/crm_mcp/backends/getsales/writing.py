@@ -27,7 +27,7 @@ from crm_mcp.backends.identity import Person, email_key, refuse_other_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.people import IDENTIFYING, PARTS, parts_after, unknown_person, whole_name
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
-from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices
+from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices, saying
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold
 
 PLAIN = {
@@ -207,8 +207,8 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         now = {each: body.get(each, part) for each, part in held.items()}
         if change.name:
             body = parts_after(change.name, before.name, held) | body
-        elif "name" not in body and before.name == whole_name(held) != whole_name(now):
-            body["name"] = whole_name(now)
+        elif "name" not in body and before.name == whole_name(*held.values()) != whole_name(*now.values()):
+            body["name"] = whole_name(*now.values())
         return body
 
     def _known_by(self, before: Lead, change: LeadUpdate, cleared: frozenset[str]) -> None:
@@ -403,11 +403,8 @@ def _taken(found: Seq[Lead]) -> Conflict:
 
 
 def _handle(profile: str) -> str:
-    try:
+    with saying(wrote=False):
         return linkedin_profile(profile)
-    except InvalidArgument as error:
-        error.wrote = False
-        raise
 
 
 def _said(value: CustomValue) -> str | None:

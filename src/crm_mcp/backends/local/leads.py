@@ -107,7 +107,7 @@ def _at(db: sqlite3.Connection, channel: Channel, address: str) -> tuple[Lead, .
 def complete(fields: dict[str, Any]) -> None:
     """Fill in the name from its parts. Raises InvalidArgument where nothing says who the lead is."""
     if not fields["name"]:
-        fields["name"] = whole_name(fields)
+        fields["name"] = whole_name(fields["first_name"], fields["last_name"])
     if not any(fields[each] for each in ("name", "email", "phone", "company")):
         raise InvalidArgument(
             "a lead needs something to be known by",
@@ -275,7 +275,7 @@ def apply(db: sqlite3.Connection, n: int, change: LeadFields, clear: Seq[str], k
         given = {name for name in PARTS if name in cleared or getattr(change, name)}
         followed = parts_after(change.name, row["name"], held)
         fields |= {name: part for name, part in followed.items() if name not in given}
-    elif row["name"] == whole_name(held) != whole_name(fields):
+    elif row["name"] == whole_name(*held.values()) != whole_name(*(fields[each] for each in PARTS)):
         fields["name"] = None
     complete(fields)
     custom = {} if "custom_fields" in cleared else {k: v for k, v in before.items() if _ONE_CUSTOM + k not in cleared}

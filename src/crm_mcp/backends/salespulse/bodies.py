@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.people import addresses_in, unknown_person
+from crm_mcp.backends.people import addresses_in, unknown_person, whole_name
 from crm_mcp.backends.remote import ONE_CUSTOM, set_and_cleared
 from crm_mcp.backends.salespulse.shapes import NAME, Keys
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
@@ -90,7 +90,7 @@ def _names_of(fields: LeadFields) -> dict[str, Any]:
         first = whole[: len(whole) - len(last)].strip() or None
     elif not first and not last:
         first, last = words[0], " ".join(words[1:]) or None
-    if fold(" ".join(each for each in (first, last) if each)) != fold(whole):
+    if fold(whole_name(first, last) or "") != fold(whole):
         raise Unsupported(
             f"{NAME} keeps a name as first_name and last_name, and name is not these two",
             "give name alone, or first_name and last_name",

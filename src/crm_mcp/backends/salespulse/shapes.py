@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from crm_mcp.backends.opt_out_fields import refused_channels
+from crm_mcp.backends.people import whole_name
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import Call, Deal, Lead
@@ -108,7 +109,7 @@ def lead_of(row: Mapping[str, Any], keys: Keys, names: Names, number: Callable[[
     custom = others(row, keys.taken)
     return Lead(
         id=str(row["id"]),
-        name=" ".join(each for each in (first, last) if each) or None,
+        name=whole_name(first, last),
         first_name=first,
         last_name=last,
         email=text(row.get("email")),

@@ -16,7 +16,7 @@ from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import shown
 from crm_mcp.actions.undo import look_undone, preview_undo, undo
 from crm_mcp.backends.base import DeletesRecords, GivesMetrics, ListsOptions
-from crm_mcp.errors import CrmError, InvalidArgument, NotFound, Unsupported
+from crm_mcp.errors import CrmError, InvalidArgument, NotFound, Unsupported, saying
 from crm_mcp.model import Deal, Lead, Note, OptionKind, RecordKind, Task, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.federation import side_by_side
@@ -87,13 +87,10 @@ async def delete_record(context: Context, client: Client, shown: Preview, kind: 
     undone."""
     fields = {name: value for name, value in shown.facts.items() if name != WITH_IT}
     label = _label(shown.lead_read or await history.read_record(context, kind, id))
-    try:
+    with saying(wrote=False):
         kept = await deleted.keep(context, kind, id, fields, label)
         if kept and (work := under_way.get()):
             await context.store.keep_undo(work.row.id, kept)  # before it is gone: then a crash loses nothing
-    except CrmError as error:
-        error.wrote = False
-        raise
     await context.crm(DeletesRecords).delete(kind, id)
     return Done(f"deleted {named(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
 

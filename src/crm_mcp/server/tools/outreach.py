@@ -29,7 +29,7 @@ from crm_mcp.backends.base import (
     SendsSms,
     StartsCalls,
 )
-from crm_mcp.errors import Conflict, CrmError, InvalidArgument
+from crm_mcp.errors import Conflict, InvalidArgument, saying
 from crm_mcp.model import CHANNELS, Channel, Lead, Line
 from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, LinkedIn, Sms, Subject
 from crm_mcp.server.tool import tool
@@ -248,11 +248,8 @@ async def set_do_not_contact(
             raise Conflict(what, "give the lead an address there first, or block other channels")
         await contact.block(context, found, on, reason, client.caller)
         if crm:
-            try:
+            with saying(wrote=True):  # the block is kept here, whatever the CRM does with it
                 await crm.block(found, on, reason)
-            except CrmError as error:
-                error.wrote = True  # the block is kept here, whatever the CRM does with it
-                raise
     else:
         if crm:
             await crm.unblock(found, on)
