@@ -72,9 +72,9 @@ async def test_what_is_queued_does_not_leave_when_it_comes_due(tmp_path: Path, h
     await bench.store.set_outbound(False, "Ann")
 
     clock.advance(hours=hours)
-    worked = [await bench.outbox.work_once(("local",)) for _ in range(len(queued) + 1)]
+    worked = [await bench.worker.work_once(("local",)) for _ in range(len(queued) + 1)]
     clock.advance(minutes=5)
-    worked.append(await bench.outbox.work_once(("local",)))
+    worked.append(await bench.worker.work_once(("local",)))
 
     rows = [await bench.row(each["action_id"]) for each in queued]
     await bench.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from crm_mcp.actions.policy import Policy
 from crm_mcp.actions.rules import no_address
 from crm_mcp.model import Lead
 from tests.actions.benches import Bench
@@ -79,7 +80,7 @@ async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -
     address, plain = OTHERS[name]
     person = Person("no")
 
-    bench.context.policy = type(bench.context.policy)(rules())
+    bench.context.policy = Policy(rules(), bench.context.tools)
     await bench.call("send_email", person, lead=addressed(bench, 1, address), subject="The quote", body="Hello")
 
     [question] = person.asked
@@ -91,7 +92,7 @@ async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -
 
 async def test_an_answer_to_a_look_alike_is_shown_in_plain_letters_as_well(bench: Bench) -> None:
     person = Person("no")
-    bench.context.policy = type(bench.context.policy)(rules())
+    bench.context.policy = Policy(rules(), bench.context.tools)
 
     fields = {"subject": "The quote", "body": "Hello", "reply_to": OTHERS["Cyrillic in the domain"][0]}
     other = addressed(bench, 2, fields["reply_to"])

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.guarded_crm import open_context
 from crm_mcp.actions.intent import Answer, Client, Deed, Preview
 from crm_mcp.actions.jobs import work_through
 from crm_mcp.actions.outbox import Outbox
 from crm_mcp.actions.pipeline import Pipeline
 from crm_mcp.actions.policy import Policy
+from crm_mcp.actions.worker import Worker
 from crm_mcp.backends.local import Local
 from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft, LeadFilter, Slice
@@ -90,8 +92,9 @@ class Bench:
         self.clock = clock
         self.crm = crm(folder)
         self.store = Store(folder, clock=clock)
-        self.outbox = Outbox(self.store, work_through, lambda row: self.pipeline.again(row))
-        judge = Policy(self.settings.policy)
+        self.outbox = Outbox(self.store, work_through)
+        self.worker = Worker(self.outbox, lambda row: self.pipeline.again(row))
+        judge = Policy(self.settings.policy, Tools(TOOLS))
         connection = self.settings.connections[0]
         self.context = open_context(self.settings, connection, self.crm, self.store, judge)
         self.pipeline = Pipeline(self.context, self._made, self.outbox)

@@ -48,5 +48,5 @@ class Office:
         return rows[0]
 
     async def work(self) -> None:
-        while await self.application.outbox.work_once((self.context.connection,)):
+        while await self.application.worker.work_once((self.context.connection,)):
             pass

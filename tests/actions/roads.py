@@ -10,18 +10,23 @@ from typing import Any, Protocol, TypeVar
 
 from crm_mcp.actions import history
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.guarded_crm import open_context
 from crm_mcp.actions.intent import Answer, Client, Deed, Done, Preview, Question, Work, under_way
 from crm_mcp.actions.jobs import work_through
 from crm_mcp.actions.outbox import Outbox
 from crm_mcp.actions.outreach import preview_sms
 from crm_mcp.actions.pipeline import Pipeline, deed
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.policy import Policy
+from crm_mcp.actions.worker import Worker
 from crm_mcp.backends.base import SendsSms, WritesLeads
 from crm_mcp.backends.local import Local
 from crm_mcp.backends.local.database import FILE
 from crm_mcp.config import Fallback, PolicySettings, Settings
 from crm_mcp.model import Channel, Lead, LeadDraft, LeadUpdate, Slice
+from crm_mcp.server.tools import TOOLS
+from crm_mcp.server.tools.activity import log_note
+from crm_mcp.server.tools.outreach import send_sms
 from crm_mcp.store import Action, NewAction, Store, Terms
 
 T = TypeVar("T")
@@ -84,8 +89,9 @@ class Road:
         self.clock = Clock()
         self.crm = crm or Local(folder)
         self.store = Store(folder, clock=self.clock)
-        self.outbox = Outbox(self.store, work_through, lambda row: self.pipeline.again(row))
-        policy = Policy(settings.policy)
+        self.outbox = Outbox(self.store, work_through)
+        self.worker = Worker(self.outbox, lambda row: self.pipeline.again(row))
+        policy = Policy(settings.policy, Tools(TOOLS))
         self.context = open_context(settings, settings.connections[0], self.crm, self.store, policy)
         self.pipeline = Pipeline(self.context, self._made, self.outbox)
         self.lead = Lead(id="")
@@ -118,7 +124,7 @@ class Road:
             return await history.message(self.context, row, "sms", message)
 
         given = {"lead": self.lead.id, "message": message}
-        return deed(self.context, "send_sms", Effect.OUTWARD, given, run, ask=ask, look=look)
+        return deed(self.context, send_sms, given, run, ask=ask, look=look)
 
     def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Deed:
         """Return the call of a tool that writes, with the generic preview."""
@@ -126,7 +132,7 @@ class Road:
         async def given(_: Preview) -> Done:
             return await run()
 
-        return deed(self.context, "log_note", Effect.WRITE, arguments, given)
+        return deed(self.context, log_note, arguments, given)
 
     async def under(self, run: Callable[[], Awaitable[T]], effect: str = "write", by: str = "policy") -> T:
         """Do something in the name of an action of this effect that is under way."""

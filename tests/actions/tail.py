@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import SecretStr, TypeAdapter
 
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.guarded_crm import open_context
 from crm_mcp.actions.intent import Client, Deed
 from crm_mcp.actions.operations import carry_out, preview_operation
 from crm_mcp.actions.pipeline import Pipeline, deed
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.policy import Policy
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.catalog import Catalog
@@ -30,6 +31,8 @@ from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Entry, Refusal, route
 from crm_mcp.sandbox.people import PEOPLE
 from crm_mcp.sandbox.serving import serving
+from crm_mcp.server.tools import TOOLS
+from crm_mcp.server.tools.vendor import call_operation
 from crm_mcp.store import Store
 
 from .roads import Clock
@@ -283,7 +286,7 @@ class Tailed:
         self.clock = Clock()
         self.store = Store(folder, clock=self.clock)
         self.backend = backend
-        self.context = open_context(settings, connection, self.backend, self.store, Policy(policy))
+        self.context = open_context(settings, connection, self.backend, self.store, Policy(policy, Tools(TOOLS)))
         self.pipeline = Pipeline(self.context, self._made)
 
     def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
@@ -294,8 +297,7 @@ class Tailed:
         """Return the call, as the tool makes it."""
         return deed(
             self.context,
-            "call_operation",
-            Effect.DESTRUCTIVE,
+            call_operation,
             {"operation": name, "arguments": arguments},
             lambda shown: carry_out(self.context, shown, name, arguments),
             ask=lambda: preview_operation(self.context, name, arguments),

@@ -99,7 +99,7 @@ async def test_a_call_is_answered_while_its_job_goes_on_and_its_action_shows_how
     here.crm.first = go.wait
 
     with anyio.fail_after(5):
-        async with here.outbox.working():
+        async with here.worker.working():
             answer = await here.call("import_leads", leads=rows(150))
             go.set()
 
@@ -109,7 +109,7 @@ async def test_a_call_is_answered_while_its_job_goes_on_and_its_action_shows_how
     assert (row.status, row.progress) == ("running", {"done": 100, "total": 150})
     clock.advance(**LEASE_OVER)
     there = Bench(folder, clock)
-    assert await there.outbox.work_once(("local",))
+    assert await there.worker.work_once(("local",))
     assert ((await there.row(row.id)).result or {})["counts"] == counts(150)
     assert sorted(await there.with_email(ENDING)) == addresses(150)
     await here.close()
@@ -131,9 +131,9 @@ async def test_an_import_that_was_killed_is_resumed_and_no_row_is_imported_twice
         await here.call("import_leads", leads=rows(250))
     there = Bench(folder, clock)
 
-    assert not await there.outbox.work_once(("local",)), "its lease has not run out"
+    assert not await there.worker.work_once(("local",)), "its lease has not run out"
     clock.advance(**LEASE_OVER)
-    assert await there.outbox.work_once(("local",))
+    assert await there.worker.work_once(("local",))
 
     row = await there.newest()
     assert row.status == "done"
@@ -141,7 +141,7 @@ async def test_an_import_that_was_killed_is_resumed_and_no_row_is_imported_twice
     assert row.result["counts"]["created"] + row.result["counts"]["skipped"] == 250
     assert sorted(await there.with_email(ENDING)) == addresses(250)
     assert Counter(each.status for each in await there.ended(row.id)) == {"done": 250}
-    assert not await there.outbox.work_once(("local",))
+    assert not await there.worker.work_once(("local",))
     await here.close()
     await there.close()
 
@@ -158,7 +158,7 @@ async def test_an_enrolment_that_was_killed_is_resumed_and_nobody_is_enrolled_tw
     clock.advance(**LEASE_OVER)
     there = Bench(folder, clock)
 
-    assert await there.outbox.work_once(("local",))
+    assert await there.worker.work_once(("local",))
 
     row = await there.newest()
     assert (row.status, row.result) == ("done", {"succeeded": leads, "failed": []})
@@ -178,7 +178,7 @@ async def test_rows_that_may_have_been_imported_are_looked_up_and_never_imported
     clock.advance(**LEASE_OVER)
     there = Bench(folder, clock, Untold)
 
-    assert await there.outbox.work_once(("local",))
+    assert await there.worker.work_once(("local",))
 
     row = await there.newest()
     assert row.result is not None
@@ -199,7 +199,7 @@ async def test_an_enrolment_that_may_have_happened_stays_unknown_and_keeps_its_m
     clock.advance(**LEASE_OVER)
     there = Bench(folder, clock, Untold)
 
-    assert await there.outbox.work_once(("local",))
+    assert await there.worker.work_once(("local",))
     again = await there.call("enroll_in_sequence", sequence=SEQUENCE, leads=[leads[4]])
 
     row = await there.newest()
@@ -234,7 +234,7 @@ async def test_a_process_that_was_slow_and_not_dead_settles_nothing_any_more(
             group.start_soon(slow)
             await begun.wait()
             clock.advance(**LEASE_OVER)
-            assert await there.outbox.work_once(("local",))
+            assert await there.worker.work_once(("local",))
             go.set()
 
     row = await there.newest()
@@ -253,7 +253,7 @@ async def test_a_job_that_is_under_way_goes_on_where_the_clock_jumps(folder: Pat
 
     async def jump() -> None:
         clock.advance(hours=1)
-        assert await here.outbox.work_once(("local",))
+        assert await here.worker.work_once(("local",))
 
     here.crm.first = jump
 
@@ -284,7 +284,7 @@ async def test_a_job_that_is_called_off_stops_after_the_items_it_is_at(folder: P
     assert (row.result or {})["counts"]["created"] == 100
     assert [kind for kind, _ in row.touched] == ["lead"]
     clock.advance(minutes=5)
-    assert not await here.outbox.work_once(("local",))
+    assert not await here.worker.work_once(("local",))
     await here.close()
 
 
@@ -498,7 +498,7 @@ async def test_a_fault_of_the_program_ends_a_job_as_unknown_and_nobody_does_it_a
     clock.advance(minutes=5)
 
     assert (result["status"], result["error"]) == ("unknown", "internal")
-    assert not await here.outbox.work_once(("local",))
+    assert not await here.worker.work_once(("local",))
     assert len(here.crm.imported) == 100
     items = Counter((each.status, (each.result or {})["reason"]) for each in await here.ended(result["action_id"]))
     lost = "not known whether it was done: the program failed"

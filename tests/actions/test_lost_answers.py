@@ -165,7 +165,7 @@ async def test_what_is_found_later_is_told_with_the_other_record_that_the_answer
     await way.crm.update_lead(way.lead.id, LeadUpdate(title="CEO"))
     way.clock.advance(seconds=10)
 
-    assert await way.outbox.work_once((way.context.connection,))
+    assert await way.worker.work_once((way.context.connection,))
 
     (row,) = await way.rows()
     remark = "the answer named L77: a person may look in the CRM whether that one was changed"

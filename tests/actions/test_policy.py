@@ -8,23 +8,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.policy import Effect, Judged, Policy
+from crm_mcp.actions.declared import Declared, Effect, Tools
+from crm_mcp.actions.policy import Judged, Policy
 from crm_mcp.config import PolicySettings, Verdict
 from crm_mcp.errors import SettingsError
 
 VERDICTS: tuple[Verdict, ...] = ("allow", "confirm", "approve", "deny")
+NAMED = Tools(
+    (
+        Declared("send_sms", Effect.OUTWARD),
+        Declared("get_lead", Effect.READ),
+        Declared("confirm_action", Effect.DESTRUCTIVE, answers=True),
+    )
+)
 DEFAULTS = {"read": "allow", "write": "allow", "outward": "confirm", "destructive": "confirm"}
 
 
 @pytest.mark.parametrize("effect", Effect)
 def test_without_settings_only_what_reaches_out_or_destroys_is_confirmed(effect: Effect):
-    assert Policy(PolicySettings()).verdict("any_tool", effect) == DEFAULTS[effect.value]
+    assert Policy(PolicySettings(), NAMED).verdict("any_tool", effect) == DEFAULTS[effect.value]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 @pytest.mark.parametrize("effect", [Effect.WRITE, Effect.OUTWARD, Effect.DESTRUCTIVE])
 def test_the_verdict_of_an_effect_holds_for_that_effect_alone(effect: Effect, verdict: Verdict):
-    policy = Policy(PolicySettings.model_validate({effect.value: verdict}))
+    policy = Policy(PolicySettings.model_validate({effect.value: verdict}), NAMED)
 
     found = {each.value: policy.verdict("any_tool", each) for each in Effect}
 
@@ -37,47 +45,46 @@ def test_the_verdict_of_an_effect_holds_for_that_effect_alone(effect: Effect, ve
 def test_the_verdict_of_a_tool_wins_for_that_tool_alone(effect: Effect, general: Verdict, own: Verdict):
     settings: dict[str, Any] = {effect.value: general, "tools": {"send_sms": own}}
 
-    policy = Policy(PolicySettings.model_validate(settings))
+    policy = Policy(PolicySettings.model_validate(settings), NAMED)
 
     assert policy.verdict("send_sms", effect) == own
     assert policy.verdict("send_email", effect) == general
 
 
-TOOLS = {"send_sms": Effect.OUTWARD, "get_lead": Effect.READ}
-
-
 def test_a_rule_for_a_tool_that_does_not_exist_is_refused_with_the_nearest():
-    policy = Policy(PolicySettings(tools={"send_smss": "deny"}))
+    policy = Policy(PolicySettings(tools={"send_smss": "deny"}), NAMED)
 
-    with pytest.raises(SettingsError, match='"send_smss" is no tool; valid: send_sms, get_lead; nearest: "send_sms"'):
-        policy.check(TOOLS)
+    with pytest.raises(
+        SettingsError, match='"send_smss" is no tool; valid: send_sms, get_lead, confirm_action; nearest: "send_sms"'
+    ):
+        policy.check()
 
 
 @pytest.mark.parametrize("verdict", ["confirm", "approve"])
 def test_what_only_reads_is_never_asked_about(verdict: Verdict):
-    policy = Policy(PolicySettings(tools={"get_lead": verdict}))
+    policy = Policy(PolicySettings(tools={"get_lead": verdict}), NAMED)
 
     with pytest.raises(SettingsError, match="get_lead only reads, and is never confirmed; valid: allow, deny"):
-        policy.check(TOOLS)
+        policy.check()
 
 
 @pytest.mark.parametrize("verdict", ["confirm", "approve"])
 def test_the_tool_that_answers_a_question_is_never_one(verdict: Verdict):
-    policy = Policy(PolicySettings(tools={"confirm_action": verdict}))
+    policy = Policy(PolicySettings(tools={"confirm_action": verdict}), NAMED)
 
     with pytest.raises(SettingsError, match="confirm_action gives an answer, and is never asked about"):
-        policy.check({**TOOLS, "confirm_action": Effect.DESTRUCTIVE})
+        policy.check()
 
 
 def test_what_fits_together_is_taken():
     tools: dict[str, Verdict] = {"send_sms": "approve", "get_lead": "deny", "confirm_action": "deny"}
     settings = {"tools": tools, "connections": {"work": {"outward": "confirm", "write": "allow", "read": "deny"}}}
 
-    Policy(PolicySettings.model_validate(settings)).check({**TOOLS, "confirm_action": Effect.DESTRUCTIVE})
+    Policy(PolicySettings.model_validate(settings), NAMED).check()
 
 
 def test_a_call_is_about_one_record_unless_it_says_otherwise():
-    policy = Policy(PolicySettings.model_validate({"sizes": {"confirm_from": 2}}))
+    policy = Policy(PolicySettings.model_validate({"sizes": {"confirm_from": 2}}), NAMED)
 
     assert policy.judge("update_lead", Effect.WRITE, connection="work").verdict == "allow"
 
@@ -85,7 +92,7 @@ def test_a_call_is_about_one_record_unless_it_says_otherwise():
 def judged(policy: dict[str, Any], **call: Any) -> Judged:
     """Return verdict and rule of a call of update_lead on the connection `work`, unless it says otherwise."""
     of: dict[str, Any] = {"tool": "update_lead", "effect": Effect.WRITE, "connection": "work", "size": 1, **call}
-    return Policy(PolicySettings.model_validate(policy)).judge(**of)
+    return Policy(PolicySettings.model_validate(policy), NAMED).judge(**of)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +159,10 @@ def test_a_connection_that_would_loosen_a_verdict_is_refused(general: Verdict, o
     settings = PolicySettings.model_validate({"outward": general, "connections": {"work": {"outward": own}}})
 
     with pytest.raises(SettingsError, match=f'policy.connections.work.outward: "{own}" is looser than policy.outward'):
-        Policy(settings).check(TOOLS)
+        Policy(settings, NAMED).check()
 
 
 def test_the_status_shows_effects_and_tools():
-    policy = Policy(PolicySettings(tools={"move_stage": "confirm"}))
+    policy = Policy(PolicySettings(tools={"move_stage": "confirm"}), NAMED)
 
     assert policy.shown() == {**DEFAULTS, "move_stage": "confirm"}

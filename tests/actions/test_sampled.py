@@ -234,7 +234,7 @@ async def test_a_job_of_addresses_that_was_killed_enrols_nobody_twice(
     clock.advance(seconds=16)
     there = bench(folder, clock, crm=kind)
 
-    assert await there.outbox.work_once(("local",))
+    assert await there.worker.work_once(("local",))
 
     row = await there.newest()
     assert row.result is not None

@@ -185,7 +185,7 @@ async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server
     monkeypatch.setattr(outbox, "LEASE", timedelta(milliseconds=30))
     office.store.hold = hold  # type: ignore[method-assign]
     crm.send_sms = slow
-    async with office.application.outbox.working():
+    async with office.application.worker.working():
         result = await office.call("send_sms", lead=lead, message="On my way")
 
     assert result["status"] == "done"

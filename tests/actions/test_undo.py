@@ -10,7 +10,6 @@ import pytest
 from crm_mcp.actions import contact
 from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.pipeline import deed
-from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, preview_undo, undo
 from crm_mcp.errors import (
     Busy,
@@ -24,6 +23,7 @@ from crm_mcp.errors import (
     VendorError,
 )
 from crm_mcp.model import DealFields, LeadUpdate
+from crm_mcp.server.tools.admin import undo_action
 from crm_mcp.store import Action, NewAction, Terms
 
 from .benches import SEQUENCE, Bench, Watcher
@@ -53,7 +53,7 @@ async def take_back(road: Road, action_id: str, caller: str = ANN) -> str:
     async def ask() -> Preview:
         return await preview_undo(road.context, action_id, caller)
 
-    made = deed(road.context, "undo_action", Effect.WRITE, {"action_id": action_id}, run, ask=ask)
+    made = deed(road.context, undo_action, {"action_id": action_id}, run, ask=ask)
     return (await road.pipeline.act(made, Person(caller=caller)))["status"]
 
 

@@ -205,6 +205,17 @@ def test_an_import_is_refused_where_only_reading_is_allowed(tmp_path: Path):
     assert not (tmp_path / "crm").exists()
 
 
+def test_an_import_that_updates_is_refused_where_updates_are(tmp_path: Path):
+    path = write_csv(tmp_path / "leads.csv", PEOPLE)
+    (tmp_path / "deny.toml").write_text('[policy.tools]\nupdate_lead = "deny"\n')
+
+    updating = run(tmp_path, "import", str(path), "--yes", "--if-exists", "update", CRM_MCP_CONFIG="deny.toml")
+    creating = run(tmp_path, "import", str(path), "--yes", CRM_MCP_CONFIG="deny.toml")
+
+    assert (updating.returncode, creating.returncode) == (1, 0)
+    assert "these settings forbid imports; policy.tools.update_lead is deny" in updating.stderr
+
+
 def test_an_import_that_another_person_is_to_approve_is_refused_and_a_large_one_by_its_size(tmp_path: Path):
     path = write_csv(tmp_path / "leads.csv", PEOPLE)
     (tmp_path / "approve.toml").write_text('[policy]\nwrite = "approve"\n')

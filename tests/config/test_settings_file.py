@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.declared import Effect
 from crm_mcp.config import load
 from crm_mcp.server.app import Application
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import pytest
 
 from crm_mcp.actions.contact import block, fresh
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect, Tools
 from crm_mcp.actions.guarded_crm import COVERS, open_context
 from crm_mcp.actions.intent import Client, Deed, Done, Finding, Preview, Reach, Work, passed, under_way
 from crm_mcp.actions.outreach import preview_sms
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.policy import Policy
 from crm_mcp.backends.base import (
     Backend,
     DeletesRecords,
@@ -32,7 +34,7 @@ from crm_mcp.backends.base import (
 )
 from crm_mcp.backends.verbs import Does, signature, verbs_of
 from crm_mcp.config import Connection, PolicySettings, Settings
-from crm_mcp.errors import CrmError, Forbidden
+from crm_mcp.errors import CrmError, Forbidden, OutcomeUnknown
 from crm_mcp.model import (
     CustomValue,
     DealFields,
@@ -51,7 +53,8 @@ from crm_mcp.model import (
     now,
 )
 from crm_mcp.server.arguments import LeadKey
-from crm_mcp.server.tool import Tool, tool
+from crm_mcp.server.tool import Arguments, Tool, tool
+from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Action, NewAction, Store, Terms
 
 from .conftest import Unwritten
@@ -119,7 +122,7 @@ class House:
         client: Client = Caller()  # type: ignore[assignment]
         checked = one.check(arguments)
         if one.effect is Effect.READ:
-            return await one.run(**one.given(checked, (self.context,), client))
+            return await one.read(checked, (self.context,), client)
         return await self.pipeline.act(one.deed(self.context, checked, client), client)
 
     async def under(
@@ -154,7 +157,7 @@ def _never(context: Context, name: str, arguments: Mapping[str, Any], client: Cl
 async def house(crm: Crm, tmp_path: Path) -> AsyncGenerator[House]:
     settings = Settings(data_dir=tmp_path, policy=PolicySettings.model_validate(RULES))
     store = Store(tmp_path / "state")
-    context = open_context(settings, Connection(), crm, store, Policy(settings.policy))
+    context = open_context(settings, Connection(), crm, store, Policy(settings.policy, Tools(TOOLS)))
     lead = await crm.create_lead(DRAFT)
     yield House(context, Pipeline(context, _never), crm, lead)
     await store.aclose()
@@ -211,11 +214,41 @@ async def ask_untruly(context: Context, lead: str) -> Reach:
     return Reach(f"send to {(await context.lead(lead)).label}")
 
 
-@tool(Effect.OUTWARD, needs=FindsLeads, ask=ask_untruly)
+@tool(Effect.OUTWARD, needs=FindsLeads, reaches="sms", ask=ask_untruly)
 async def hasty_send(context: Context, lead: LeadKey) -> Done:
     """Send after a question that no rule was asked for."""
     await _send(context, await context.lead(lead))
     return Done("sent")
+
+
+left_behind: list[asyncio.Task[None]] = []
+may_go: list[asyncio.Event] = []
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads))
+async def hasty_task(context: Context, lead: LeadKey) -> Done:
+    """Leave something to be done behind it."""
+    over = asyncio.Event()
+    may_go.append(over)
+
+    async def later() -> None:
+        await over.wait()
+        await context.crm(WritesLeads).update_lead(lead, LeadUpdate(title="Boss"))
+
+    left_behind.append(asyncio.create_task(later()))
+    return Done("done")
+
+
+async def look_hastily(context: Context, lead: str) -> Done:
+    """Write while looking."""
+    await context.crm(WritesLeads).update_lead(lead, LeadUpdate(title="Boss"))
+    return Done("found")
+
+
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), look=look_hastily)
+async def hasty_look(context: Context, lead: LeadKey) -> Done:
+    """Lose the answer."""
+    raise OutcomeUnknown(f"the answer of {lead} is lost for {context.connection}", "look at it")
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, WritesLeads))
@@ -267,6 +300,15 @@ def test_an_outward_tool_whose_question_asks_no_rule_is_refused_as_it_is_declare
         tool(Effect.OUTWARD, needs=FindsLeads, ask=ask_hastily)(send_hastily)
 
 
+def test_an_outward_tool_that_does_not_say_how_it_reaches_somebody_is_refused_as_it_is_declared():
+    async def send_hastily(context: Context, lead: LeadKey) -> Done:
+        """Send."""
+        raise AssertionError((context, lead))
+
+    with pytest.raises(TypeError, match="send_hastily is outward and must say with reaches= how it reaches somebody"):
+        tool(Effect.OUTWARD, needs=FindsLeads, ask=ask_untruly)(send_hastily)
+
+
 async def test_an_outward_tool_reaches_nobody_whom_the_rules_have_not_passed(
     house: House, crm: Crm, unwritten: Unwritten
 ):
@@ -275,6 +317,76 @@ async def test_an_outward_tool_reaches_nobody_whom_the_rules_have_not_passed(
 
     assert (answer["status"], answer["error"]) == ("failed", "forbidden")
     assert "the rules have not passed" in answer["reason"]
+
+
+async def test_what_a_tool_leaves_behind_does_nothing_in_its_name(house: House, crm: Crm, unwritten: Unwritten):
+    with unwritten():
+        answer = await house.call(hasty_task, lead=house.lead.id)
+        may_go[-1].set()
+        with pytest.raises(Forbidden, match="the action in whose name it comes is over") as stopped:
+            await left_behind[-1]
+
+    assert answer["status"] == "done"
+    assert stopped.value.wrote is False
+
+
+async def test_after_an_action_its_caller_has_none_of_its_rights(house: House, crm: Crm, unwritten: Unwritten):
+    answer = await house.call(hasty_change, lead=house.lead.id, phone=OTHER)
+
+    assert answer["status"] == "done"
+    assert under_way.get() is None
+    with unwritten(), pytest.raises(Forbidden, match="no action is under way"):
+        await house.context.crm(WritesLeads).update_lead(house.lead.id, LeadUpdate(title="Boss"))
+
+
+async def test_who_looks_what_became_of_a_lost_answer_writes_nothing(house: House, crm: Crm, unwritten: Unwritten):
+    with unwritten():
+        answer = await house.call(hasty_look, lead=house.lead.id)
+
+    assert answer["status"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("effect", "said", "wrong"),
+    [
+        (Effect.WRITE, {"reaches": "sms"}, "send_hastily is write and reaches somebody"),
+        (Effect.WRITE, {"deletes": True}, "send_hastily is write and deletes"),
+        (Effect.READ, {"deletes": True}, "send_hastily is read and deletes"),
+        (Effect.WRITE, {"bulk": ask_hastily}, "send_hastily is for many, and must say with decides="),
+        (Effect.OUTWARD, {"answers": True, "reaches": "sms"}, "its ask must return a Reach"),
+        (Effect.DESTRUCTIVE, {}, "send_hastily is destructive and must say with ask="),
+    ],
+)
+def test_a_declaration_that_does_not_fit_together_is_refused(effect: Effect, said: dict[str, Any], wrong: str):
+    async def send_hastily(context: Context, lead: LeadKey) -> Done:
+        """Send."""
+        raise AssertionError((context, lead))
+
+    with pytest.raises(TypeError, match=wrong):
+        tool(effect, needs=FindsLeads, **said)(send_hastily)
+
+
+class Lasting(Arguments):
+    lead: LeadKey
+    note: str = "none"
+
+
+class Listing(Lasting):
+    list: str | None = None
+    leads: list[str] | None = None  # pyright: ignore[reportInvalidTypeForm, reportUnknownVariableType]
+
+
+@tool(Effect.WRITE, needs=FindsLeads)
+async def inheriting(context: Context, call: Listing) -> Done:
+    """Say what it was given."""
+    return Done(f"{call.note}, {call.list}, {call.leads}, {context.connection}")  # pyright: ignore[reportUnknownMemberType]
+
+
+async def test_arguments_that_are_inherited_keep_their_defaults_and_their_types(house: House, crm: Crm):
+    answer = await house.call(inheriting, lead=house.lead.id, leads=["a"])
+
+    assert inheriting.schema["required"] == ["lead"]
+    assert answer["summary"].startswith("none, None, ['a'],")
 
 
 async def test_a_hasty_change_goes_through_the_hook(house: House, crm: Crm):
@@ -426,6 +538,8 @@ async def test_a_verb_that_reaches_somebody_passes_for_whom_the_rules_have_passe
         async def one_more() -> None:
             with passed(right):  # noqa: B023
                 await call(**arguments)  # noqa: B023
+                with pytest.raises(Forbidden, match="what the rules found serves once"):
+                    await call(**arguments)  # noqa: B023
 
         await house.under("outward", one_more)
         assert done == [verb] * 2

@@ -135,10 +135,10 @@ class Ground:
     async def recover(self, rounds: int = 6) -> None:
         """Work on what waits, with the clock put forward to the time of each, until all is settled or only looked at
         in vain."""
-        outbox, connections = self.application.outbox, (self.connection,)
+        worker, connections = self.application.worker, (self.connection,)
         self.clock.jump(seconds=20)
         for _ in range(rounds):
-            while await outbox.work_once(connections):
+            while await worker.work_once(connections):
                 pass
             due = await self.application.store.next_due(connections)
             if due is None:

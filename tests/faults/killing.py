@@ -135,7 +135,7 @@ async def _deferred(ground: Ground) -> None:
 
 async def _morning(ground: Ground, _: object) -> list[Said]:
     ground.clock.jump(hours=MORNING)
-    while await ground.application.outbox.work_once((ground.connection,)):
+    while await ground.application.worker.work_once((ground.connection,)):
         pass
     return []
 

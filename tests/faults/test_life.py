@@ -350,7 +350,7 @@ class Life(RuleBasedStateMachine):
 
         async def work(application: Application) -> None:
             for _ in range(5):
-                if not await application.outbox.work_once(("local",)):
+                if not await application.worker.work_once(("local",)):
                     break
 
         self._in(which, work)

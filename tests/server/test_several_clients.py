@@ -178,7 +178,7 @@ async def test_what_waits_and_makes_the_program_fail_does_not_end_the_server(
         failed.set()
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(application.outbox, "work_once", broken)
+    monkeypatch.setattr(application.worker, "work_once", broken)
     async with Client(application.server) as client:
         await client.call_tool("log_note", {"lead": JANE, "content": "x"})
         with anyio.fail_after(20):

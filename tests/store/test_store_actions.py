@@ -392,8 +392,8 @@ async def test_imports_of_the_last_hour_are_summed(store: Store, clock: Clock) -
     await begun(store, size=9)
     await store.propose(asked(tool="import_leads", size=100), TTL)
 
-    assert await store.imported_since("ops", since) == 243
-    assert await store.imported_since("nobody", since) == 0
+    assert await store.written_since("ops", "import_leads", since) == 243
+    assert await store.written_since("nobody", "import_leads", since) == 0
 
 
 async def test_times_are_stored_as_whole_milliseconds(store: Store, state: State, clock: Clock) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crm_mcp.errors import Conflict
+from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Action, Address, Bound, Ended, Mark, Repeated, Status, Stopped, Store, Terms
 
 from .conftest import Clock, Start, State, asked, at_once, begun, sending, sms
@@ -316,7 +317,9 @@ async def test_a_write_is_no_repeat_where_what_it_did_was_changed_by_whatever_to
     store: Store, first: tuple[str, Any, Any], between: tuple[str, Any, Any], repeat: bool
 ) -> None:
     for key, (tool, undo, touched) in (("write:1", first), ("write:2", between)):
-        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=tool)
+        [said] = [each for each in TOOLS if each.name == tool]
+        kind = {"creates": said.creates, "deletes": said.deletes}
+        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=tool, **kind)
         assert list(await store.held_by([key])) == [key]
         await store.settle(action.id, Ended("done", undo=undo, touched=touched))
 
@@ -407,7 +410,7 @@ async def test_under_a_limit_no_more_go_out_however_many_try_at_once(store: Stor
 
 async def test_imports_are_counted_by_their_records_in_the_moment_of_claiming(store: Store, clock: Clock) -> None:
     def terms(size: int) -> Terms:
-        return Terms(bounds=(at_most(99, importer="ops", size=size, channels=()),))
+        return Terms(bounds=(at_most(99, caller="ops", tool="import_leads", size=size, channels=()),))
 
     done = await begun(store, terms(60), tool="import_leads", size=60)
     await store.settle(done.id, DONE)

@@ -121,6 +121,36 @@ async def test_a_state_of_the_first_version_keeps_its_rows(bare: State) -> None:
     await store.aclose()
 
 
+@pytest.mark.parametrize(
+    ("tool", "creates", "repeatable", "deletes"),
+    [
+        ("send_email", None, True, False),
+        ("send_sms", None, True, False),
+        ("send_linkedin_message", None, True, False),
+        ("start_call", None, False, False),
+        ("create_lead", "lead", False, False),
+        ("import_leads", "lead", False, False),
+        ("create_task", "task", False, False),
+        ("create_deal", "deal", False, False),
+        ("log_note", "note", False, False),
+        ("call_operation", "any", False, False),
+        ("update_lead", None, False, False),
+        ("delete_record", None, False, True),
+    ],
+)
+async def test_what_an_older_action_made_is_known_from_its_tool(
+    bare: State, tool: str, creates: str | None, repeatable: bool, deletes: bool
+) -> None:
+    at_0001(bare, {**OLD_ROW, "tool": tool})
+    store = bare.store(clock=lambda: NOW)
+
+    row = await store.get("a_old")
+
+    assert row
+    assert (row.creates, row.repeatable, row.deletes) == (creates, repeatable, deletes)
+    await store.aclose()
+
+
 async def test_what_ran_in_the_first_version_is_lost_ten_minutes_after_it_began(bare: State) -> None:
     at_0001(bare, OLD_ROW)
     moment = NOW

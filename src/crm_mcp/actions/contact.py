@@ -35,7 +35,6 @@ KEPT = "the CRM's own mark, kept before a change"
 FLAGGED = "a field of the lead says so"
 FRESH_FOR = timedelta(hours=24)
 """How long an address that a tool wrote is confirmed before it is used."""
-ENROLLING = "enroll_in_sequence"
 _JSON = re.compile(r"\s*[\[{]")
 
 _field_ids: weakref.WeakKeyDictionary[Context, tuple[datetime, dict[str, str]]] = weakref.WeakKeyDictionary()
@@ -124,7 +123,8 @@ async def replied(context: Context, lead: Lead) -> bool:
     )
     # A job that was called off had enrolled those whom it touched.
     did = (row for row in rows if row.status == "done" or (row.status == "cancelled" and row.touched))
-    enrolled = next((row.finished_at for row in did if row.tool == ENROLLING), None)
+    enrolling = context.tools.that(lambda each: each.reaches == heard.ENROLMENT)
+    enrolled = next((row.finished_at for row in did if row.tool in enrolling), None)
     return enrolled is None or any(each.sent_at is None or each.sent_at > enrolled for each in answers)
 
 

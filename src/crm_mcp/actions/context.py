@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Protocol, TypeVar
 
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.declared import Declared, Tools
+from crm_mcp.actions.policy import ASKS, Policy
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsDeals
-from crm_mcp.config import Connection, Settings
+from crm_mcp.config import Connection, Settings, Verdict
 from crm_mcp.errors import Ambiguous, InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import Account, Budget, Deal, DealFilter, Lead, Option, Sequence, Slice, StageOwner, fold
 from crm_mcp.store import Store
@@ -165,10 +166,18 @@ class Context:
         page = await crm.list_deals(wanted, Slice(limit=20))
         return [each for each in page.items if each.status in ("open", None)]
 
-    def shows(self, tool: str, effect: Effect) -> bool:
-        """Whether a call of this tool is shown to somebody, instead of or before being done."""
-        verdict = self.policy.judge(tool, effect, connection=self.connection, size=1).verdict
-        return self.settings.dry_run or verdict in ("confirm", "approve")
+    @property
+    def tools(self) -> Tools:
+        """What is known of all tools."""
+        return self.policy.tools
+
+    def verdict(self, tool: Declared, size: int = 1) -> Verdict:
+        """Return the verdict on a call of this tool that is about so many records."""
+        return self.policy.judge(tool.name, tool.effect, connection=self.connection, size=size).verdict
+
+    def shows(self, tool: Declared, size: int = 1) -> bool:
+        """Whether such a call is shown to somebody, instead of or before being done."""
+        return self.settings.dry_run or self.verdict(tool, size) in ASKS
 
 
 def meant(named_things: Iterable[N], name: str) -> N | None:

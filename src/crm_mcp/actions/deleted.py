@@ -47,13 +47,6 @@ CREATES: Mapping[RecordKind, type] = {
     "deal": WritesDeals,
     "note": LogsNotes,
 }
-CREATED_BY: Mapping[RecordKind, str] = {
-    "lead": "create_lead",
-    "task": "create_task",
-    "deal": "create_deal",
-    "note": "log_note",
-}
-"""The tool whose work it is to create a record of this kind anew."""
 CORE = ("name", "first_name", "last_name", "email", "phone", "list")
 """What every CRM takes of a lead: the rest is written one by one where it does not take all at once."""
 _REST = ("company", "title", "status", "owner", "tags", "custom_fields")
@@ -126,7 +119,7 @@ async def preview(context: Context, row: Action) -> Preview:
     if "image" in kept:
         what = f"Undo delete_record: {name} comes back as it was" + (f", with {along}" if along else "")
         size = 1 + sum(map(int, cast("dict[str, int]", row.facts.get("with it") or {}).values()))
-        return Preview(what, lead=row.lead, size=size, also=(CREATED_BY[kind],), writes=writes)
+        return Preview(what, lead=row.lead, size=size, also=creating(context, kind), writes=writes)
     if not context.can(CREATES[kind]):
         raise Unsupported(f"{context.vendor} can't bring back a {kind}", "make it again by hand, in the CRM")
     closed = await _consent_in(context, fields)
@@ -137,7 +130,7 @@ async def preview(context: Context, row: Action) -> Preview:
         whole(shown),
         facts={"fields": fields},
         lead=row.lead,
-        also=(CREATED_BY[kind],),
+        also=creating(context, kind),
         writes=writes,
         # A second one would be another record, and nothing would tell them apart.
         marks=(undo_mark(context, row), Mark(key=f"undo:{row.id}", seconds=YEAR)),
@@ -146,7 +139,13 @@ async def preview(context: Context, row: Action) -> Preview:
 
 def undo_mark(context: Context, row: Action) -> Mark:
     """Return the mark that every call has which undoes an action: the same call again is the same one."""
-    return write_mark(row.caller, digest("undo_action", context.connection, {"action_id": row.id}))
+    undoing = context.tools.one(lambda each: each.undoes)
+    return write_mark(row.caller, digest(undoing.name, context.connection, {"action_id": row.id}))
+
+
+def creating(context: Context, kind: RecordKind) -> tuple[str, ...]:
+    """Return the tools whose work it is to create one record of this kind anew."""
+    return context.tools.that(lambda each: each.creates == kind and not each.many)
 
 
 async def bring_back(context: Context, row: Action, caller: str) -> Back:

@@ -12,7 +12,6 @@ from crm_mcp.actions import contact, history, rules
 from crm_mcp.actions.approval import bare, called, quoted
 from crm_mcp.actions.context import Context, meant
 from crm_mcp.actions.intent import DOUBT, DOUBTED, Client, Done, Finding, Preview, Reach
-from crm_mcp.actions.policy import ASKS, Effect
 from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import EndsSequences, RunsSequences
@@ -25,7 +24,6 @@ OF_ONE = (NotFound, Ambiguous, InvalidArgument, Conflict, Unsupported)
 """What can be wrong with one lead of several; other errors are the CRM's."""
 ENROLLED_FOR = 30 * 24 * 60 * 60
 """Seconds that an enrolment stops another into the same sequence, where the CRM does not tell that it is over."""
-UNENROLLING = "unenroll_from_sequence"
 MOST_INLINE = 100
 """Leads of a call that are enrolled at once; more are a job."""
 MOST_READ = 10
@@ -252,8 +250,8 @@ async def _look_at_all(context: Context, channels: Sequence[Channel], people: _P
     for lead in people.able.values():
         people.remarks += await contact.fresh(context, lead, channels or CHANNELS)
     size = people.size
-    judged = context.policy.judge(contact.ENROLLING, Effect.OUTWARD, connection=context.connection, size=max(size, 1))
-    if judged.verdict == "allow" and (people.unread or size <= MOST_INLINE):
+    enrolling = context.tools.one(lambda each: each.reaches == ENROLMENT)
+    if context.verdict(enrolling, max(size, 1)) == "allow" and (people.unread or size <= MOST_INLINE):
         for lead in people.able.values():
             if await contact.replied(context, lead):
                 people.remarks.append(f"{_named(lead)} has answered since the last enrolment")
@@ -388,8 +386,7 @@ async def look(context: Context, row: Action) -> Done | None:
 async def preview_unenrol(context: Context, name: str, keys: Sequence[str]) -> Preview:
     """Say who would be taken out of a sequence. They are read where somebody is asked, so that each has its name."""
     asked_for = [*dict.fromkeys(each.strip() for each in keys)]
-    judged = context.policy.judge(UNENROLLING, Effect.WRITE, connection=context.connection, size=len(asked_for))
-    if judged.verdict not in ASKS and not context.settings.dry_run:
+    if not context.shows(context.tools.one(lambda each: each.ends_enrolments), len(asked_for)):
         return Preview(f"Take {len(asked_for)} leads out of the sequence {quoted(name)}", size=len(asked_for))
     chosen = await find_sequence(context, name)
     most = MOST_READ if await context.account.budget() else SHOWN

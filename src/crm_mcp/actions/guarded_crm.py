@@ -21,11 +21,11 @@ from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.imports.lead_import import addresses
 from crm_mcp.actions.imports.opt_outs import block_addresses, block_leads
-from crm_mcp.actions.intent import BY_HAND, Reach, Work, under_way
+from crm_mcp.actions.intent import BY_HAND, Finding, Reach, Work, under_way
 from crm_mcp.actions.policy import Policy
 from crm_mcp.actions.rules import reached_at
 from crm_mcp.backends.base import Backend, FindsLeads
-from crm_mcp.backends.verbs import Does, VerbEffect, signature, verbs_of
+from crm_mcp.backends.verbs import Does, VerbEffect, Way, signature, verbs_of
 from crm_mcp.config import Connection, Settings
 from crm_mcp.errors import Forbidden, saying
 from crm_mcp.model import Account, Budget, IfExists, ImportOutcome, ImportRow, Lead, LeadFields, Record
@@ -39,7 +39,7 @@ COVERS: Mapping[str, tuple[VerbEffect, ...]] = {
     "destructive": ("write", "destructive"),
 }
 """The effects of verbs that an action of each effect covers."""
-_REMEMBERED = ("get_lead", "leads_at")
+_REMEMBERED = (FindsLeads.get_lead.__name__, FindsLeads.leads_at.__name__)
 """What reads leads one by one: what is known of them is not read a second time."""
 
 
@@ -128,6 +128,8 @@ class _Verbs:
                 wrote=bool(work and work.did),
             )
         assert work is not None
+        if effect == "outward":
+            work.used.extend([work.seen] if does.effect == "operation" else _findings(does.channel, given, work)[:1])
 
         async def act() -> Any:
             work.did.append(name)
@@ -142,6 +144,8 @@ def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, An
     """Return what a verb lacks that does more than read; None: it may pass."""
     if work is None:
         return f"its effect is {effect}, and no action is under way: whoever only reads can't do it"
+    if work.over.is_set():
+        return f"its effect is {effect}, and the action in whose name it comes is over"
     if work.row.connection != context.connection:
         return f"the action under way is one of {work.row.connection}, and not of {context.connection}"
     if effect not in COVERS.get(work.row.effect, ()):
@@ -152,15 +156,35 @@ def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, An
         return _unpassed_operation(given, work)
     if does.channel is None:
         return work.no_person  # it lets somebody be reached again who has said no
-    lead = given["lead"]
-    key = lead.id if isinstance(lead, Lead) else str(lead)
-    findings = (*(work.seen.findings if isinstance(work.seen, Reach) else ()), *work.passed)
-    of_it = [each for each in findings if each.lead == key and each.way == does.channel and each.reason is None]
+    return _unpassed_lead(context, does.channel, given, work)
+
+
+def _unpassed_lead(context: Context, way: Way, given: Mapping[str, Any], work: Work) -> str | None:
+    lead, key = given["lead"], _key(given)
+    of_it = _findings(way, given, work)
+    if not of_it and any(isinstance(each, Finding) and each.lead == key and each.way == way for each in work.used):
+        return f"lead {key[:80]} was reached on {way} already: what the rules found serves once"
     if not of_it:
-        return f"the rules have not passed lead {key[:80]} for {does.channel}: its ask= must return what they found"
-    if isinstance(lead, Lead) and reached_at(context, lead, does.channel) not in {each.address for each in of_it}:
+        return f"the rules have not passed lead {key[:80]} for {way}: its ask= must return what they found"
+    if isinstance(lead, Lead) and reached_at(context, lead, way) not in {each.address for each in of_it}:
         return f"the address of lead {key[:80]} is not the one that the rules have passed"
     return None
+
+
+def _key(given: Mapping[str, Any]) -> str:
+    lead = given.get("lead")
+    return lead.id if isinstance(lead, Lead) else str(lead)
+
+
+def _findings(way: Way | None, given: Mapping[str, Any], work: Work) -> list[Finding]:
+    """Return what the rules have found by which this lead may be reached on this channel, and was not reached yet."""
+    found = (*(work.seen.findings if isinstance(work.seen, Reach) else ()), *work.passed)
+    used = {id(each) for each in work.used}
+    return [
+        each
+        for each in found
+        if each.lead == _key(given) and each.way == way and each.reason is None and id(each) not in used
+    ]
 
 
 def _unpassed_operation(given: Mapping[str, Any], work: Work) -> str | None:
@@ -168,6 +192,8 @@ def _unpassed_operation(given: Mapping[str, Any], work: Work) -> str | None:
     same = isinstance(seen, Reach) and seen.operation == given["operation"].name and seen.given == given["arguments"]
     if not isinstance(seen, Reach) or not same:
         return "the rules have not passed this operation with these arguments"
+    if any(each is seen for each in work.used):
+        return "this operation was carried out already: what the rules found serves once"
     return next((each.reason for each in seen.findings if each.reason), None)
 
 

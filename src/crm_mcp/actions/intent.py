@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
+from threading import Event
 from typing import Any, Literal, NamedTuple, Protocol
 
-from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.declared import Declared, Effect
 from crm_mcp.backends.verbs import Way
 from crm_mcp.config import Fallback
 from crm_mcp.model import Lead
@@ -272,8 +273,7 @@ BY_HAND = "cli"
 class Deed:
     """One call of one tool that is not read: how it is previewed, how it is done, and how its outcome is found."""
 
-    tool: str
-    effect: Effect
+    tool: Declared
     arguments: Mapping[str, Any]
     """As they were validated, as JSON: exactly these run."""
     preview: Callable[[bool], Awaitable[Preview]]
@@ -342,6 +342,10 @@ class Work:
     """The verbs that have passed for it and do more than read."""
     read: dict[str, Lead] = field(default_factory=dict[str, Lead])
     """The leads that were read for it, by their ids."""
+    used: list[Finding | Preview] = field(default_factory=list["Finding | Preview"])
+    """The findings that somebody was reached by, and the preview of a vendor's operation: each serves once."""
+    over: Event = field(default_factory=Event)
+    """Set when it is no longer carried out: a task or thread that it has left behind does nothing in its name."""
 
     @property
     def no_person(self) -> str | None:
@@ -354,6 +358,16 @@ NO_PERSON = ("policy", "token", "nobody")
 """Who may approve an action and proves no person."""
 under_way: ContextVar[Work | None] = ContextVar("under_way", default=None)
 """What is carried out in this task; None: nothing, and then nothing but reading is done."""
+
+
+@contextmanager
+def nothing_under_way() -> Generator[None]:
+    """Let nothing but reading be done within this scope."""
+    token = under_way.set(None)
+    try:
+        yield
+    finally:
+        under_way.reset(token)
 
 
 @contextmanager

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import anyio
 
 from crm_mcp.actions.intent import Bulk, Deed, Preview, Told, untold
-from crm_mcp.actions.outbox import LOOK_WITHIN, LOST, NOTHING_WRITTEN, Outbox, ended
+from crm_mcp.actions.outbox import LOOK_WITHIN, NOTHING_WRITTEN, Outbox, ended
 from crm_mcp.actions.patience import somebody_waits
-from crm_mcp.actions.results import shown
+from crm_mcp.actions.results import LOST, shown
 from crm_mcp.errors import Busy, CrmError
 from crm_mcp.store import Action, Ended, Item, ItemStatus
 

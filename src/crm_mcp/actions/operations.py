@@ -27,13 +27,13 @@ from crm_mcp.actions.addresses import addresses_in, moves_clock
 from crm_mcp.actions.approval import is_cut, lined, quoted, quoted_json
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.intent import Done, Preview, Reach
 from crm_mcp.actions.masking import masked, part_of
 from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
 from crm_mcp.actions.places import sequences_in, tells_people, texts_of, unnamed, values_at
-from crm_mcp.actions.policy import Effect
-from crm_mcp.actions.recipients import ENROLLING, SENDING, Reached, reached, touched
+from crm_mcp.actions.recipients import Reached, reached, touched
 from crm_mcp.actions.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.base import HasOperations
 from crm_mcp.backends.verbs import Way
@@ -53,9 +53,6 @@ MOST_ANSWER = 14_000
 DEEPEST = 20
 IN_FULL = 4
 """Up to so many operations are described with what is said about each parameter."""
-
-WRITING = frozenset(("create_lead", "update_lead", "import_leads"))
-"""Tools that put addresses into the CRM: an operation that is akin to one does so too."""
 
 _EMPTY_WORDS = frozenset(
     ("a", "an", "and", "by", "do", "for", "from", "how", "in", "into", "of", "on", "or", "the", "to", "with")
@@ -158,8 +155,8 @@ async def read(context: Context, name: str, arguments: Mapping[str, Any]) -> Any
     operation = _allowed(context, name)
     checked = _checked(operation, arguments)
     if (effect := operation.effect_of(checked)) != "read":
-        instead = operation.tool or "call_operation"
-        raise InvalidArgument(f"{operation.name} does not only read, its effect is {effect}", f"use {instead}")
+        instead = f"use {operation.tool}" if operation.tool else "use call_operation"
+        raise InvalidArgument(f"{operation.name} does not only read, its effect is {effect}", instead)
     answer = await context.crm(HasOperations).operate(operation, checked)
     return await beside(answer, _clean, context, answer)
 
@@ -185,10 +182,11 @@ async def preview_operation(context: Context, name: str, arguments: Mapping[str,
         effect = Effect.DESTRUCTIVE  # nobody can take back a change of records that were never named
     if effect is Effect.OUTWARD:
         people = await reached(context, operation, checked, allowed=_verdict(context, operation) is not None)
-        also += tuple(SENDING[each] for each in people.channels) if len(people.channels) == 1 else ()
+        only = people.channels if len(people.channels) == 1 else ()
+        also += context.tools.that(lambda each: each.reaches in only)
     elif effect is Effect.DESTRUCTIVE:
         people = await touched(context, operation, checked)
-        also += ("delete_record",)
+        also += context.tools.that(lambda each: each.deletes)
     summary, details = _said(context, operation, checked, effect, people)
     lifts = operation.off == "blacklist"
     zoned = effect is not Effect.OUTWARD and moves_clock(checked)
@@ -246,7 +244,8 @@ def _addresses(
     context: Context, operation: Operation, arguments: Mapping[str, Any], effect: Effect
 ) -> tuple[Address, ...]:
     """Return the addresses that a call may put into the CRM. Those that it only sends to are there already."""
-    if effect is Effect.OUTWARD and not WRITING & set(operation.akin_to(arguments)):
+    akin = context.tools.of(operation.akin_to(arguments))
+    if effect is Effect.OUTWARD and not any(each.writes_addresses for each in akin):
         return ()
     return addresses_in(arguments, context.settings.country)
 
@@ -270,7 +269,8 @@ def _marks(context: Context, operation: Operation, arguments: Mapping[str, Any],
         if people.enrols:
             for each in sequences_in(arguments):
                 mark(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id), ENROLLED_FOR)
-            if not sequences_in(arguments) and operation.akin_to(arguments) == (ENROLLING,):
+            akin = context.tools.of(operation.akin_to(arguments))
+            if not sequences_in(arguments) and [each.reaches for each in akin] == [rules.ENROLMENT]:
                 mark(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id), ENROLLED_FOR)
             continue
         for channel in people.channels:

@@ -10,8 +10,8 @@ Every write and send is a row of the store before its request leaves, and goes o
     look              Where the answer is lost, the CRM's own history is asked. It can turn the row into done. Whatever
                       it can't settle stays `unknown`: visible, and never sent again by itself.
 
-While it works, a process holds the row by a lease and renews it every few seconds. When it dies, any process on the
-same state finds the row with its lease run out, and does the last step: it looks, and never sends.
+While it works, a process holds the row by a lease and renews it every few seconds. Whoever finds a row that is still
+`sending` with its lease run out does the last step alone: it looks, and never sends (`worker.py`).
 
 What has the same effect is recognised by content, not by the request: the marks of a row (a channel, an address and a
 text; a sequence and a lead; a caller's whole call) are taken in the transaction that claims it, and are kept when it is
@@ -30,11 +30,10 @@ from functools import partial
 from typing import Any
 
 import anyio.abc
-import anyio.lowlevel
 
 from crm_mcp.actions.approval import differences, plain
 from crm_mcp.actions.heard import block_opted_out
-from crm_mcp.actions.intent import Deed, Done, Preview, Work, under_way
+from crm_mcp.actions.intent import Deed, Done, Preview, Work, nothing_under_way, under_way
 from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
 from crm_mcp.actions.results import again, found_out, shown, taken_back
 from crm_mcp.errors import Conflict, CrmError, Internal, OutcomeUnknown
@@ -48,18 +47,11 @@ LOOK_PAUSES = (0.0, 1.0)
 """Seconds before each reading of the history in one look: what was sent may show a moment later."""
 LOOK_WITHIN = 8.0
 """Seconds that a call may spend on looking: a CRM that does not answer is not asked for ever."""
-FIRST = 1.0
-"""Seconds after the start before anything is looked for: a client waits for its first answer."""
-POLL = 2.0
-"""Seconds between looks for work, where nothing says when there will be some."""
-LONGEST = timedelta(days=7)
-"""How long a deferred message may be put off, again and again, before it expires."""
 AGAIN = timedelta(minutes=1)
 """When a deferred message is tried again that could not be looked at, or met a limit in the last moment."""
 LOOKING = LEASE + timedelta(seconds=READS_WITHIN)
 """How long after the looking before it a request may leave."""
 SLEPT = "the program was stopped before the request left; nothing was written; make the call again"
-LOST = "the program ended before the outcome was recorded"
 NOTHING_WRITTEN = frozenset(
     {
         "invalid_argument",
@@ -80,40 +72,30 @@ Job = Callable[["Outbox", Action, Deed, Preview], Awaitable[dict[str, Any]]]
 
 
 class Outbox:
-    """The actions of one process: begun, held, settled, and found again."""
+    """The actions of one process: begun, held, settled, and looked up where the answer is lost."""
 
-    def __init__(self, store: Store, job: Job, known: Callable[[Action], Deed | None] = lambda _: None) -> None:
-        """`job` works through what is done item by item; `known` makes the deed of a row of any connection anew, None
-        where its tool is not served here."""
+    def __init__(self, store: Store, job: Job) -> None:
+        """`job` works through what is done item by item."""
         self.store = store
         self._job = job
         self.at: Callable[[str], None] = lambda _: None
         """Told of every step that an action takes; a test may end the process there."""
-        self._known = known
         self._tasks: anyio.abc.TaskGroup | None = None
+        """Where actions go on behind calls; None: a call is not answered before its action has ended."""
         self._busy: dict[str, int] = {}
         """The actions that are worked on here, each with the fence that was given to this process last."""
         self.ending = anyio.Event()
         """The program ends: a job stops after the items it is at, and is resumed by whoever finds it."""
 
     @asynccontextmanager
-    async def working(self, connections: tuple[str, ...] = ()) -> AsyncGenerator[None]:
-        """Let actions go on behind calls that have been answered, and work on what waits on this state for these
-        connections. At the end, what was begun is finished."""
+    async def behind_calls(self) -> AsyncGenerator[anyio.abc.TaskGroup]:
+        """Let actions go on behind calls that have been answered, with whatever else is started in this group. At the
+        end, what was begun is finished."""
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            attending = anyio.CancelScope()
-
-            async def attend() -> None:
-                with attending:
-                    await self._attend(connections)
-
-            if connections:
-                tasks.start_soon(attend)
             try:
-                yield
+                yield tasks
             finally:
-                attending.cancel()
                 self.ending.set()
                 self._tasks = None
 
@@ -207,7 +189,8 @@ class Outbox:
         finished = anyio.Event()
 
         async def act() -> None:
-            under_way.set(Work(row, seen, lambda: self.fence(row)))
+            here = Work(row, seen, lambda: self.fence(row))
+            token = under_way.set(here)
             self._busy[row.id] = row.fence
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self._hold, row)
@@ -221,6 +204,8 @@ class Outbox:
                     except Exception:  # the row is found with its lease run out; the others here go on
                         log.exception("what became of %s could not be recorded", row.id)
                 finally:
+                    here.over.set()
+                    under_way.reset(token)
                     self._busy.pop(row.id, None)
                     finished.set()
                     beside.cancel_scope.cancel()
@@ -238,6 +223,15 @@ class Outbox:
         if not ended or isinstance(ended[0], Exception):
             return shown(await self.store.get(row.id) or row)
         return ended[0]
+
+    async def resume(self, row: Action, deed: Deed) -> None:
+        """Go on with a job that this process has claimed because nobody was at work on it, behind the caller where
+        anything goes on behind calls."""
+        seen = Preview(row.summary)
+        if self._tasks is None:
+            await self._go(row, deed, seen)
+        else:
+            self._tasks.start_soon(partial(self._go, row, deed, seen, called=False))
 
     async def _send(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
         self.at("claimed")
@@ -260,6 +254,14 @@ class Outbox:
     def fence(self, row: Action) -> int:
         """Return the fence that this process holds a row by: it may have claimed once more what it is at work on."""
         return self._busy.get(row.id, row.fence)
+
+    def reclaimed(self, row: Action) -> bool:
+        """Whether a row that this process has claimed is one that it is at work on: it holds that one by the new fence
+        from now on."""
+        if row.id not in self._busy:
+            return False
+        self._busy[row.id] = row.fence
+        return True
 
     async def _hold(self, row: Action) -> None:
         """Keep the lease of a row while it is worked on."""
@@ -314,10 +316,10 @@ class Outbox:
             log.warning("%s: %s (%s)", row.tool, error, error.detail)
         if error.wrote is None and error.code not in NOTHING_WRITTEN:
             # Whatever does not say of itself that nothing was done may have been done.
-            found = await self._look(row, deed, str(error))
+            found = await self.look(row, deed, str(error))
             # What to do about a failure is often to try again, which nobody should here.
             said = str(error) if isinstance(error, OutcomeUnknown) else error.what
-            return await self.settled(row, found or self._unknown(row, deed, f"{said}; it may have happened"))
+            return await self.settled(row, found or self.unknown(row, deed, f"{said}; it may have happened"))
         wrote = "a part was written" if error.wrote else "nothing was written"
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
         # What it touched is not told by the CRM, but it did: its addresses may be there.
@@ -331,12 +333,16 @@ class Outbox:
 
     # Finding out
 
-    def _unknown(self, row: Action, deed: Deed | None, reason: str) -> Ended:
+    def unknown(self, row: Action, deed: Deed | None, reason: str) -> Ended:
+        """Return how an action ends of which nobody can tell what became of it, and when its history is looked at next.
+
+        Without a deed its tool is not served here: it may have a history for a server which serves it.
+        """
         looked = (deed is None or deed.look is not None) and row.looks < len(LOOKS)
         at = self.store.clock() + timedelta(seconds=LOOKS[0]) if looked else None
         return Ended("unknown", reason=reason, look_at=at)
 
-    async def _look(self, row: Action, deed: Deed, said: str | None) -> Ended | None:
+    async def look(self, row: Action, deed: Deed, said: str | None) -> Ended | None:
         """Ask the CRM's own history what became of an action, of whose answer something was said; None: it does not
         show it, or can't be asked."""
         if deed.look is None:
@@ -345,7 +351,8 @@ class Outbox:
             for pause in LOOK_PAUSES:
                 await anyio.sleep(pause)
                 try:
-                    done = await deed.look(row)
+                    with nothing_under_way():
+                        done = await deed.look(row)
                 except Exception as error:
                     # A fault of this program, too: it must not end the server, and with it what else is under way.
                     fault = not isinstance(error, CrmError)
@@ -354,89 +361,6 @@ class Outbox:
                 if done:
                     return ended(done)._replace(reason=found_out(said))
         return None
-
-    async def _attend(self, connections: tuple[str, ...]) -> None:
-        pause = FIRST
-        while True:
-            await anyio.sleep(pause)
-            pause = POLL
-            try:
-                # Whoever only reads pays nothing: the state is not opened before something waits in it.
-                if self.store.opened or await self.store.anything_waits():
-                    more = True
-                    while more:
-                        with anyio.CancelScope(shield=True):  # what is claimed is not dropped because the server ends
-                            more = await self.work_once(connections)
-                        await anyio.lowlevel.checkpoint()
-                    if due := await self.store.next_due(connections):
-                        pause = min(max((due - self.store.clock()).total_seconds(), 0.05), POLL)
-            except Exception as error:
-                # At a fault of this program, too, others are worked on all the same, and it is tried again.
-                log.warning("what waits can't be worked on: %s", error, exc_info=not isinstance(error, CrmError))
-
-    async def work_once(self, connections: tuple[str, ...]) -> bool:
-        """Do one thing that waits on this state; False: nothing does."""
-        row = await self.store.take(connections)
-        if row is None:
-            return False
-        if row.id in self._busy:
-            self._busy[row.id] = row.fence
-            return True  # ours, and under way: a clock that jumped made its lease look old
-        deed = self._known(row)
-        if row.status in ("scheduled", "expired"):  # what is due for too long reads as expired, and is told so
-            await self._come_due(row, deed)
-        elif row.status != "running":
-            await self._recover(row, deed)
-        elif deed is None:  # its lease runs out: another server on this state may serve its tool
-            log.info("%s waits to be resumed, and %s is not served here", row.id, row.tool)
-        elif self._tasks is not None:
-            self._tasks.start_soon(partial(self._go, row, deed, Preview(row.summary), called=False))
-        else:
-            await self._go(row, deed, Preview(row.summary))
-        return True
-
-    async def _recover(self, row: Action, deed: Deed | None) -> None:
-        """Find out what became of an action that was being sent when its process ended, or that is unknown.
-
-        Without a deed its tool is not served here: a later look may be that of a server which serves it.
-        """
-        found = await self._look(row, deed, row.reason) if deed else None
-        if found:
-            await self._quietly(row, found)
-        elif row.status == "sending":
-            looked = deed is not None and deed.look is not None
-            reason = f"{LOST}, and the CRM's history does not show it" if looked else f"{LOST}; it may have happened"
-            await self._quietly(row, self._unknown(row, deed, reason))
-        else:
-            following = row.looks + 1
-            more = timedelta(seconds=LOOKS[following]) if following < len(LOOKS) else None
-            await self.store.look_again(row.id, self.store.clock() + more if more else None, fence=row.fence)
-
-    async def _come_due(self, row: Action, deed: Deed | None) -> None:
-        """Send a deferred message, if every rule allows it now."""
-        now = self.store.clock()
-        if row.expires_at and row.expires_at <= now:
-            why = row.reason or "no server ran"
-            await self.end(row, "expired", f"it could not go within 24 hours of its time ({why}); nothing was sent")
-        elif now - row.created_at > LONGEST:
-            await self.end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
-        elif deed is None:
-            # Another server on this state may serve its tool; where none does, it expires.
-            log.info("%s is due, and %s is not served here", row.id, row.tool)
-        else:
-            try:
-                result = await self.redeem(row, None, deed)
-                log.info("%s came due: %s", row.id, result["status"])
-            except CrmError as error:
-                why = f"it could not be sent when it was due: {error}"
-                await self.store.put_off(row.id, now + AGAIN, why, fence=row.fence, late=True)
-
-    async def _quietly(self, row: Action, end: Ended) -> None:
-        """Settle what was found out; where its own process has settled it meanwhile, that counts."""
-        try:
-            await self.store.settle(row.id, end, fence=row.fence)
-        except CrmError as error:
-            log.info("%s was settled by another: %s", row.id, error)
 
 
 def write_mark(caller: str, digest: str) -> Mark:

@@ -25,13 +25,14 @@ from crm_mcp.actions.approval import (
 from crm_mcp.actions.audit import denied, repeated
 from crm_mcp.actions.contact import refuse_consent_fields
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Declared, Effect
 from crm_mcp.actions.guarded_crm import open_context
 from crm_mcp.actions.history import is_of_another
 from crm_mcp.actions.intent import BY_HAND, Absent, Bulk, Client, Deed, Done, Preview, Question, Reach
 from crm_mcp.actions.jobs import work_through
 from crm_mcp.actions.outbox import Outbox, terms, write_mark
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
-from crm_mcp.actions.policy import NEVER_ASKED, STRICTNESS, Effect, Judged, Policy
+from crm_mcp.actions.policy import STRICTNESS, Judged, Policy
 from crm_mcp.actions.results import LATE, again, shown
 from crm_mcp.backends.base import Backend, KeepsTasks, ReadsDeals
 from crm_mcp.config import Connection, Settings
@@ -48,8 +49,7 @@ DECLINED = (
 
 def deed(
     context: Context,
-    tool: str,
-    effect: Effect,
+    tool: Declared,
     arguments: Mapping[str, Any],
     run: Callable[[Preview], Awaitable[Done]],
     *,
@@ -71,14 +71,14 @@ def deed(
             if ask and (whole or always_ask):
                 made = await ask()
             else:
-                made = await _generic(context, tool, arguments, whole=whole)
+                made = await _generic(context, tool.name, arguments, whole=whole)
         return bounded(replace(made, looked_at=began))
 
     async def found(row: Action) -> Done | None:
         done = await look(row) if look else None
         return None if done is None or await is_of_another(context, row, done) else done
 
-    return Deed(tool, effect, arguments, preview, run, found if look else None, bulk, dry_run)
+    return Deed(tool, arguments, preview, run, found if look else None, bulk, dry_run)
 
 
 async def _generic(context: Context, tool: str, arguments: Mapping[str, Any], *, whole: bool) -> Preview:
@@ -130,18 +130,18 @@ class Pipeline:
         if not dry and not client.answering and (earlier := await self._repeated(deed, client)):
             return await self._outcome(earlier, deed, client)
         try:
-            whole = dry or client.answering is not None or self.context.shows(deed.tool, deed.effect)
+            whole = dry or client.answering is not None or self.context.shows(deed.tool)
             preview = await self._previewed(deed, whole)
         except Forbidden as error:
             await self.context.store.record(
-                denied(client.caller, deed.tool, deed.arguments, str(error), client.request)
+                denied(client.caller, deed.tool.name, deed.arguments, str(error), client.request)
             )
             raise
-        judged = self._judged(deed, preview)
+        judged = self._judged(deed.tool, preview)
         new = self._new(deed, preview, client, judged)
         if judged.verdict == "deny":
             await self.context.store.note(new, "blocked", f"the policy denies it ({judged.rule})")
-            raise Forbidden(f"the policy denies {deed.tool}", "a person can change [policy] in the settings file")
+            raise Forbidden(f"the policy denies {deed.tool.name}", "a person can change [policy] in the settings file")
         if dry:
             return {**shown(await self.context.store.note(new, "dry_run", preview.blocked)), **preview.would}
         if client.answering:
@@ -165,11 +165,11 @@ class Pipeline:
         """
         preview = await deed.preview(whole)
         await refuse_consent_fields(self.context, preview.written)
-        if (preview.effect or deed.effect) is Effect.OUTWARD and not isinstance(preview, Reach):
-            raise Internal(f"{deed.tool} does not say what the rules found of those whom it reaches", wrote=False)
+        if (preview.effect or deed.tool.effect) is Effect.OUTWARD and not isinstance(preview, Reach):
+            raise Internal(f"{deed.tool.name} does not say what the rules found of those whom it reaches", wrote=False)
         return preview
 
-    def may_by_hand(self, tool: str, effect: Effect, size: int = 1, *, what: str = "this") -> None:
+    def may_by_hand(self, tool: Declared, shown: Preview | None = None, *, what: str = "this") -> None:
         """Refuse what a person may not do at a terminal by themselves, which an error calls `what`.
 
         Raises:
@@ -177,13 +177,13 @@ class Pipeline:
         """
         if self.context.settings.read_only:
             raise Forbidden(f"these settings forbid {what}", "CRM_MCP_READ_ONLY is set", wrote=False)
-        judged = self.context.policy.judge(tool, effect, connection=self.context.connection, size=size)
+        judged = self._judged(tool, shown or Preview(tool.name))
         if judged.verdict == "deny":
             raise Forbidden(f"these settings forbid {what}", f"{judged.rule} is deny", wrote=False)
         if judged.verdict == "approve":
             raise Forbidden(
                 f"{judged.rule} wants the approval of another person, and a terminal has none to wait for",
-                f"call {tool} through a server: it waits for an approval then",
+                f"call {tool.name} through a server: it waits for an approval then",
                 wrote=False,
             )
 
@@ -194,13 +194,12 @@ class Pipeline:
             Forbidden: as `may_by_hand`.
         """
         preview = await deed.preview(True)
-        effect = preview.effect or deed.effect
-        self.may_by_hand(deed.tool, effect, preview.size)
+        self.may_by_hand(deed.tool, preview)
         new = self._new(deed, preview, Absent(caller), Judged("allow", BY_HAND))
         return await self.outbox.start(new, BY_HAND, terms(new, preview), deed, preview)
 
     async def redeem(self, action_id: str, summary: str, client: Client) -> dict[str, Any]:
-        """Run the action that waits for `confirm_action`, if `summary` is its summary word for word."""
+        """Run the action that waits for a token, if `summary` is its summary word for word."""
         answer_within(ANSWERS_WITHIN)
         try:
             row = await self._meant(action_id, summary, client)
@@ -208,8 +207,8 @@ class Pipeline:
                 return await self._over(row)
             deed = self._judged_anew(row, self._made(self.context, row.tool, row.arguments, client))
         except CrmError as error:
-            named = {"action_id": action_id}
-            await self.context.store.record(denied(client.caller, NEVER_ASKED, named, str(error), client.request))
+            named, answering = {"action_id": action_id}, self.context.tools.one(lambda each: each.answers)
+            await self.context.store.record(denied(client.caller, answering.name, named, str(error), client.request))
             raise
         if self.context.settings.dry_run:
             return _dry(row)
@@ -247,7 +246,7 @@ class Pipeline:
 
         async def preview(whole: bool) -> Preview:
             made = await deed.preview(whole)
-            judged = self._judged(deed, made)
+            judged = self._judged(deed.tool, made)
             if most == "allow" and made.confirm:
                 return replace(made, blocked="it is to be confirmed by now; make the call again", until=None)
             if by == "token" and made.person_only:
@@ -263,13 +262,15 @@ class Pipeline:
     async def _repeated(self, deed: Deed, client: Client) -> Action | None:
         """Return the action that this very call has begun a moment ago, if it has: looked for before anything is read,
         because what it did may be what would be refused now."""
-        key = write_mark(client.caller, digest(deed.tool, self.context.connection, deed.arguments)).key
+        key = write_mark(client.caller, digest(deed.tool.name, self.context.connection, deed.arguments)).key
         return (await self.context.store.held_by((key,))).get(key)
 
     async def _outcome(self, earlier: Action, deed: Deed, client: Client) -> dict[str, Any]:
         """Return the result for a call that repeats an earlier action; that it was made is in the log."""
         try:
-            await self.context.store.record(repeated(client.caller, deed.tool, deed.arguments, earlier, client.request))
+            await self.context.store.record(
+                repeated(client.caller, deed.tool.name, deed.arguments, earlier, client.request)
+            )
         except CrmError as error:
             log.warning("that %s was repeated could not be recorded: %s", earlier.id, error)
         return await self.outbox.outcome(earlier)
@@ -279,10 +280,10 @@ class Pipeline:
         held = await self.context.store.held_by([each.key for each in marks])
         return next((each for each in held.values() if each.id != preview.resend_of), None)
 
-    def _judged(self, deed: Deed, preview: Preview) -> Judged:
+    def _judged(self, tool: Declared, preview: Preview) -> Judged:
         judged = self.context.policy.judge(
-            deed.tool,
-            preview.effect or deed.effect,
+            tool.name,
+            preview.effect or tool.effect,
             connection=self.context.connection,
             size=preview.size,
             also=preview.also,
@@ -294,10 +295,10 @@ class Pipeline:
         return NewAction(
             caller=client.caller,
             connection=self.context.connection,
-            tool=deed.tool,
-            effect=preview.effect or deed.effect,
+            tool=deed.tool.name,
+            effect=preview.effect or deed.tool.effect,
             arguments=dict(deed.arguments),
-            digest=digest(deed.tool, self.context.connection, deed.arguments),
+            digest=digest(deed.tool.name, self.context.connection, deed.arguments),
             summary=preview.summary,
             facts=dict(preview.facts),
             preview=preview.text,
@@ -307,6 +308,9 @@ class Pipeline:
             verdict="confirm" if judged.verdict == "allow" and preview.confirm else judged.verdict,
             rule=preview.rule or judged.rule,
             request=client.request,
+            creates=deed.tool.creates,
+            repeatable=deed.tool.resends,
+            deletes=deed.tool.deletes,
         )
 
     async def _confirmed(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from enum import StrEnum
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from crm_mcp.actions.declared import Effect, Tools
 from crm_mcp.config import PolicySettings, Verdict
 from crm_mcp.errors import SettingsError, choices
 
@@ -15,19 +15,6 @@ if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
 STRICTNESS: tuple[Verdict, ...] = ("allow", "confirm", "approve", "deny")
 ASKS: tuple[Verdict, ...] = ("confirm", "approve")
 """The verdicts under which a person is asked."""
-NEVER_ASKED = "confirm_action"
-"""The tool that answers a question, and is never itself one."""
-
-
-class Effect(StrEnum):
-    """What a tool does to the world; annotations, verdict, confirmation and record follow from it."""
-
-    READ = "read"
-    WRITE = "write"
-    OUTWARD = "outward"
-    """Somebody outside is reached: a message, a call, an enrolment."""
-    DESTRUCTIVE = "destructive"
-    """Something is lost that can't be brought back."""
 
 
 class Judged(NamedTuple):
@@ -40,7 +27,8 @@ class Judged(NamedTuple):
 class Policy:
     """The verdicts. A tool's own verdict wins over that of its effect; connection and size only make it stricter."""
 
-    def __init__(self, settings: PolicySettings) -> None:
+    def __init__(self, settings: PolicySettings, tools: Tools) -> None:
+        self.tools = tools
         self._by_effect: dict[Effect, Verdict] = {
             Effect.READ: settings.read,
             Effect.WRITE: settings.write,
@@ -58,15 +46,16 @@ class Policy:
             ("approve_from", "approve", settings.sizes.approve_from),
         )
 
-    def check(self, tools: Mapping[str, Effect]) -> None:
+    def check(self) -> None:
         """Raise SettingsError where the policy names a tool that does not exist, asks about one that is never asked
         about, or has a verdict of a connection that would change nothing."""
         for name, verdict in self._by_tool.items():
-            if name not in tools:
-                raise SettingsError(f'policy.tools: "{name}" is no tool; {choices(name, tools)}')
-            if verdict in ASKS and tools[name] is Effect.READ:
+            tool = self.tools.get(name)
+            if tool is None:
+                raise SettingsError(f'policy.tools: "{name}" is no tool; {choices(name, self.tools)}')
+            if verdict in ASKS and tool.effect is Effect.READ:
                 raise SettingsError(f"policy.tools: {name} only reads, and is never confirmed; valid: allow, deny")
-            if verdict in ASKS and name == NEVER_ASKED:
+            if verdict in ASKS and tool.answers:
                 raise SettingsError(
                     f"policy.tools: {name} gives an answer, and is never asked about; valid: allow, deny"
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,14 +29,6 @@ from crm_mcp.text import in_quotes
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation
 
-SENDING: Mapping[Channel, str] = {
-    "email": "send_email",
-    "sms": "send_sms",
-    "call": "start_call",
-    "linkedin": "send_linkedin_message",
-}
-"""The tools whose work an operation on this channel does: their verdicts count for it."""
-ENROLLING = "enroll_in_sequence"
 MOST_PEOPLE = 100
 IN_THE_SUMMARY = 5
 MOST_LOOKED_UP = 20
@@ -110,8 +102,8 @@ async def reached(context: Context, operation: Operation, arguments: Mapping[str
     where = " or ".join(each for each in (named.lead, named.address) if each)
     if wider := unnamed(operation, arguments):
         raise InvalidArgument(f"{wider} reaches people whom {operation.name} does not name", f"name them in {where}")
-    akin = operation.akin_to(arguments)
-    channels = _channels(named.channel, akin)
+    ways: list[Way | None] = [each.reaches for each in context.tools.of(operation.akin_to(arguments))]
+    channels = _channels(named.channel, ways)
     given = named_in(operation, arguments)
     leads = await _leads(context, operation, given.leads)
     if not leads and not given.addresses:
@@ -120,7 +112,7 @@ async def reached(context: Context, operation: Operation, arguments: Mapping[str
     everybody, strangers = await _everybody(context, operation, given, leads, channels)
     if not everybody and not strangers:
         raise InvalidArgument(f"{operation.name} names nobody but us", f"name the leads in {where}")
-    people = Reached(everybody, channels, ENROLLING in akin, at=_planned(operation, arguments))
+    people = Reached(everybody, channels, rules.ENROLMENT in ways, at=_planned(operation, arguments))
     return await _looked_at(context, people, strangers)
 
 
@@ -226,11 +218,11 @@ async def _lead_if_any(context: Context, text: str) -> Lead | None:
         return None
 
 
-def _channels(declared: Channel, akin: tuple[str, ...]) -> tuple[Channel, ...]:
-    """Return the channels that an operation may use, which is akin to these tools."""
-    if ENROLLING in akin:  # the steps are not told
+def _channels(declared: Channel, ways: Collection[Way | None]) -> tuple[Channel, ...]:
+    """Return the channels that an operation may use, which is akin to tools that reach people in these ways."""
+    if rules.ENROLMENT in ways:  # the steps are not told
         return CHANNELS
-    return tuple(each for each in CHANNELS if SENDING[each] in akin) or (declared,)
+    return tuple(each for each in CHANNELS if each in ways) or (declared,)
 
 
 def _addresses(lead: Lead, channels: Iterable[Channel]) -> list[str]:

@@ -13,14 +13,14 @@ from crm_mcp.store import HELD, Action, Status
 SERVED: dict[Status, str] = {"proposed": "confirmation_required", "sending": "running"}
 """What a stored status is called in results, where that differs."""
 LATE = "its time has passed, and nothing happened; make the call again"
+LOST = "the program ended before the outcome was recorded"
+"""What is known of whatever a process was at when it died."""
 WHY: dict[Status, str] = {
     "pending_approval": "it waits for a person, who sees it with `crm-mcp approvals` and says yes with "
     "`crm-mcp approvals approve {id}`",
     "expired": LATE,
 }
 """Why an action is where it is, where no other reason is known."""
-RESENDS = ("send_email", "send_sms", "send_linkedin_message")
-"""The tools that repeat a message on purpose."""
 
 
 def shown(row: Action) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def again(row: Action) -> dict[str, Any]:
     how = f"the same was asked for before and is {status}, as action {row.id}"
     if row.reason:
         how += f": {row.reason}"
-    if row.tool in RESENDS:
+    if row.repeatable:
         how += "; to send it again on purpose, say so with resend_of"
     return {**earlier, "status": "duplicate", "reason": how}
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from crm_mcp.actions import contact, deleted, enrolling, history
+from crm_mcp.actions import contact, deleted, enrolling, history, rules
 from crm_mcp.actions.approval import bare, named, said, whole
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
@@ -38,26 +38,6 @@ from crm_mcp.model import Deal, DealFields, Lead, LeadUpdate, RecordKind, Reject
 from crm_mcp.store import HELD, Action
 
 Values = Mapping[str, Any]
-
-ENROLLING = "enroll_in_sequence"
-SENT = "what has reached somebody can't be called back"
-CREATED: Mapping[str, RecordKind] = {
-    "create_lead": "lead",
-    "import_leads": "lead",
-    "create_task": "task",
-    "create_deal": "deal",
-    "log_note": "note",
-}
-INSTEAD: Mapping[str, str] = {
-    "send_email": SENT,
-    "send_sms": SENT,
-    "send_linkedin_message": SENT,
-    "start_call": SENT,
-    "unenroll_from_sequence": "enroll_in_sequence enrols them again, and asks the user",
-    "call_operation": "find_operation may have an operation that takes it back",
-    "undo_action": "make the change again",
-}
-"""What to do about an action that can't be undone."""
 
 
 def note_of(
@@ -103,7 +83,7 @@ async def preview_undo(context: Context, action_id: str, caller: str) -> Preview
     if row.status != "done":
         now = SERVED.get(row.status, row.status)
         raise Conflict(f"action {row.id} is {now}, not done", "only what was done can be undone")
-    if row.tool == ENROLLING:
+    if _enrols(context, row):
         return await _preview_unenrol(context, row)
     if not row.undo or row.undo["verb"] not in (deleted.VERB, *WAYS):
         raise Unsupported(f"{row.tool} can't be undone", _instead(context, row))
@@ -140,7 +120,7 @@ async def undo(context: Context, action_id: str, caller: str, *, waits: bool = F
         return await _call_off(context, row, caller)
     if waits:
         raise Conflict(f"action {row.id} was {row.status} in the meantime", "call undo_action again to take that back")
-    if row.status == "done" and row.tool == ENROLLING:
+    if row.status == "done" and _enrols(context, row):
         return await _unenrol(context, row)
     if row.status != "done" or row.undo is None:
         raise Conflict(f"action {row.id} can't be undone any more: it is {row.status}", "see list_actions")
@@ -162,7 +142,7 @@ async def look_undone(context: Context, action_id: str, undoing: Action) -> Done
         return Done(f"cancelled: {row.summary}", lead=row.lead, cancelled=row.id)
     if row.status not in ("done", "undone"):
         return None
-    if row.tool == ENROLLING:
+    if _enrols(context, row):
         sequence, leads = _enrolled_by(row)
         others = await _not_by(context, row) if row.status == "done" else {}
         leads = [each for each in leads if each not in others]
@@ -204,16 +184,22 @@ def _put_back(row: Action) -> Done:
 
 def _instead(context: Context, row: Action) -> str:
     """Return what to do about an action that keeps nothing."""
-    if row.tool == "set_do_not_contact":
-        if row.arguments.get("blocked"):
-            return "set_do_not_contact with blocked: false lifts it, and always asks a person"
-        return "set_do_not_contact with blocked: true blocks again"
-    kind = CREATED.get(row.tool)
-    if kind and (row.result or {}).get("outcome") not in ("updated", "skipped"):
+    kind = row.creates
+    if kind and kind != "any" and (row.result or {}).get("outcome") not in ("updated", "skipped"):
         if context.can(DeletesRecords) and kind in context.crm(DeletesRecords).deletes:
             return "delete_record deletes what it made, and asks the user"
         return f"{context.vendor} can't delete a {kind}"
-    return INSTEAD.get(row.tool, "it kept nothing to go back to; change it by hand")
+    tool = context.tools.get(row.tool)
+    if tool and tool.instead:
+        return tool.instead if isinstance(tool.instead, str) else tool.instead(row.arguments)
+    if tool and tool.reaches:
+        return "what has reached somebody can't be called back"
+    return "it kept nothing to go back to; change it by hand"
+
+
+def _enrols(context: Context, row: Action) -> bool:
+    tool = context.tools.get(row.tool)
+    return tool is not None and tool.reaches == rules.ENROLMENT
 
 
 # What has not happened yet
@@ -233,7 +219,7 @@ async def _call_off(context: Context, row: Action, caller: str) -> Done:
     if row.status == "running":
         items = await context.store.items(row.id)
         over = sum(1 for each in items if each.status not in ("waiting", "cancelled"))
-        stay = "; unenroll_from_sequence takes them out" if row.tool == ENROLLING else ""
+        stay = "; unenroll_from_sequence takes them out" if _enrols(context, row) else ""
         summary += f"; {over} of {len(items)} were done before and stay as they are{stay}"
         fields["progress"] = {"done": over, "total": len(items)}
     return Done(summary, {"reason": reason, **fields}, row.lead, cancelled=row.id)
@@ -263,7 +249,7 @@ async def _preview_unenrol(context: Context, row: Action) -> Preview:
         facts={"sequence": sequence, "leads": leads},
         lead=row.lead,
         size=len(leads),
-        also=("unenroll_from_sequence",),
+        also=context.tools.that(lambda each: each.ends_enrolments),
     )
 
 

@@ -13,13 +13,14 @@ from typing import Any
 from rich.console import Console
 
 from crm_mcp.actions.audit import open_store
+from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.imports.columns import Columns, map_columns
 from crm_mcp.actions.imports.csv_reader import CsvTable, count_lines, open_csv
 from crm_mcp.actions.imports.opt_outs import Places, block_addresses
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
 from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.pipeline import Pipeline, deed, open_pipeline
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.policy import Policy
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.pace import bulk_work
@@ -39,6 +40,9 @@ from crm_mcp.cli.import_output import (
 from crm_mcp.config import Connection, Settings, operating_system_user
 from crm_mcp.errors import CrmError, CrmMcpError, OutcomeUnknown
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow
+from crm_mcp.server.tools import TOOLS
+from crm_mcp.server.tools.bulk import import_leads
+from crm_mcp.server.tools.leads import update_lead
 from crm_mcp.store import Mark
 from crm_mcp.text import one_line
 
@@ -51,8 +55,6 @@ Carry = Callable[[Work, int], Awaitable[None]]
 Block = Callable[[Sequence[Places]], Awaitable[None]]
 """Blocks where those are reached who can't be imported, and must not be contacted."""
 
-TOOL = "import_leads"
-"""The tool whose policy holds for it, and whose name its actions have."""
 BATCH_CHARACTERS = 4 * 1024 * 1024
 """A batch is cut short at this size, so that a file of long cells needs no more memory than another."""
 
@@ -76,11 +78,13 @@ async def import_file(
     """
     store = open_store(settings)
     backend = open_backend(settings, connection)
-    pipeline = open_pipeline(settings, connection, backend, store, Policy(settings.policy))
-    pipeline.may_by_hand(TOOL, Effect.WRITE, what="imports")
+    pipeline = open_pipeline(settings, connection, backend, store, Policy(settings.policy, Tools(TOOLS)))
+    also = (update_lead.name,) if if_exists == "update" else ()
+    pipeline.may_by_hand(import_leads, Preview(path.name, also=also), what="imports")
     context = pipeline.context
     crm = context.crm(ImportsLeads)
-    recorded = _Recorded(pipeline, path.name, {"if_exists": if_exists, "map": list(mappings), "skip": list(skip)})
+    arguments = {"if_exists": if_exists, "map": list(mappings), "skip": list(skip)}
+    recorded = _Recorded(pipeline, path.name, arguments, also)
 
     async def write(batch: Sequence[ImportRow]) -> tuple[ImportOutcome, ...]:
         with bulk_work():
@@ -127,7 +131,9 @@ class Plan:
 class _Recorded:
     """The writing of a file as one action, which goes the road of all actions."""
 
-    def __init__(self, pipeline: Pipeline, file: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, pipeline: Pipeline, file: str, arguments: Mapping[str, Any], also: tuple[str, ...]) -> None:
+        """`also` names other tools whose verdict holds for it."""
+        self._also = also
         self.caller = f"{operating_system_user()} via crm-mcp import"
         self._pipeline = pipeline
         self._summary = f"import {one_line(file)}"
@@ -149,7 +155,9 @@ class _Recorded:
 
         async def preview() -> Preview:
             # The same file again is no repeat: it goes on where it stopped.
-            return Preview(self._summary, size=size, marks=(Mark(key=f"import:{token_hex(8)}", seconds=1),))
+            return Preview(
+                self._summary, size=size, also=self._also, marks=(Mark(key=f"import:{token_hex(8)}", seconds=1),)
+            )
 
         async def run(_: Preview) -> Done:
             try:
@@ -162,7 +170,7 @@ class _Recorded:
                     raise
             return self._done(stopped)
 
-        made = deed(self._pipeline.context, TOOL, Effect.WRITE, self._arguments, run, ask=preview)
+        made = deed(self._pipeline.context, import_leads, self._arguments, run, ask=preview)
         await self._pipeline.by_hand(made, self.caller)
         for each in stopped:
             raise each

@@ -18,13 +18,15 @@ from crm_mcp import __version__
 from crm_mcp.actions.audit import denied, open_store, read_of
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect, Tools
 from crm_mcp.actions.guarded_crm import open_context
 from crm_mcp.actions.intent import Deed
 from crm_mcp.actions.jobs import work_through
 from crm_mcp.actions.outbox import Outbox
 from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.policy import Effect, Policy
+from crm_mcp.actions.policy import Policy
+from crm_mcp.actions.worker import Worker
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import Backend, HasOperations
 from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict
@@ -36,6 +38,7 @@ from crm_mcp.server.federation import ask_all, unable
 from crm_mcp.server.show import LEFT_OUT, OUTSIDE, outside, page_of, shorten, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
+from crm_mcp.server.tools.leads import get_lead
 from crm_mcp.store import Action
 from crm_mcp.text import neutral_json, one_line
 
@@ -60,8 +63,6 @@ LONGEST_LINE = 4_000
 """Characters of an error: what it lists may be named by strangers."""
 UNTRIED = ("rate_limited", "vendor_error", "unreachable")
 """Failures after which one wonders whether something was written."""
-BY_ACTION = ("confirm_action", "undo_action")
-"""Tools that name an action, and with it the connection that it belongs to."""
 
 
 class Application:
@@ -76,15 +77,16 @@ class Application:
         """`opened` opens the CRM of a connection."""
         self.settings = settings
         self.fallback: Fallback = settings.confirm_fallback or ("token" if transport == "stdio" else "approval")
-        self.policy = Policy(settings.policy)
-        self.policy.check({each.name: each.effect for each in TOOLS})
+        self.policy = Policy(settings.policy, Tools(TOOLS))
+        self.policy.check()
         names = [each.name for each in TOOLS]
         for setting, given in (("TOOLS", settings.tools), ("EXCLUDE_TOOLS", settings.exclude_tools)):
             for name in given:
                 if name not in names:
                     raise SettingsError(f'CRM_MCP_{setting}: "{name}" is no tool; {choices(name, names)}')
         self.store = open_store(settings)
-        self.outbox = Outbox(self.store, work_through, self._known)
+        self.outbox = Outbox(self.store, work_through)
+        self.worker = Worker(self.outbox, self._known)
         self.backends = {each.name: opened(settings, each) for each in settings.connections}
         """The CRMs without their guards: opened and closed here, and used by nothing else."""
         self.contexts = {
@@ -118,7 +120,7 @@ class Application:
         try:
             # Who only reads, or only looks what would be done, does not work on what others left either.
             works = not (self.settings.read_only or self.settings.dry_run)
-            async with self.outbox.working(tuple(self.contexts) if works else ()):
+            async with self.worker.working(tuple(self.contexts) if works else ()):
                 yield
         finally:
             await self.aclose()
@@ -130,9 +132,9 @@ class Application:
         await self.store.aclose()
 
     def _served(self) -> list[Tool]:
-        served = [each for each in TOOLS if not each.direct and self._wanted(each)]
+        served = [each for each in TOOLS if not each.answers and self._wanted(each)]
         if self.fallback == "token" and any(self._may_confirm(each) for each in served):
-            confirming = [each for each in TOOLS if each.direct and self._allowed(each)]
+            confirming = [each for each in TOOLS if each.answers and self._allowed(each)]
             # Without the tool that takes the token back, a person approves it another way.
             self.fallback = "token" if confirming else "approval"
             served += confirming
@@ -161,13 +163,13 @@ class Application:
         by_size = tool.effect is not Effect.READ and self.policy.confirms_by_size
         return tool.may_confirm or by_size or "confirm" in self._verdicts(tool, self.settings.connections)
 
-    def _reads(self, name: str, context: Context) -> bool:
-        return self.policy.judge(name, Effect.READ, connection=context.connection).verdict != "deny"
+    def _reads(self, tool: Tool, context: Context) -> bool:
+        return context.verdict(tool) != "deny"
 
     @property
     def _readable(self) -> dict[str, Context]:
         """The connections whose records may be shown."""
-        return {name: each for name, each in self.contexts.items() if self._reads("get_lead", each)}
+        return {name: each for name, each in self.contexts.items() if self._reads(get_lead, each)}
 
     def _deed(self, context: Context, name: str, arguments: Mapping[str, Any], client: Any) -> Deed:
         tool = self._tool(name)
@@ -195,11 +197,11 @@ class Application:
 
     def takes_crm(self, tool: Tool) -> bool:
         """Whether a tool has the parameter `crm`: with several connections all have, but those that name an action."""
-        return len(self.contexts) > 1 and tool.name not in BY_ACTION
+        return len(self.contexts) > 1 and not tool.by_action
 
     async def _meant(self, tool: Tool, arguments: dict[str, Any]) -> list[Context]:
         """Return the contexts that a call is for, and take `crm` out of its arguments."""
-        if tool.name in BY_ACTION and len(self.contexts) > 1:
+        if tool.by_action and len(self.contexts) > 1:
             row = await self.store.get(str(arguments.get("action_id", "")))
             return [self.contexts.get(row.connection if row else "", next(iter(self.contexts.values())))]
         if not self.takes_crm(tool):
@@ -251,12 +253,12 @@ class Application:
             arguments = dict(params.arguments or {})
             contexts = await self._meant(tool, arguments)
             checked = tool.check(arguments, *(("crm",) if self.takes_crm(tool) else ()))
-            if tool.effect is not Effect.READ and not tool.direct:
+            if tool.effect is not Effect.READ and not tool.answers:
                 pipeline = self.pipelines[contexts[0].connection]
                 answer = await pipeline.act(tool.deed(contexts[0], checked, client), client)
-            elif tool.direct:
+            elif tool.answers:
                 pipeline = self.pipelines[contexts[0].connection]
-                answer = await tool.run(**tool.given(checked, contexts, client), pipeline=pipeline)
+                answer = await tool.read(checked, contexts, client, pipeline=pipeline)
             else:
                 answer = await self._read(tool, checked, contexts, client)
         except MustAsk as question:
@@ -285,7 +287,7 @@ class Application:
     async def _read(self, tool: Tool, checked: BaseModel, contexts: list[Context], client: Caller) -> dict[str, Any]:
         answer_within(ANSWERS_WITHIN)
         if not tool.looks_at_all:
-            contexts = [each for each in contexts if self._reads(tool.name, each)]
+            contexts = [each for each in contexts if self._reads(tool, each)]
         if not contexts:
             here = f"the policy denies {tool.name} here"
             given = checked.model_dump(mode="json", exclude_unset=True)
@@ -293,7 +295,7 @@ class Application:
             raise Forbidden(here, "a person can change [policy] in the settings file")
         with in_time():
             if len(contexts) == 1 or tool.looks_at_all:
-                answer = await tool.run(**tool.given(checked, contexts, client))
+                answer = await tool.read(checked, contexts, client)
             else:
                 answer = await ask_all(tool, checked, contexts, client)
         if self.settings.audit.reads:

@@ -8,6 +8,8 @@ import mcp_types as types
 
 from crm_mcp.errors import InvalidArgument, NotFound, choices
 from crm_mcp.server.resources import Desks, activity_page, framed, lead_page
+from crm_mcp.server.tools.activity import list_activity
+from crm_mcp.server.tools.leads import get_lead
 from crm_mcp.text import neutral, one_line
 
 MOST_ACTIVITY = 12_000
@@ -59,7 +61,7 @@ PROMPTS = (
 )
 
 
-SHOWS = {"follow_up": {"get_lead", "list_activity"}, "log_call": {"get_lead"}}
+SHOWS = {"follow_up": {get_lead.name, list_activity.name}, "log_call": {get_lead.name}}
 """The tools that tell what a prompt shows: it is there where they are served."""
 CRM = types.PromptArgument(name="crm", description="which connection", required=True)
 

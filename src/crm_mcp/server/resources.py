@@ -22,6 +22,11 @@ from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDe
 from crm_mcp.errors import CrmError, NotFound, Unsupported
 from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
 from crm_mcp.server.show import fenced, lines_of
+from crm_mcp.server.tool import Tool
+from crm_mcp.server.tools.activity import list_activity
+from crm_mcp.server.tools.admin import crm_status, list_actions, list_options
+from crm_mcp.server.tools.deals import get_pipeline, list_deals
+from crm_mcp.server.tools.leads import get_lead, search_leads
 from crm_mcp.text import behind, neutral, neutral_json, one_line, unmarked
 
 MARKDOWN = "text/markdown"
@@ -130,8 +135,6 @@ async def sequences_page(context: Context) -> str:
 
 async def status_page(context: Context) -> str:
     """The connection, its capabilities and the policy."""
-    from crm_mcp.server.tools.admin import crm_status
-
     return f"# Status\n\n```\n{lines_of(neutral_json(await crm_status.run((context,))))}\n```\n"
 
 
@@ -141,24 +144,24 @@ class _Kind:
 
     uri: str
     name: str
-    tool: str
+    tool: Tool
     needs: type | None
     reader: Reader
 
     def there(self, context: Context, served: Collection[str]) -> bool:
-        return self.tool in served and (self.needs is None or context.can(self.needs))
+        return self.tool.name in served and (self.needs is None or context.can(self.needs))
 
 
 FIXED = (
-    _Kind("crm://pipeline", "Pipeline", "get_pipeline", SumsPipeline, pipeline_page),
-    _Kind("crm://sequences", "Sequences", "list_options", RunsSequences, sequences_page),
-    _Kind("crm://status", "Status", "crm_status", None, status_page),
+    _Kind("crm://pipeline", "Pipeline", get_pipeline, SumsPipeline, pipeline_page),
+    _Kind("crm://sequences", "Sequences", list_options, RunsSequences, sequences_page),
+    _Kind("crm://status", "Status", crm_status, None, status_page),
 )
 TEMPLATES = (
-    _Kind("crm://leads/{lead}", "Lead", "get_lead", FindsLeads, lead_page),
-    _Kind("crm://leads/{lead}/activity", "Activity of a lead", "list_activity", ReadsActivity, activity_page),
-    _Kind("crm://deals/{deal}", "Deal", "list_deals", ReadsDeals, deal_page),
-    _Kind("crm://actions/{action_id}", "Action", "list_actions", None, action_page),
+    _Kind("crm://leads/{lead}", "Lead", get_lead, FindsLeads, lead_page),
+    _Kind("crm://leads/{lead}/activity", "Activity of a lead", list_activity, ReadsActivity, activity_page),
+    _Kind("crm://deals/{deal}", "Deal", list_deals, ReadsDeals, deal_page),
+    _Kind("crm://actions/{action_id}", "Action", list_actions, None, action_page),
 )
 
 
@@ -191,12 +194,12 @@ async def read(contexts: Desks, served: Collection[str], uri: str) -> str:
     """
     for context in contexts.values():
         for each in FIXED:
-            if each.tool in served and uri == _of(context, each.uri):
+            if each.tool.name in served and uri == _of(context, each.uri):
                 return await framed(await each.reader(context))
     for context in contexts.values():
         for each in TEMPLATES:
             pattern = re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(_of(context, each.uri)))
-            if each.tool in served and (found := re.fullmatch(pattern, uri)):
+            if each.tool.name in served and (found := re.fullmatch(pattern, uri)):
                 return await framed(await each.reader(context, unquote(next(iter(found.groupdict().values())))))
     raise NotFound(f'there is no resource "{uri[:120]}"', "see resources/list and resources/templates/list")
 
@@ -226,7 +229,7 @@ async def complete(
     meant = [context for context in contexts.values() if uri.startswith(f"{context.root}/")] or [
         context for name, context in contexts.items() if given.get("crm", name) == name
     ]
-    if argument != "lead" or "search_leads" not in served:
+    if argument != "lead" or search_leads.name not in served:
         return []
     if not meant or not (crm := meant[0].crm_if(FindsLeads)):
         return []

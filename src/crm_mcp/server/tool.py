@@ -1,67 +1,83 @@
 """A tool is declared once: schema, annotations, effect, guard, record and documentation follow from the function.
 
-    @tool(Effect.OUTWARD, needs=SendsSms, ask=ask_send_sms)
-    async def send_sms(context: Context, lead: LeadKey, message: Sms) -> Done:
+    class SendSms(Arguments):
+        lead: LeadKey
+        message: Sms
+
+    async def ask_send_sms(context: Context, call: SendSms) -> Reach: ...
+
+    @tool(Effect.OUTWARD, needs=SendsSms, reaches="sms", ask=ask_send_sms)
+    async def send_sms(context: Context, call: SendSms) -> Done:
         \"\"\"Send one SMS ...\"\"\"
 
 `needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
-and destructive tools must have one, and that of an outward tool returns what the rules found, a `Reach`. The toolset is
-the name of the file that the tool stands in. Parameters named `context`, `contexts` (of all connections that are
-asked), `client`, `shown` (the preview made just before) and `pipeline` are given by the server and not part of the
-schema. `across` lets a reading tool ask all connections at once. `look` is asked whether a call whose answer was lost
-was done: it gets the call's arguments and `row`, and returns what the CRM's own history shows, or None. `bulk` says how
-a call for many is done item by item.
+and destructive tools must have one, and that of an outward tool returns what the rules found, a `Reach`. `look` is
+asked whether a call whose answer was lost was done: it returns what the CRM's own history shows, or None. `bulk` says
+how a call for many is done item by item. `across` lets a reading tool ask all connections at once. What the rest of the
+program asks about a tool (whether it creates, deletes, reaches somebody ...) is declared here, too: see `Declared`. The
+toolset is the name of the file that the tool stands in.
+
+A tool alone takes its arguments one by one; one with an `ask`, a `look` or a `bulk` lists them in a class of its own,
+which all of them take. Besides, each function gets what it has a parameter for: `context`, `contexts` (of all
+connections that are asked), `client`, `shown` (the preview made just before), `pipeline`, and `row` (the action that a
+`look` is about). None of these is part of the schema.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, cast
+from functools import cache, cached_property
+from typing import Any, TypedDict, Unpack, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Created, Declared, Effect
 from crm_mcp.actions.intent import Client, Deed, Reach
 from crm_mcp.actions.pipeline import deed
-from crm_mcp.actions.policy import Effect
+from crm_mcp.backends.verbs import Way
 from crm_mcp.server.refusal import refused
 
-GIVEN = ("context", "contexts", "pipeline", "client", "shown")
+GIVEN = ("context", "contexts", "pipeline", "client", "shown", "row")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
 """Left out of schemas: a model does not count characters, and an error says the limit."""
-MOST_FAULTS = 10
-"""Faults of one call that are told at once."""
 Function = Callable[..., Awaitable[Any]]
 
 
-@dataclass(frozen=True)
-class Tool:
+class Arguments:
+    """The arguments of a tool, listed once for all its functions: a field each, with its default.
+
+    The model that checks them is made of it when a call comes: start-up counts.
+    """
+
+    def __init__(self, **given: Any) -> None:
+        vars(self).update(given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool(Declared):
     """One tool, as it was declared."""
 
-    name: str
     toolset: str
-    effect: Effect
     needs: tuple[type, ...]
     run: Function
     ask: Function | None
     look: Function | None
     bulk: Function | None
-    always: bool
+    always: bool = False
     """It belongs to every toolset."""
-    direct: bool
-    """It takes its own road and returns an action result (`confirm_action`)."""
-    idempotent: bool
-    outside: bool
+    idempotent: bool = False
+    outside: bool = False
     """It may reach somebody outside, whatever its effect is."""
-    may_confirm: bool
+    may_confirm: bool = False
     """It is confirmed sometimes, even where the policy allows its effect."""
-    across: str | None
+    across: str | None = None
     """It may ask all connections at once; the name of the list in its result."""
-    decides: bool
+    decides: bool = False
     """Its `ask` is heard before every call, because the arguments decide; else only where the policy confirms."""
 
     @cached_property
@@ -72,14 +88,28 @@ class Tool:
     @cached_property
     def arguments(self) -> type[BaseModel]:
         """The model that its arguments are checked by; built on the first use, because start-up counts."""
-        hints = typing.get_type_hints(self.run, include_extras=True)
         fields: dict[str, Any] = {}
-        for name, parameter in inspect.signature(self.run).parameters.items():
-            if name in GIVEN:
-                continue
-            default = ... if parameter.default is inspect.Parameter.empty else parameter.default
-            fields[name] = (hints[name], default)
-        return create_model(self.name, __config__=ConfigDict(extra="forbid", protected_namespaces=()), **fields)
+        if self._listed:
+            listed = self._listed[1]
+            # Not in the class's own names: a field `list` would stand for the type there.
+            known = vars(sys.modules[listed.__module__])
+            for name, hint in typing.get_type_hints(listed, known, {}, include_extras=True).items():
+                fields[name] = (hint, getattr(listed, name, ...))
+        else:
+            hints = typing.get_type_hints(self.run, include_extras=True)
+            for name, parameter in inspect.signature(self.run).parameters.items():
+                default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+                if name not in GIVEN:
+                    fields[name] = (hints[name], default)
+        config = ConfigDict(extra="forbid", protected_namespaces=())
+        return create_model(self.name, __config__=config, **fields)
+
+    @cached_property
+    def _listed(self) -> tuple[str, type[Arguments]] | None:
+        """The parameter that takes all arguments as one, and their class; None: each has its own."""
+        hints = typing.get_type_hints(self.run).items()
+        found = [(name, hint) for name, hint in hints if isinstance(hint, type) and issubclass(hint, Arguments)]
+        return found[0] if found else None
 
     @cached_property
     def schema(self) -> dict[str, Any]:
@@ -96,7 +126,7 @@ class Tool:
             "readOnlyHint": reads,
             "destructiveHint": self.effect is Effect.DESTRUCTIVE,
             "idempotentHint": reads or self.idempotent,
-            "openWorldHint": self.effect is Effect.OUTWARD or self.direct or self.outside,
+            "openWorldHint": self.effect is Effect.OUTWARD or self.answers or self.outside,
         }
 
     def served_by(self, context: Context) -> bool:
@@ -117,34 +147,58 @@ class Tool:
     @property
     def looks_at_all(self) -> bool:
         """Whether it is given all contexts and puts their answers together by itself."""
-        return "contexts" in self._parameters
+        return "contexts" in _parameters(self.run)
 
-    def given(self, checked: BaseModel, contexts: Sequence[Context], client: Client) -> dict[str, Any]:
-        """Return what the function is called with."""
+    async def read(self, checked: BaseModel, contexts: Sequence[Context], client: Client, **more: object) -> Any:
+        """Call the function itself, with checked arguments; `more` is what it takes besides."""
+        offered = self._offered(checked, contexts, client)
+        return await _call(self.run, offered | more)
+
+    def _offered(self, checked: BaseModel, contexts: Sequence[Context], client: Client) -> dict[str, Any]:
+        """Return all that its functions may take."""
         values: dict[str, Any] = {name: getattr(checked, name) for name in type(checked).model_fields}
-        given = {"context": contexts[0], "contexts": tuple(contexts), "client": client}
-        return values | {name: value for name, value in given.items() if name in self._parameters}
-
-    @cached_property
-    def _parameters(self) -> frozenset[str]:
-        return frozenset(inspect.signature(self.run).parameters)
+        if self._listed:
+            name, listed = self._listed
+            values = {name: listed(**values)}
+        return values | {"context": contexts[0], "contexts": tuple(contexts), "client": client}
 
     def deed(self, context: Context, checked: BaseModel, client: Client) -> Deed:
         """Return a call with checked arguments as the pipeline takes it."""
-        values = self.given(checked, (context,), client)
+        offered = self._offered(checked, (context,), client)
         ask, look, bulk = self.ask, self.look, self.bulk
         return deed(
             context,
-            self.name,
-            self.effect,
+            self,
             checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
-            lambda preview: self.run(**values, **({"shown": preview} if "shown" in self._parameters else {})),
-            ask=(lambda: ask(**values)) if ask else None,
+            lambda preview: _call(self.run, offered | {"shown": preview}),
+            ask=(lambda: _call(ask, offered)) if ask else None,
             always_ask=self.decides or self.effect is not Effect.WRITE,
-            look=(lambda row: look(**values, row=row)) if look else None,
-            bulk=(lambda: bulk(**values)) if bulk else None,
-            dry_run=bool(values.get("dry_run")),
+            look=(lambda row: _call(look, offered | {"row": row})) if look else None,
+            bulk=(lambda: _call(bulk, offered)) if bulk else None,
+            dry_run=bool(getattr(checked, "dry_run", False)),
         )
+
+
+class Said(TypedDict, total=False):
+    """What a tool may say of itself besides; see `Tool` and `Declared` for what each means."""
+
+    always: bool
+    idempotent: bool
+    outside: bool
+    may_confirm: bool
+    decides: bool
+    across: str
+    creates: Created
+    many: bool
+    writes_addresses: bool
+    deletes: bool
+    reaches: Way
+    resends: bool
+    ends_enrolments: bool
+    undoes: bool
+    answers: bool
+    by_action: bool
+    instead: str | Callable[[Mapping[str, Any]], str]
 
 
 def tool(
@@ -154,50 +208,62 @@ def tool(
     ask: Function | None = None,
     look: Function | None = None,
     bulk: Function | None = None,
-    always: bool = False,
-    direct: bool = False,
-    idempotent: bool = False,
-    outside: bool = False,
-    may_confirm: bool = False,
-    decides: bool = False,
-    across: str | None = None,
+    **said: Unpack[Said],
 ) -> Callable[[Function], Tool]:
     """Declare a tool; see the module.
 
     Raises:
-        TypeError: an outward or destructive tool has no `ask`, that of an outward one returns no `Reach`, or the
-            function has no docstring.
+        TypeError: an outward or destructive tool has no `ask`, that of an outward one returns no `Reach`, or it does
+            not say how it reaches somebody; or the function has no docstring.
     """
 
     def declare(function: Function) -> Tool:
-        if effect in (Effect.OUTWARD, Effect.DESTRUCTIVE) and ask is None and not direct:
-            raise TypeError(f"{function.__name__} is {effect.value} and must say with ask= what a person is shown")
-        if effect is Effect.OUTWARD and ask and ask.__annotations__.get("return") not in (Reach, Reach.__name__):
-            raise TypeError(
-                f"{function.__name__} is outward, and {ask.__name__} must return a Reach: what the rules found of "
-                "everybody whom it reaches"
-            )
+        if wrong := _wrong(effect, ask, bulk, said):
+            raise TypeError(f"{function.__name__} {wrong}")
         if not function.__doc__:
             raise TypeError(f"{function.__name__} has no description")
         return Tool(
-            name=function.__name__,
+            function.__name__,
+            effect,
             toolset=function.__module__.rpartition(".")[2],
-            effect=effect,
             needs=needs if isinstance(needs, tuple) else (needs,),
             run=function,
             ask=ask,
             look=look,
             bulk=bulk,
-            always=always,
-            direct=direct,
-            idempotent=idempotent,
-            outside=outside,
-            may_confirm=may_confirm,
-            decides=decides,
-            across=across,
+            **said,
         )
 
     return declare
+
+
+def _wrong(effect: Effect, ask: Function | None, bulk: Function | None, said: Said) -> str | None:
+    """Return what does not fit together in a declaration; None: all does."""
+    if effect in (Effect.OUTWARD, Effect.DESTRUCTIVE) and ask is None and not said.get("answers"):
+        return f"is {effect.value} and must say with ask= what a person is shown"
+    if effect is Effect.OUTWARD:
+        returned = getattr(ask, "__annotations__", {}).get("return")
+        if getattr(returned, "__name__", str(returned)).rpartition(".")[2] != Reach.__name__:
+            named = getattr(ask, "__name__", "its ask")
+            return f"is outward, and {named} must return a Reach: what the rules found of everybody whom it reaches"
+    if (effect is Effect.OUTWARD) != ("reaches" in said):
+        must = "must say with reaches= how it reaches somebody" if effect is Effect.OUTWARD else "reaches somebody"
+        return f"is {effect.value} and {must}"
+    if said.get("deletes") and effect is not Effect.DESTRUCTIVE:
+        return f"is {effect.value} and deletes"
+    if bulk and effect is Effect.WRITE and not said.get("decides"):
+        return "is for many, and must say with decides= that its ask tells when it is a job"
+    return None
+
+
+@cache
+def _parameters(function: Function) -> tuple[str, ...]:
+    return tuple(inspect.signature(function).parameters)
+
+
+async def _call(function: Function, offered: Mapping[str, Any]) -> Any:
+    """Call a function with those of the values that it has a parameter for."""
+    return await function(**{name: offered[name] for name in _parameters(function) if name in offered})
 
 
 def _compact(schema: Any, definitions: Mapping[str, Any]) -> Any:

@@ -296,9 +296,9 @@ class Store:
         """
         return await self._act(lambda actions: actions.changes(since, kinds, connection, after, limit))
 
-    async def imported_since(self, caller: str, since: datetime) -> int:
-        """Return how many records the caller's imports have written, or are writing, since then."""
-        return await self._act(lambda actions: actions.imported_since(caller, since))
+    async def written_since(self, caller: str, tool: str, since: datetime) -> int:
+        """Return how many records a caller's actions of this tool have written, or are writing, since then."""
+        return await self._act(lambda actions: actions.written_since(caller, tool, since))
 
     # The items of a job
 

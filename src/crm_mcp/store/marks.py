@@ -31,8 +31,6 @@ from crm_mcp.store.tables import actions, marks, millis, written
 
 WRITE = "write:"
 """How the keys of writes begin that are one when they are repeated; the others' reach somebody."""
-MAKES = ("create_", "log_", "import_", "call_")
-"""How the tools begin that make something new, where they keep no way back."""
 LOST_AFTER = timedelta(minutes=2)
 """How long after its lease an action that nobody ended reads as being done."""
 AT_ONCE = 500
@@ -48,7 +46,7 @@ def holders(connection: Connection, keys: Sequence[str], moment: datetime, *besi
     for start in range(0, len(keys), AT_ONCE):
         wanted = _m.key.in_(keys[start : start + AT_ONCE])
         query = (
-            select(_m.key, _a.id, _a.tool, _a.status, _a.connection, _a.undo, _a.touched, _a.finished_no)
+            select(_m.key, _a.id, _a.creates, _a.status, _a.connection, _a.undo, _a.touched, _a.finished_no)
             .join(actions, _a.id == _m.action)
             .where(wanted, _m.state == "live", _a.id.not_in(besides), _holds(moment))
             .order_by(_m.no.desc())
@@ -77,7 +75,7 @@ def _stale(connection: Connection, row: RowMapping) -> bool:
     if not row["key"].startswith(WRITE) or row["status"] != "done" or not row["touched"]:
         return False
     changed = written(row["touched"][0])  # the others are what it belongs to, as the lead of a note
-    later = select(_a.tool, _a.undo).where(
+    later = select(_a.deletes, _a.undo).where(
         _a.connection == row["connection"],
         _a.finished_no > row["finished_no"],
         _a.status == "done",
@@ -90,8 +88,8 @@ def _overwrites(row: RowMapping, later: RowMapping) -> bool:
     """Return whether what was done later to the same record is in the way of what was done first."""
     mine: Mapping[str, Any] = row["undo"] or {}
     other: Mapping[str, Any] = later["undo"] or {}
-    if "after" not in mine and row["tool"].startswith(MAKES):
-        return later["tool"] == "delete_record"  # done again while it is there, it would be there twice
+    if "after" not in mine and row["creates"]:
+        return bool(later["deletes"])  # done again while it is there, it would be there twice
     if "after" in mine and "after" in other and mine.get("verb") == other.get("verb"):
         return not set(mine["after"]).isdisjoint(other["after"])
     return True
@@ -103,8 +101,8 @@ def counted(connection: Connection, bounds: Iterable[Bound], own: Sequence[Mark]
     `own` are the marks that are about to count, in the connection `by`; without one that does it is as if one did.
     """
     for bound in bounds:
-        if bound.importer is not None:
-            if imported(connection, bound.importer, bound.since) + bound.size > bound.most:
+        if bound.caller is not None and bound.tool is not None:
+            if written_by(connection, bound.caller, bound.tool, bound.since) + bound.size > bound.most:
                 return bound.said
             continue
         new = sum(1 for mark in own if _within(bound, mark, by))
@@ -119,9 +117,10 @@ def counted(connection: Connection, bounds: Iterable[Bound], own: Sequence[Mark]
     return None
 
 
-def imported(connection: Connection, caller: str, since: datetime) -> int:
-    """Return the sum of the sizes of a caller's imports since then, also of those that were taken back."""
-    mine = and_(_a.caller == caller, _a.tool == "import_leads", _a.started_at >= since)
+def written_by(connection: Connection, caller: str, tool: str, since: datetime) -> int:
+    """Return how many records a caller's actions of a tool have written, or are writing, since then: also those that
+    were taken back."""
+    mine = and_(_a.caller == caller, _a.tool == tool, _a.started_at >= since)
     query = select(func.coalesce(func.sum(_a.size), 0)).where(mine, _a.status != "failed")
     return int(connection.execute(query).scalar_one())
 

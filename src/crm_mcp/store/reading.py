@@ -103,10 +103,10 @@ class Reading:
         first = connection.execute(select(func.min(_c.finished_no)).where(_c.finished_at >= since)).scalar_one()
         return newest if first is None else first - 1
 
-    def imported_since(self, caller: str, since: datetime) -> int:
-        """Return how many records the caller's imports have written, or are writing, since then."""
+    def written_since(self, caller: str, tool: str, since: datetime) -> int:
+        """Return how many records a caller's actions of this tool have written, or are writing, since then."""
         with self.database.reading() as connection:
-            return marks.imported(connection, caller, since)
+            return marks.written_by(connection, caller, tool, since)
 
     def progress(self, connection: Connection, rows: Sequence[RowMapping]) -> dict[str, dict[str, int]]:
         """Return for each job among these that runs how many of its items have ended, of how many."""

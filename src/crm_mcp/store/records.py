@@ -73,8 +73,9 @@ class Bound(Record):
     """Only those of this connection."""
     address: str | None = None
     """Only those to this address."""
-    importer: str | None = None
-    """Instead of marks, the records that this caller's imports have written, or are writing, since then."""
+    caller: str | None = None
+    """Instead of marks, the records that this caller has written, or is writing, since then, with this `tool`."""
+    tool: str | None = None
     size: int = 0
     """How many records the action that is claimed adds to those."""
 
@@ -144,6 +145,12 @@ class NewAction(Record):
     """The setting or rule that gave the verdict, as `policy.outward`."""
     request: str | None = None
     """The id of the client's request, for the audit alone."""
+    creates: str | None = None
+    """The kind of record that it makes: done twice, it is there twice. `any`: one that is not known by its kind."""
+    repeatable: bool = False
+    """What it sends may be sent again on purpose, with `resend_of`."""
+    deletes: bool = False
+    """It deletes a record: to make that one again is no repeat."""
 
 
 class Action(NewAction):

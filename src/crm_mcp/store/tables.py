@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import BigInteger, Column, Dialect, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text, false
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration. A state at this revision is opened without loading the migration library."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -148,6 +148,9 @@ actions = Table(
     Column("lease_until", UtcMillis),
     Column("fence", BigInteger, nullable=False, server_default="0"),
     Column("looks", BigInteger, nullable=False, server_default="0"),
+    Column("creates", Name(16)),
+    Column("repeatable", Boolean, nullable=False, server_default=false()),
+    Column("deletes", Boolean, nullable=False, server_default=false()),
 )
 Index(None, actions.c.caller, actions.c.digest)
 Index(None, actions.c.caller, actions.c.no)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from crm_mcp.actions import heard, history
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.intent import Done
-from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCalls
 from crm_mcp.errors import InvalidArgument, Unsupported
 from crm_mcp.model import (
@@ -31,44 +30,44 @@ from crm_mcp.model import (
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import fitted, listed, only_connection, seal, unseal
 from crm_mcp.server.show import page_of, shorten_rows
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
 CHANGED = ("lead", "note", "task", "deal", "message", "sequence")
 
 
-async def look_log_note(
-    context: Context, row: Action, lead: str, content: str, kind: NoteKind, occurred_at: datetime | None, **_: object
-) -> Done | None:
+class LogNote(Arguments):
+    lead: LeadKey
+    content: Text
+    kind: NoteKind = "note"
+    outcome: Annotated[Line | None, Field(description="of a call, as interested, no answer")] = None
+    occurred_at: Annotated[When | None, Field(description="default now")] = None
+    duration_seconds: Annotated[int | None, Field(ge=0, le=86_400)] = None
+    direction: Direction | None = None
+
+
+async def look_log_note(context: Context, call: LogNote, row: Action) -> Done | None:
     """Look for the note among those of the lead."""
-    note = await history.logged_note(context, row, history.signed(context, content, row), kind, occurred_at)
-    return _logged(await context.lead(lead), note, kind) if note else None
+    content = history.signed(context, call.content, row)
+    note = await history.logged_note(context, row, content, call.kind, call.occurred_at)
+    return _logged(await context.lead(call.lead), note, call.kind) if note else None
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes), look=look_log_note)
-async def log_note(
-    context: Context,
-    lead: LeadKey,
-    content: Text,
-    kind: NoteKind = "note",
-    outcome: Annotated[Line | None, Field(description="of a call, as interested, no answer")] = None,
-    occurred_at: Annotated[When | None, Field(description="default now")] = None,
-    duration_seconds: Annotated[int | None, Field(ge=0, le=86_400)] = None,
-    direction: Direction | None = None,
-) -> Done:
+@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes), creates="note", look=look_log_note)
+async def log_note(context: Context, call: LogNote) -> Done:
     """Write down what was said or done: a note, or a call, e-mail or meeting that took place. Nothing is sent."""
-    found = await context.lead(lead)
-    if occurred_at and occurred_at > now():
+    found = await context.lead(call.lead)
+    if call.occurred_at and call.occurred_at > now():
         raise InvalidArgument("occurred_at is in the future", "for something to be done, use create_task")
     draft = NoteDraft(
-        content=history.signed(context, content),
-        kind=kind,
-        outcome=outcome,
-        occurred_at=occurred_at,
-        duration_seconds=duration_seconds,
-        direction=direction,
+        content=history.signed(context, call.content),
+        kind=call.kind,
+        outcome=call.outcome,
+        occurred_at=call.occurred_at,
+        duration_seconds=call.duration_seconds,
+        direction=call.direction,
     )
-    return _logged(found, await context.crm(LogsNotes).log_note(found.id, draft), kind)
+    return _logged(found, await context.crm(LogsNotes).log_note(found.id, draft), call.kind)
 
 
 def _logged(lead: Lead, note: Note, kind: NoteKind) -> Done:
@@ -95,7 +94,7 @@ async def list_activity(
     for kind in wanted:
         if kind not in crm.activity_kinds:
             raise Unsupported(f"{context.vendor} has no {kind}s", f"it has {', '.join(crm.activity_kinds)}")
-    query = {"list_activity": found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
+    query = {list_activity.name: found.id, "kinds": sorted(wanted), "since": since and rfc3339(since)}
 
     def shape(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         whole = f"read {page_of(context.root, found.id)}/activity"
@@ -128,7 +127,7 @@ async def list_changes(
         if kind not in CHANGED:
             raise InvalidArgument(f'kinds has "{kind}"', f"valid: {', '.join(CHANGED)}")
     context, connection = contexts[0], only_connection(contexts)
-    query = {"list_changes": sorted(kinds or ()), "crm": connection}
+    query = {list_changes.name: sorted(kinds or ()), "crm": connection}
     after = unseal(context, query, cursor) if cursor else None
 
     async def build(most: int) -> dict[str, Any]:

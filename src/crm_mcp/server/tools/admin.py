@@ -10,9 +10,9 @@ from crm_mcp import __version__
 from crm_mcp.actions import deleted, history
 from crm_mcp.actions.approval import named, quoted
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.intent import Client, Done, Preview, under_way
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.results import shown
 from crm_mcp.actions.undo import look_undone, preview_undo, undo
 from crm_mcp.backends.base import DeletesRecords, GivesMetrics, ListsOptions
@@ -21,7 +21,7 @@ from crm_mcp.model import Deal, Lead, Note, OptionKind, RecordKind, Task, rfc333
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.federation import side_by_side
 from crm_mcp.server.listing import fitted, only_connection, seal, unseal
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action, Status
 
 ActionStatus = Literal[
@@ -47,9 +47,14 @@ WITH_IT = "with it"
 """The fact of a deletion that counts what it takes along."""
 
 
-async def ask_delete_record(context: Context, client: Client, kind: RecordKind, id: str) -> Preview:
+class DeleteRecord(Arguments):
+    kind: RecordKind
+    id: Id
+
+
+async def ask_delete_record(context: Context, call: DeleteRecord) -> Preview:
     """Read the record, count what goes with it, and say whether it could come back."""
-    del client
+    kind, id = call.kind, call.id
     crm = context.crm(DeletesRecords)
     if kind not in crm.deletes:
         raise Unsupported(f"{context.vendor} can't delete a {kind}", f"it can delete: {', '.join(sorted(crm.deletes))}")
@@ -67,8 +72,9 @@ async def ask_delete_record(context: Context, client: Client, kind: RecordKind, 
     )
 
 
-async def look_delete_record(context: Context, row: Action, kind: RecordKind, id: str, **_: object) -> Done | None:
+async def look_delete_record(context: Context, call: DeleteRecord, row: Action) -> Done | None:
     """Look whether the record is gone."""
+    kind, id = call.kind, call.id
     if not await history.is_gone(context, kind, id):
         return None
     label = str(row.undo["label"]) if row.undo else id
@@ -78,13 +84,15 @@ async def look_delete_record(context: Context, row: Action, kind: RecordKind, id
 @tool(
     Effect.DESTRUCTIVE,
     needs=DeletesRecords,
+    deletes=True,
     ask=ask_delete_record,
     look=look_delete_record,
     idempotent=True,
 )
-async def delete_record(context: Context, client: Client, shown: Preview, kind: RecordKind, id: Id) -> Done:
+async def delete_record(context: Context, call: DeleteRecord, shown: Preview) -> Done:
     """Delete a lead, task, deal or note, and what belongs to it. The user is asked first, and told what of it can be
     undone."""
+    kind, id = call.kind, call.id
     fields = {name: value for name, value in shown.facts.items() if name != WITH_IT}
     label = _label(shown.lead_read or await history.read_record(context, kind, id))
     with saying(wrote=False):
@@ -95,7 +103,7 @@ async def delete_record(context: Context, client: Client, shown: Preview, kind: 
     return Done(f"deleted {named(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
 
 
-@tool(Effect.DESTRUCTIVE, direct=True)
+@tool(Effect.DESTRUCTIVE, answers=True, by_action=True)
 async def confirm_action(
     pipeline: Pipeline,
     client: Client,
@@ -106,22 +114,33 @@ async def confirm_action(
     return await pipeline.redeem(action_id, summary, client)
 
 
-async def ask_undo_action(context: Context, client: Client, action_id: str) -> Preview:
+class UndoAction(Arguments):
+    action_id: Id
+
+
+async def ask_undo_action(context: Context, call: UndoAction, client: Client) -> Preview:
     """Say what would be put back."""
-    return await preview_undo(context, action_id, client.caller)
+    return await preview_undo(context, call.action_id, client.caller)
 
 
-async def look_undo_action(context: Context, client: Client, row: Action, action_id: str) -> Done | None:
+async def look_undo_action(context: Context, call: UndoAction, row: Action) -> Done | None:
     """Look whether it was taken back."""
-    del client
-    return await look_undone(context, action_id, row)
+    return await look_undone(context, call.action_id, row)
 
 
-@tool(Effect.WRITE, ask=ask_undo_action, look=look_undo_action, decides=True)
-async def undo_action(context: Context, client: Client, shown: Preview, action_id: Id) -> Done:
+@tool(
+    Effect.WRITE,
+    undoes=True,
+    by_action=True,
+    instead="make the change again",
+    ask=ask_undo_action,
+    look=look_undo_action,
+    decides=True,
+)
+async def undo_action(context: Context, call: UndoAction, client: Client, shown: Preview) -> Done:
     """Take back an action of your own: a change (unless the record has changed since), a deletion, an enrolment; or
     cancel what waits, is scheduled or runs."""
-    return await undo(context, action_id, client.caller, waits=shown.unasked)
+    return await undo(context, call.action_id, client.caller, waits=shown.unasked)
 
 
 @tool(Effect.READ, always=True, across="actions")
@@ -135,7 +154,7 @@ async def list_actions(
     """List what was done or tried through this server, newest first: who, what, when, outcome."""
     context, connection = contexts[0], only_connection(contexts)
     of, failed = await _lead_or_former(contexts, lead) if lead else (None, [])
-    query = {"list_actions": lead, "status": status, "crm": connection}
+    query = {list_actions.name: lead, "status": status, "crm": connection}
     after = unseal(context, query, cursor) if cursor else None
     stored = cast("Status | None", "proposed" if status == "confirmation_required" else status)
 

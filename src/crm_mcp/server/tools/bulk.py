@@ -15,15 +15,16 @@ from crm_mcp.actions import history
 from crm_mcp.actions.addresses import moves_clock
 from crm_mcp.actions.approval import bare, called, unlike
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.imports import lead_import
 from crm_mcp.actions.imports.lead_import import MOST_NAMED, MOST_ROWS, Given, Report, read_given
 from crm_mcp.actions.imports.rows import fingerprint
 from crm_mcp.actions.intent import Bulk, Client, Done, Preview, Told
-from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import Busy, CrmError
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
+from crm_mcp.server.tools.leads import update_lead
 from crm_mcp.store import Action, Bound, Item
 
 MOST_TEXT = 1_000_000
@@ -58,22 +59,31 @@ Map = Annotated[
 ]
 
 
-async def ask_import_leads(
-    context: Context,
-    client: Client,
-    leads: list[dict[str, Any]] | None,
-    csv: str | None,
-    map: dict[str, str] | None,
-    if_exists: IfExists,
-    dry_run: bool,
-) -> Preview:
+class ImportLeads(Arguments):
+    leads: Items = None
+    csv: Csv = None
+    map: Map = None
+    if_exists: Annotated[IfExists, Field(description="a lead that is this person, by e-mail or number")] = "skip"
+    dry_run: bool = False
+
+    def read(self, country: str | None) -> Given:
+        """Return the rows that are given; takes long for many."""
+        return read_given(self.leads, self.csv, self.map, country)
+
+    def text(self) -> str:
+        """Return what is given as one text: no two imports have the same."""
+        text = json.dumps(self.leads, ensure_ascii=False, sort_keys=True) if self.csv is None else self.csv
+        return f"{json.dumps(self.map, ensure_ascii=False)}\n{text}" if self.map else text
+
+
+async def ask_import_leads(context: Context, call: ImportLeads, client: Client) -> Preview:
     """Count what would be imported, and name whom it would change; many within an hour are confirmed."""
-    given = await to_thread.run_sync(read_given, leads, csv, map, context.settings.country)
+    given, if_exists = await to_thread.run_sync(call.read, context.settings.country), call.if_exists
     # What a column is called in the text says less than what was made of it.
     fields = {name for row in given.rows for name in (*row.draft.shown(), *(row.draft.custom_fields or ()))}
     count = len(given.good)
     since = context.clock() - HOUR
-    recent = await context.store.imported_since(client.caller, since)
+    recent = await context.store.written_since(client.caller, import_leads.name, since)
     many = recent + count >= FREE_AN_HOUR
     # Whoever sets the time zone of a lead that exists decides when a text or a call may reach it.
     zoned = if_exists == "update" and any(moves_clock(row.draft.custom_fields) for row in given.rows)
@@ -84,15 +94,16 @@ async def ask_import_leads(
         channels=(),
         most=FREE_AN_HOUR - 1,
         since=since,
-        importer=client.caller,
+        caller=client.caller,
+        tool=import_leads.name,
         size=count,
     )
-    dry = dry_run or context.settings.dry_run
-    asked = many or zoned or context.shows("import_leads", Effect.WRITE)
+    dry = call.dry_run or context.settings.dry_run
+    asked = many or zoned or context.shows(import_leads)
     report = await _planned(context, given, if_exists, dry=dry) if dry or asked else None
     changed = lead_import.overwritten(given, report) if report else []
     return Preview(
-        summary=f"{_summary(given, if_exists, report, changed)}; given: {unlike(_text(leads, csv, map))}",
+        summary=f"{_summary(given, if_exists, report, changed)}; given: {unlike(call.text())}",
         details=_details(given, report, changed, recent, zoned=zoned),
         facts={
             "rows": count,
@@ -105,17 +116,11 @@ async def ask_import_leads(
         rule="imports_per_hour" if many else "time_zone" if zoned else "opt_outs_left_out" if given.dropped else "",
         bounds=() if many else (together,),
         writes=await to_thread.run_sync(lead_import.addresses, context, given.rows),
-        written={"leads": leads, "csv": csv, "map": map, "fields": sorted(fields)},
+        written={"leads": call.leads, "csv": call.csv, "map": call.map, "fields": sorted(fields)},
         bulk=count > await _most_inline(context),
-        also=("update_lead",) if if_exists == "update" else (),
+        also=(update_lead.name,) if if_exists == "update" else (),
         would=report.fields(given.columns) if report else {},
     )
-
-
-def _text(leads: list[dict[str, Any]] | None, csv: str | None, fields: dict[str, str] | None) -> str:
-    """Return what is given as one text: no two imports have the same."""
-    text = json.dumps(leads, ensure_ascii=False, sort_keys=True) if csv is None else csv
-    return f"{json.dumps(fields, ensure_ascii=False)}\n{text}" if fields else text
 
 
 async def _planned(context: Context, given: Given, if_exists: IfExists, *, dry: bool) -> Report | None:
@@ -165,25 +170,17 @@ async def _most_inline(context: Context) -> int:
     return min(MOST_INLINE, 2 * context.crm(ImportsLeads).import_size) if limited else MOST_INLINE
 
 
-async def bulk_import_leads(
-    context: Context,
-    client: Client,
-    leads: list[dict[str, Any]] | None,
-    csv: str | None,
-    map: dict[str, str] | None,
-    if_exists: IfExists,
-    **_: object,
-) -> Bulk:
+async def bulk_import_leads(context: Context, call: ImportLeads, client: Client) -> Bulk:
     """Import batch after batch, in the CRM's own size."""
     crm = context.crm(ImportsLeads)
 
     def items(_: Action) -> Sequence[Mapping[str, Any]]:
-        given = read_given(leads, csv, map, context.settings.country)
+        given = call.read(context.settings.country)
         return [{"item": item, "row": row.model_dump(mode="json", exclude_unset=True)} for item, row in given.good]
 
     async def do(_: Action, taken: Sequence[Item]) -> Sequence[Told]:
         batch = [ImportRow.model_validate(each.payload["row"]) for each in taken]
-        outcomes = await lead_import.write(context, batch, if_exists, A_MINUTE)
+        outcomes = await lead_import.write(context, batch, call.if_exists, A_MINUTE)
         return [_told(each) for each in outcomes]
 
     async def look(row: Action, item: Item) -> Told | None:
@@ -192,7 +189,7 @@ async def bulk_import_leads(
         return await _created(context, row, ImportRow.model_validate(item.payload["row"]).draft)
 
     def sum_up(_: Action, ended: Sequence[Item]) -> Done:
-        given = read_given(leads, csv, map, context.settings.country)
+        given = call.read(context.settings.country)
         report = Report()
         for item, reason in given.bad:
             report.fail(item, reason)
@@ -213,27 +210,22 @@ async def bulk_import_leads(
 @tool(
     Effect.WRITE,
     needs=ImportsLeads,
+    creates="lead",
+    many=True,
+    writes_addresses=True,
     ask=ask_import_leads,
     bulk=bulk_import_leads,
     may_confirm=True,
     decides=True,
     idempotent=True,
 )
-async def import_leads(
-    context: Context,
-    client: Client,
-    leads: Items = None,
-    csv: Csv = None,
-    map: Map = None,
-    if_exists: Annotated[IfExists, Field(description="a lead that is this person, by e-mail or number")] = "skip",
-    dry_run: bool = False,
-) -> Done:
+async def import_leads(context: Context, call: ImportLeads, client: Client) -> Done:
     """Create up to 1,000 leads in one call, from objects or from CSV text. From 100 an hour on, the user is asked.
 
     Columns such as "Do Not Call" or "Unsubscribed" block. Many rows may go on behind the answer (`running`): get their
     action again to see how far they are. For a large file the user runs `crm-mcp import FILE.csv` in a terminal.
     """
-    given = await to_thread.run_sync(read_given, leads, csv, map, context.settings.country)
+    given = await to_thread.run_sync(call.read, context.settings.country)
     good, size = given.good, context.crm(ImportsLeads).import_size
     report = Report()
     for item, reason in given.bad:
@@ -243,7 +235,7 @@ async def import_leads(
         batch = good[start : start + size]
         try:
             patience = max(1.0, give_up - time.monotonic())
-            outcomes = await lead_import.write(context, [row for _, row in batch], if_exists, patience)
+            outcomes = await lead_import.write(context, [row for _, row in batch], call.if_exists, patience)
         except CrmError as error:
             if start == 0:
                 raise

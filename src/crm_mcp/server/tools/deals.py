@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
@@ -10,8 +9,8 @@ from pydantic import Field, StringConstraints
 from crm_mcp.actions import history
 from crm_mcp.actions.approval import bare, called, exactly
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import (
     ListsOptions,
@@ -37,7 +36,7 @@ from crm_mcp.model import (
 )
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import listed
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
 Value = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -74,7 +73,13 @@ async def list_deals(
                 f"it can by {', '.join(sorted(crm.deal_filters))}",
             )
     return await listed(
-        context, "deals", {"list_deals": given}, limit, cursor, lambda part: crm.list_deals(wanted, part), counted=True
+        context,
+        "deals",
+        {list_deals.name: given},
+        limit,
+        cursor,
+        lambda part: crm.list_deals(wanted, part),
+        counted=True,
     )
 
 
@@ -90,7 +95,7 @@ async def get_pipeline(
     return answer if answer["partial"] else {name: answer[name] for name in ("groups", "total")}
 
 
-@tool(Effect.WRITE, needs=WritesDeals)
+@tool(Effect.WRITE, needs=WritesDeals, creates="deal")
 async def create_deal(
     context: Context,
     name: Line,
@@ -109,40 +114,35 @@ async def create_deal(
     return Done(f'created the deal "{name}" ({deal.id})', {"deal": deal.shown()}, deal.lead_id, touched)
 
 
-async def look_update_deal(
-    context: Context,
-    row: Action,
-    deal: str,
-    name: str | None,
-    value: float | None,
-    status: DealStatus | None,
-    closes_at: datetime | None,
-) -> Done | None:
+class UpdateDeal(Arguments):
+    deal: Id
+    name: Line | None = None
+    value: Value | None = None
+    status: DealStatus | None = None
+    closes_at: When | None = None
+
+    def fields(self) -> DealFields:
+        """Return what is to be changed."""
+        return DealFields(name=self.name, value=self.value, status=self.status, closes_at=self.closes_at)
+
+
+async def look_update_deal(context: Context, call: UpdateDeal) -> Done | None:
     """Look whether the deal is as it was to be."""
-    del row
-    found = await context.crm(ReadsDeals).get_deal(deal)
-    wanted = DealFields(name=name, value=value, status=status, closes_at=closes_at).shown()
-    if not history.has(context, found, wanted):
+    found = await context.crm(ReadsDeals).get_deal(call.deal)
+    if not history.has(context, found, call.fields().shown()):
         return None
     said = f'changed the deal "{found.name}" ({found.id})'
     return Done(said, {"deal": found.shown()}, found.lead_id, (("deal", found.id),))
 
 
 @tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), look=look_update_deal, idempotent=True)
-async def update_deal(
-    context: Context,
-    deal: Id,
-    name: Line | None = None,
-    value: Value | None = None,
-    status: DealStatus | None = None,
-    closes_at: When | None = None,
-) -> Done:
+async def update_deal(context: Context, call: UpdateDeal) -> Done:
     """Change a deal. Its stage is changed by move_stage. Can be undone."""
-    fields = DealFields(name=name, value=value, status=status, closes_at=closes_at)
+    fields = call.fields()
     if not fields.shown():
         raise InvalidArgument("nothing to change is given", "give name, value, status or closes_at")
-    before = await context.crm(ReadsDeals).get_deal(deal)
-    after = await context.crm(WritesDeals).update_deal(deal, fields)
+    before = await context.crm(ReadsDeals).get_deal(call.deal)
+    after = await context.crm(WritesDeals).update_deal(call.deal, fields)
     kept = note_of("deal", before, after, ("name", "value", "status", "closes_at", "stage"))
     return Done(
         f'changed the deal "{after.name}" ({after.id}): {told(kept)}',
@@ -153,9 +153,15 @@ async def update_deal(
     )
 
 
-async def ask_move_stage(context: Context, stage: str, lead: str | None, deal: str | None) -> Preview:
+class MoveStage(Arguments):
+    stage: Line
+    lead: LeadKey | None = None
+    deal: Id | None = None
+
+
+async def ask_move_stage(context: Context, call: MoveStage) -> Preview:
     """Find what would be moved, and from where to where."""
-    before, target = await _find_move(context, stage, lead, deal)
+    before, target = await _find_move(context, call)
     kind, label = ("lead", before.label) if isinstance(before, Lead) else ("deal", before.name or before.id)
     return Preview(
         f"Move {kind} {called(label)} ({before.id}) from {bare(before.stage or 'no stage')} to {exactly(target.name)}",
@@ -164,9 +170,10 @@ async def ask_move_stage(context: Context, stage: str, lead: str | None, deal: s
     )
 
 
-async def look_move_stage(context: Context, row: Action, stage: str, lead: str | None, deal: str | None) -> Done | None:
+async def look_move_stage(context: Context, call: MoveStage, row: Action) -> Done | None:
     """Look whether what was to be moved is in the stage."""
-    target = await _stage(context, stage)
+    lead, deal = call.lead, call.deal
+    target = await _stage(context, call.stage)
     moved: Lead | Deal | None
     if lead and target.of == "leads":
         moved = await context.lead(row.lead or lead)
@@ -190,20 +197,21 @@ async def look_move_stage(context: Context, row: Action, stage: str, lead: str |
 
 
 @tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, look=look_move_stage, idempotent=True)
-async def move_stage(context: Context, stage: Line, lead: LeadKey | None = None, deal: Id | None = None) -> Done:
+async def move_stage(context: Context, call: MoveStage) -> Done:
     """Move a lead or a deal to a stage, as "Negotiation".
 
     Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone,
     but not what the CRM's own automations do on a move.
     """
-    before, target = await _find_move(context, stage, lead, deal)
+    before, target = await _find_move(context, call)
     if isinstance(before, Lead):
         return await _move_lead(context, before, target)
     return await _move_deal(context, before, target)
 
 
-async def _find_move(context: Context, stage: str, lead: str | None, deal: str | None) -> tuple[Lead | Deal, Option]:
+async def _find_move(context: Context, call: MoveStage) -> tuple[Lead | Deal, Option]:
     """Return the lead or deal that is meant, and the stage."""
+    stage, lead, deal = call.stage, call.lead, call.deal
     if deal and not lead:
         if not context.can(MovesDeals):
             raise Unsupported(f"in {context.vendor} stages sit on leads", "give lead")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -14,8 +14,8 @@ from crm_mcp.actions.approval import called, said_each, whole
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.contact import unheld
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.intent import Client, Done, Preview
-from crm_mcp.actions.policy import Effect
+from crm_mcp.actions.declared import Effect
+from crm_mcp.actions.intent import Done, Preview
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.address import is_doubtful, phone_number
 from crm_mcp.backends.base import (
@@ -31,11 +31,11 @@ from crm_mcp.backends.base import (
 from crm_mcp.backends.identity import OTHER_NAME, Found, People, holders, person_in, person_of
 from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
-from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Slice, fold
+from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Record, Slice, fold
 from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
 from crm_mcp.server.listing import listed
 from crm_mcp.server.show import page_of, shorten_rows
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
 Included = Literal["notes", "tasks", "deals", "messages", "calls"]
@@ -106,7 +106,7 @@ async def search_leads(
     return await listed(
         context,
         "leads",
-        {"search_leads": given},
+        {search_leads.name: given},
         limit,
         cursor,
         lambda part: crm.search_leads(wanted, part),
@@ -144,13 +144,31 @@ async def get_lead(context: Context, lead: LeadKey, include: list[Included] | No
     return result
 
 
-async def ask_create_lead(context: Context, client: Client, if_exists: IfExists, **fields: Any) -> Preview:
+class CreateLead(Arguments):
+    name: Line | None = None
+    first_name: Line | None = None
+    last_name: Line | None = None
+    email: Email | None = None
+    phone: Phone | None = None
+    company: Line | None = None
+    title: Line | None = None
+    status: Line | None = None
+    tags: Tags | None = None
+    list: Line | None = None
+    custom_fields: CustomFields | None = None
+    if_exists: Annotated[IfExists, Field(description="a lead with this e-mail or phone")] = "error"
+
+    def draft(self, context: Context) -> LeadDraft:
+        """Return the lead that is to come."""
+        return LeadDraft.model_validate(_fields(context, self, LeadDraft) | {"tags": self.tags or None})
+
+
+async def ask_create_lead(context: Context, call: CreateLead) -> Preview:
     """Say which lead would come, or which one is there already."""
-    del client
-    draft = _draft(context, **fields)
+    draft, if_exists = call.draft(context), call.if_exists
     given = draft.shown()
     # Where nobody is shown anything, the CRM itself refuses a lead that exists: no look-up is spent on it here.
-    looks = if_exists != "error" or context.shows("create_lead", Effect.WRITE)
+    looks = if_exists != "error" or context.shows(create_lead)
     known, found = await _known(context, draft) if looks else (None, Found())
     written = only_empty(draft, known).shown() if known and found.other_name else given
     named_so = said_each(written) or "nothing"
@@ -167,19 +185,16 @@ async def ask_create_lead(context: Context, client: Client, if_exists: IfExists,
         f"{what}: {named_so}",
         "\n".join(filter(None, remarks)),
         facts={"lead": known.shown(), **({OTHER_NAME: True} if found.other_name else {})},
-        also=("update_lead",) if if_exists == "update" else (),
+        also=(update_lead.name,) if if_exists == "update" else (),
         lead_read=known,
         written=given,
         writes=await beside(written, unheld, context, known, written) if if_exists == "update" else (),
     )
 
 
-async def look_create_lead(
-    context: Context, client: Client, row: Action, if_exists: IfExists, **fields: Any
-) -> Done | None:
+async def look_create_lead(context: Context, call: CreateLead, row: Action) -> Done | None:
     """Look for the one lead that has the address, and was created since."""
-    del client
-    draft = _draft(context, **fields)
+    draft = call.draft(context)
     lead = await history.created_lead(context, draft, history.begun(row))
     wanted = draft.shown() | {"list": None}
     if lead is None or not history.has(context, lead, wanted):
@@ -188,41 +203,20 @@ async def look_create_lead(
     return Done(f"created {lead.label} ({lead.id})", shown, lead.id, (("lead", lead.id),))
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), ask=ask_create_lead, look=look_create_lead, decides=True)
-async def create_lead(
-    context: Context,
-    client: Client,
-    shown: Preview,
-    name: Line | None = None,
-    first_name: Line | None = None,
-    last_name: Line | None = None,
-    email: Email | None = None,
-    phone: Phone | None = None,
-    company: Line | None = None,
-    title: Line | None = None,
-    status: Line | None = None,
-    tags: Tags | None = None,
-    list: Line | None = None,
-    custom_fields: CustomFields | None = None,
-    if_exists: Annotated[IfExists, Field(description="a lead with this e-mail or phone")] = "error",
-) -> Done:
+@tool(
+    Effect.WRITE,
+    needs=(FindsLeads, WritesLeads),
+    creates="lead",
+    writes_addresses=True,
+    ask=ask_create_lead,
+    look=look_create_lead,
+    decides=True,
+)
+async def create_lead(context: Context, call: CreateLead, shown: Preview) -> Done:
     """Create one lead. Search first; for many at once use import_leads."""
-    draft = _draft(
-        context,
-        name=name,
-        first_name=first_name,
-        last_name=last_name,
-        email=email,
-        phone=phone,
-        company=company,
-        title=title,
-        status=status,
-        tags=tags,
-        list=list,
-        custom_fields=custom_fields,
-    )
+    draft = call.draft(context)
     if known := shown.lead_read:
-        if if_exists == "skip":
+        if call.if_exists == "skip":
             return Done(
                 f"skipped: {known.label} ({known.id}) exists",
                 {"lead": known.shown(), "outcome": "skipped"},
@@ -235,7 +229,7 @@ async def create_lead(
                 f"skipped: {known.label} ({known.id}) has the address and another name, and nothing of it is empty"
             )
             return Done(nothing, {"lead": known.shown(), "outcome": "skipped"}, lead=known.id)
-        done = await _update(context, client, known, LeadUpdate(**filled.model_dump(exclude_none=True)))
+        done = await _update(context, known, LeadUpdate(**filled.model_dump(exclude_none=True)))
         said_so = done.summary + ("; other name: only what was empty was filled" * other)
         return Done(said_so, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo)
     lead = await context.crm(WritesLeads).create_lead(draft)
@@ -244,14 +238,40 @@ async def create_lead(
     return Done(said_so, fields, lead.id, (("lead", lead.id),))
 
 
-async def ask_update_lead(context: Context, client: Client, lead: str, **fields: Any) -> Preview:
+class UpdateLead(Arguments):
+    lead: LeadKey
+    name: Line | None = None
+    first_name: Line | None = None
+    last_name: Line | None = None
+    email: Email | None = None
+    phone: Phone | None = None
+    company: Line | None = None
+    title: Line | None = None
+    status: Line | None = None
+    owner: Line | None = None
+    tags: Annotated[Tags | None, Field(description="replaces all tags; to add some use tag_lead")] = None
+    custom_fields: CustomFields | None = None
+    clear: Annotated[list[str] | None, Field(description='fields to empty, as ["title"]')] = None
+
+    def change(self, context: Context) -> LeadUpdate:
+        """Return what is to be changed.
+
+        Raises:
+            InvalidArgument: it is nothing.
+        """
+        change = LeadUpdate.model_validate(_fields(context, self, LeadUpdate))
+        if not change.shown().keys() - {"clear"} and not self.clear:
+            raise InvalidArgument("nothing to change is given", f"give one of {', '.join(WRITTEN)}, clear")
+        return change
+
+
+async def ask_update_lead(context: Context, call: UpdateLead) -> Preview:
     """Read the lead: which of its fields would change, and which addresses it would get."""
-    del client
-    change = _change(context, **fields)
-    found = await context.lead(lead)
+    change = call.change(context)
+    found = await context.lead(call.lead)
     new = {name: value for name, value in change.shown().items() if value}
     return Preview(
-        f"update_lead: {called(found.label)} ({found.id}), {said_each(new)}",
+        f"{update_lead.name}: {called(found.label)} ({found.id}), {said_each(new)}",
         "\n".join(filter(None, [whole(new), *_doubtful(change.phone)])),
         facts={"lead": found.shown()},
         lead=found.id,
@@ -261,11 +281,10 @@ async def ask_update_lead(context: Context, client: Client, lead: str, **fields:
     )
 
 
-async def look_update_lead(context: Context, client: Client, row: Action, lead: str, **fields: Any) -> Done | None:
+async def look_update_lead(context: Context, call: UpdateLead, row: Action) -> Done | None:
     """Look whether the lead is as it was to be."""
-    del client
-    change = _change(context, **fields)
-    found = await context.lead(row.lead or lead)
+    change = call.change(context)
+    found = await context.lead(row.lead or call.lead)
     values = {name: value for name, value in change.shown().items() if name not in ("clear", "list")}
     # What of a custom field is to be emptied stands there as its name after a dot.
     emptied = {name for name in change.clear if "." not in name}
@@ -277,70 +296,41 @@ async def look_update_lead(context: Context, client: Client, row: Action, lead: 
 @tool(
     Effect.WRITE,
     needs=(FindsLeads, WritesLeads),
+    writes_addresses=True,
     ask=ask_update_lead,
     look=look_update_lead,
     decides=True,
     idempotent=True,
 )
-async def update_lead(
-    context: Context,
-    client: Client,
-    shown: Preview,
-    lead: LeadKey,
-    name: Line | None = None,
-    first_name: Line | None = None,
-    last_name: Line | None = None,
-    email: Email | None = None,
-    phone: Phone | None = None,
-    company: Line | None = None,
-    title: Line | None = None,
-    status: Line | None = None,
-    owner: Line | None = None,
-    tags: Annotated[Tags | None, Field(description="replaces all tags; to add some use tag_lead")] = None,
-    custom_fields: CustomFields | None = None,
-    clear: Annotated[list[str] | None, Field(description='fields to empty, as ["title"]')] = None,
-) -> Done:
+async def update_lead(context: Context, call: UpdateLead, shown: Preview) -> Done:
     """Change fields of a lead; those left out stay. The stage is changed by move_stage. Can be undone."""
-    change = _change(
-        context,
-        name=name,
-        first_name=first_name,
-        last_name=last_name,
-        email=email,
-        phone=phone,
-        company=company,
-        title=title,
-        status=status,
-        owner=owner,
-        tags=tags,
-        custom_fields=custom_fields,
-        clear=clear,
-    )
-    done = await _update(context, client, shown.lead_read or await context.lead(lead), change)
+    change = call.change(context)
+    done = await _update(context, shown.lead_read or await context.lead(call.lead), change)
     return replace(done, summary="; ".join([done.summary, *_doubtful(change.phone)]))
 
 
-async def look_tag_lead(
-    context: Context, client: Client, row: Action, lead: str, add: Sequence[str] | None, remove: Sequence[str] | None
-) -> Done | None:
+class TagLead(Arguments):
+    lead: LeadKey
+    add: Tags | None = None
+    remove: Tags | None = None
+
+
+async def look_tag_lead(context: Context, call: TagLead, row: Action) -> Done | None:
     """Look whether the lead has the tags that it was to have, and no longer the others."""
-    del client
-    found = await context.lead(row.lead or lead)
+    found = await context.lead(row.lead or call.lead)
     tags = {fold(each) for each in found.tags or ()}
-    if {fold(each) for each in add or ()} <= tags and tags.isdisjoint(fold(each) for each in remove or ()):
+    if {fold(each) for each in call.add or ()} <= tags and tags.isdisjoint(fold(each) for each in call.remove or ()):
         return _tagged(found, None)
     return None
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), look=look_tag_lead, idempotent=True)
-async def tag_lead(
-    context: Context, client: Client, lead: LeadKey, add: Tags | None = None, remove: Tags | None = None
-) -> Done:
+async def tag_lead(context: Context, call: TagLead) -> Done:
     """Add tags to a lead or take them off; new tags are created. Can be undone."""
-    if not add and not remove:
+    if not call.add and not call.remove:
         raise InvalidArgument("nothing to change is given", "give add or remove")
-    before = await context.lead(lead)
-    after = await context.crm(TagsLeads).tag_lead(before.id, add or [], remove or [])
+    before = await context.lead(call.lead)
+    after = await context.crm(TagsLeads).tag_lead(before.id, call.add or [], call.remove or [])
     return _tagged(after, note_of("tags", before, after, ("tags",)))
 
 
@@ -350,22 +340,13 @@ def _tagged(lead: Lead, kept: Mapping[str, Any] | None) -> Done:
     return Done(said_so, {"lead": lead.id, "tags": tags}, lead.id, (("lead", lead.id),), kept)
 
 
-def _draft(context: Context, *, phone: str | None, tags: Sequence[str] | None, **fields: Any) -> LeadDraft:
-    return LeadDraft(phone=_number(context, phone), tags=tuple(tags) if tags else None, **fields)
+def _fields(context: Context, call: CreateLead | UpdateLead, of: type[Record]) -> dict[str, Any]:
+    """Return what a call gives for a record: its fields by name, the number as the CRM takes it."""
+    given = {name: value for name in of.model_fields if (value := getattr(call, name, None)) is not None}
+    return given | {"phone": phone_number(call.phone, context.settings.country) if call.phone else None}
 
 
-def _change(
-    context: Context, *, phone: str | None, tags: Sequence[str] | None, clear: Sequence[str] | None, **fields: Any
-) -> LeadUpdate:
-    """Return what is to be changed. Raises InvalidArgument where it is nothing."""
-    new_tags = tuple(tags) if tags is not None else None
-    change = LeadUpdate(phone=_number(context, phone), tags=new_tags, clear=tuple(clear or ()), **fields)
-    if not change.shown().keys() - {"clear"} and not clear:
-        raise InvalidArgument("nothing to change is given", f"give one of {', '.join(WRITTEN)}, clear")
-    return change
-
-
-async def _update(context: Context, client: Client, before: Lead, change: LeadUpdate) -> Done:
+async def _update(context: Context, before: Lead, change: LeadUpdate) -> Done:
     was, after = before.shown(), await context.crm(WritesLeads).update_lead(before.id, change)
     return await beside(was, _changed, was, after)
 
@@ -402,10 +383,6 @@ async def _known(context: Context, draft: LeadDraft) -> tuple[Lead | None, Found
 def _doubtful(phone: str | None) -> list[str]:
     """Say that a number may not exist, where it is in no range of its country that is known."""
     return [f"{phone} is doubtful: no such number is known in its country"] if phone and is_doubtful(phone) else []
-
-
-def _number(context: Context, phone: str | None) -> str | None:
-    return phone_number(phone, context.settings.country) if phone else None
 
 
 TOOLS = (search_leads, get_lead, create_lead, update_lead, tag_lead)

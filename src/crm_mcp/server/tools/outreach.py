@@ -9,6 +9,7 @@ from pydantic import Field
 from crm_mcp.actions import contact, enrolling, history, turns
 from crm_mcp.actions.approval import named, quoted
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.intent import Bulk, Client, Done, Preview, Reach
 from crm_mcp.actions.outreach import (
     choose_mailbox,
@@ -18,7 +19,6 @@ from crm_mcp.actions.outreach import (
     preview_linkedin,
     preview_sms,
 )
-from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import (
     EndsSequences,
     FindsLeads,
@@ -32,7 +32,7 @@ from crm_mcp.backends.base import (
 from crm_mcp.errors import Conflict, InvalidArgument, saying
 from crm_mcp.model import CHANNELS, Channel, Lead, Line
 from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, LinkedIn, Sms, Subject
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
 Mailbox = Annotated[
@@ -46,146 +46,172 @@ ResendOf = Annotated[
 Defer = Annotated[bool, Field(description="where a rule forbids it now, send it at the next allowed time")]
 
 
-async def ask_send_email(
-    context: Context,
-    lead: str,
-    subject: str,
-    body: str,
-    mailbox: str | None,
-    reply_to: str | None,
-    resend_of: str | None,
-    defer: bool,
-) -> Reach:
+class SendEmail(Arguments):
+    lead: LeadKey
+    subject: Subject
+    body: Body
+    mailbox: Mailbox = None
+    reply_to: Email | None = None
+    resend_of: ResendOf = None
+    defer: Defer = False
+
+
+async def ask_send_email(context: Context, call: SendEmail) -> Reach:
     """Read the lead and the mailbox: what the person confirms is who it really goes to."""
-    found = await context.lead(lead)
-    chosen = await choose_mailbox(context, mailbox)
-    return await preview_email(context, found, chosen, subject, body, reply_to, resend_of=resend_of, defer=defer)
+    found = await context.lead(call.lead)
+    chosen = await choose_mailbox(context, call.mailbox)
+    return await preview_email(
+        context, found, chosen, call.subject, call.body, call.reply_to, resend_of=call.resend_of, defer=call.defer
+    )
 
 
-async def look_send_email(context: Context, row: Action, subject: str, body: str, **_: object) -> Done | None:
+async def look_send_email(context: Context, call: SendEmail, row: Action) -> Done | None:
     """Look for the e-mail among those that went out."""
-    return await history.message(context, row, "email", body, subject)
+    return await history.message(context, row, "email", call.body, call.subject)
 
 
-@tool(Effect.OUTWARD, needs=(FindsLeads, SendsEmail), ask=ask_send_email, look=look_send_email)
-async def send_email(
-    context: Context,
-    shown: Preview,
-    lead: LeadKey,
-    subject: Subject,
-    body: Body,
-    mailbox: Mailbox = None,
-    reply_to: Email | None = None,
-    resend_of: ResendOf = None,
-    defer: Defer = False,
-) -> Done:
+@tool(
+    Effect.OUTWARD,
+    needs=(FindsLeads, SendsEmail),
+    reaches="email",
+    resends=True,
+    ask=ask_send_email,
+    look=look_send_email,
+)
+async def send_email(context: Context, call: SendEmail, shown: Preview) -> Done:
     """Send one plain-text e-mail to a lead, to the address on file. The user is asked first.
 
     To note an e-mail that was sent elsewhere, use log_note.
     """
-    found = shown.lead_read or await context.lead(lead)
-    chosen = await choose_mailbox(context, mailbox)
-    delivery = await context.crm(SendsEmail).send_email(found, chosen, subject, body, reply_to)
-    return history.sent(found, delivery, "email", subject)
+    found = shown.lead_read or await context.lead(call.lead)
+    chosen = await choose_mailbox(context, call.mailbox)
+    delivery = await context.crm(SendsEmail).send_email(found, chosen, call.subject, call.body, call.reply_to)
+    return history.sent(found, delivery, "email", call.subject)
 
 
-async def ask_send_sms(context: Context, lead: str, message: str, resend_of: str | None, defer: bool) -> Reach:
+class SendSms(Arguments):
+    lead: LeadKey
+    message: Sms
+    resend_of: ResendOf = None
+    defer: Defer = False
+
+
+async def ask_send_sms(context: Context, call: SendSms) -> Reach:
     """Read the lead: what the person confirms is who it really goes to."""
-    return await preview_sms(context, await context.lead(lead), message, resend_of=resend_of, defer=defer)
+    found = await context.lead(call.lead)
+    return await preview_sms(context, found, call.message, resend_of=call.resend_of, defer=call.defer)
 
 
-async def look_send_sms(context: Context, row: Action, message: str, **_: object) -> Done | None:
+async def look_send_sms(context: Context, call: SendSms, row: Action) -> Done | None:
     """Look for the SMS among those that went out."""
-    return await history.message(context, row, "sms", message)
+    return await history.message(context, row, "sms", call.message)
 
 
-@tool(Effect.OUTWARD, needs=(FindsLeads, SendsSms), ask=ask_send_sms, look=look_send_sms)
-async def send_sms(
-    context: Context, shown: Preview, lead: LeadKey, message: Sms, resend_of: ResendOf = None, defer: Defer = False
-) -> Done:
+@tool(Effect.OUTWARD, needs=(FindsLeads, SendsSms), reaches="sms", resends=True, ask=ask_send_sms, look=look_send_sms)
+async def send_sms(context: Context, call: SendSms, shown: Preview) -> Done:
     """Send one SMS to a lead, to the number on file. The user is asked first."""
-    found = shown.lead_read or await context.lead(lead)
-    return history.sent(found, await context.crm(SendsSms).send_sms(found, message), "sms")
+    found = shown.lead_read or await context.lead(call.lead)
+    return history.sent(found, await context.crm(SendsSms).send_sms(found, call.message), "sms")
 
 
-async def ask_send_linkedin_message(
-    context: Context, lead: str, message: str, sender: str | None, resend_of: str | None, defer: bool
-) -> Reach:
+class SendLinkedInMessage(Arguments):
+    lead: LeadKey
+    message: LinkedIn
+    sender: Annotated[
+        str | None, Field(description="id or name; may be left out where there is one or a default", max_length=320)
+    ] = None
+    resend_of: ResendOf = None
+    defer: Defer = False
+
+
+async def ask_send_linkedin_message(context: Context, call: SendLinkedInMessage) -> Reach:
     """Read the lead and the sender: what the person confirms is who it really goes to, and from whom."""
-    found, chosen = await context.lead(lead), await choose_sender(context, sender)
-    return await preview_linkedin(context, found, chosen, message, resend_of=resend_of, defer=defer)
+    found, chosen = await context.lead(call.lead), await choose_sender(context, call.sender)
+    return await preview_linkedin(context, found, chosen, call.message, resend_of=call.resend_of, defer=call.defer)
 
 
-async def look_send_linkedin_message(context: Context, row: Action, message: str, **_: object) -> Done | None:
+async def look_send_linkedin_message(context: Context, call: SendLinkedInMessage, row: Action) -> Done | None:
     """Look for the message among those that went out."""
-    return await history.message(context, row, "linkedin", message)
+    return await history.message(context, row, "linkedin", call.message)
 
 
 @tool(
     Effect.OUTWARD,
     needs=(FindsLeads, SendsLinkedIn),
+    reaches="linkedin",
+    resends=True,
     ask=ask_send_linkedin_message,
     look=look_send_linkedin_message,
 )
-async def send_linkedin_message(
-    context: Context,
-    shown: Preview,
-    lead: LeadKey,
-    message: LinkedIn,
-    sender: Annotated[
-        str | None, Field(description="id or name; may be left out where there is one or a default", max_length=320)
-    ] = None,
-    resend_of: ResendOf = None,
-    defer: Defer = False,
-) -> Done:
+async def send_linkedin_message(context: Context, call: SendLinkedInMessage, shown: Preview) -> Done:
     """Send one LinkedIn message to a lead, to the profile on file. The user is asked first.
 
     It reaches people who are connected with the sender.
     """
-    found = shown.lead_read or await context.lead(lead)
-    chosen = await choose_sender(context, sender)
-    delivery = await context.crm(SendsLinkedIn).send_linkedin_message(found, chosen, message)
+    found = shown.lead_read or await context.lead(call.lead)
+    chosen = await choose_sender(context, call.sender)
+    delivery = await context.crm(SendsLinkedIn).send_linkedin_message(found, chosen, call.message)
     return history.sent(found, delivery, "linkedin")
 
 
-async def ask_start_call(context: Context, lead: str) -> Reach:
+class StartCall(Arguments):
+    lead: LeadKey
+
+
+async def ask_start_call(context: Context, call: StartCall) -> Reach:
     """Read the lead: what the person confirms is whose telephone will ring."""
-    return await preview_call(context, await context.lead(lead))
+    return await preview_call(context, await context.lead(call.lead))
 
 
-async def look_start_call(context: Context, row: Action, **_: object) -> Done | None:
+async def look_start_call(context: Context, row: Action) -> Done | None:
     """Look for the call among those that were started."""
     return await history.call(context, row)
 
 
-@tool(Effect.OUTWARD, needs=(FindsLeads, StartsCalls), ask=ask_start_call, look=look_start_call)
-async def start_call(context: Context, shown: Preview, lead: LeadKey) -> Done:
+@tool(Effect.OUTWARD, needs=(FindsLeads, StartsCalls), reaches="call", ask=ask_start_call, look=look_start_call)
+async def start_call(context: Context, call: StartCall, shown: Preview) -> Done:
     """Ring a lead now, on the number on file, from the account's own. The user is asked first.
 
     To write down a call that took place, use log_note.
     """
-    found = shown.lead_read or await context.lead(lead)
+    found = shown.lead_read or await context.lead(call.lead)
     return history.started(found, (await context.crm(StartsCalls).start_call(found)).shown())
 
 
-async def ask_enroll(context: Context, client: Client, sequence: str, leads: list[str], dry_run: bool) -> Reach:
+class EnrollInSequence(Arguments):
+    sequence: Line
+    leads: Leads
+    dry_run: bool = False
+
+
+async def ask_enroll(context: Context, call: EnrollInSequence) -> Reach:
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
-    return await enrolling.preview(context, sequence, leads, dry_run=dry_run)
+    return await enrolling.preview(context, call.sequence, call.leads, dry_run=call.dry_run)
 
 
-async def look_enroll(context: Context, row: Action, **_: object) -> Done | None:
+async def look_enroll(context: Context, row: Action) -> Done | None:
     """Look whether the leads are in the sequence now."""
     return await enrolling.look(context, row)
 
 
-async def bulk_enroll(context: Context, client: Client, **_: object) -> Bulk:
+async def bulk_enroll(context: Context, client: Client) -> Bulk:
     """Enrol many leads one after the other."""
     return turns.bulk(context, client)
 
 
-@tool(Effect.OUTWARD, needs=(FindsLeads, RunsSequences), ask=ask_enroll, look=look_enroll, bulk=bulk_enroll)
+@tool(
+    Effect.OUTWARD,
+    needs=(FindsLeads, RunsSequences),
+    reaches="enrolment",
+    ask=ask_enroll,
+    look=look_enroll,
+    bulk=bulk_enroll,
+)
 async def enroll_in_sequence(
-    context: Context, client: Client, shown: Preview, sequence: Line, leads: Leads, dry_run: bool = False
+    context: Context,
+    call: EnrollInSequence,  # noqa: ARG001 - what is done is what was shown of it
+    client: Client,
+    shown: Preview,
 ) -> Done:
     """Enrol leads in a sequence (a series of messages). The user is asked first.
 
@@ -194,29 +220,46 @@ async def enroll_in_sequence(
     return await enrolling.enrol(context, client, shown)
 
 
-async def ask_unenroll(context: Context, client: Client, sequence: str, leads: list[str]) -> Preview:
+class UnenrollFromSequence(Arguments):
+    sequence: Line
+    leads: Leads
+
+
+async def ask_unenroll(context: Context, call: UnenrollFromSequence) -> Preview:
     """Count whom it is about; where somebody is asked, read them."""
-    del client
-    return await enrolling.preview_unenrol(context, sequence, leads)
+    return await enrolling.preview_unenrol(context, call.sequence, call.leads)
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, RunsSequences, EndsSequences), ask=ask_unenroll, decides=True, idempotent=True)
-async def unenroll_from_sequence(context: Context, client: Client, sequence: Line, leads: Leads) -> Done:
+@tool(
+    Effect.WRITE,
+    needs=(FindsLeads, RunsSequences, EndsSequences),
+    ends_enrolments=True,
+    instead=f"{enroll_in_sequence.name} enrols them again, and asks the user",
+    ask=ask_unenroll,
+    decides=True,
+    idempotent=True,
+)
+async def unenroll_from_sequence(context: Context, call: UnenrollFromSequence, client: Client) -> Done:
     """Take leads out of a sequence: they get no more of its messages."""
-    return await enrolling.unenrol(context, sequence, leads, client)
+    return await enrolling.unenrol(context, call.sequence, call.leads, client)
 
 
-async def ask_set_do_not_contact(
-    context: Context, client: Client, lead: str, blocked: bool, channels: list[Channel] | None, reason: str | None
-) -> Preview:
+class SetDoNotContact(Arguments):
+    lead: LeadKey
+    blocked: bool
+    channels: Annotated[list[Channel] | None, Field(description="default all")] = None
+    reason: Line | None = None
+
+
+async def ask_set_do_not_contact(context: Context, call: SetDoNotContact) -> Preview:
     """Blocking is free; lifting it reaches somebody who said no, so only a person may."""
-    found = await context.lead(lead)
-    on = _channels(channels)
+    found, blocked = await context.lead(call.lead), call.blocked
+    on = _channels(call.channels)
     what = "Block" if blocked else "Lift the block of"
     kind: type[Preview] = Preview if blocked else Reach  # to lift a block is asked as if it reached somebody
     return kind(
         summary=f"{what} {named('lead', found.id, found.label)} on {', '.join(on)}"
-        + (f": {quoted(reason)}" if reason else ""),
+        + (f": {quoted(call.reason)}" if call.reason else ""),
         details="" if blocked else "can't be undone with undo_action; blocking again is free",
         facts={"name": found.label, **_keys(found, CHANNELS)},
         lead=found.id,
@@ -226,23 +269,23 @@ async def ask_set_do_not_contact(
     )
 
 
-@tool(Effect.WRITE, needs=FindsLeads, ask=ask_set_do_not_contact, decides=True, idempotent=True)
-async def set_do_not_contact(
-    context: Context,
-    client: Client,
-    lead: LeadKey,
-    blocked: bool,
-    channels: Annotated[list[Channel] | None, Field(description="default all")] = None,
-    reason: Line | None = None,
-) -> Done:
+@tool(
+    Effect.WRITE,
+    needs=FindsLeads,
+    instead=lambda given: _other_way(blocked=given["blocked"]),
+    ask=ask_set_do_not_contact,
+    decides=True,
+    idempotent=True,
+)
+async def set_do_not_contact(context: Context, call: SetDoNotContact, client: Client) -> Done:
     """Block a lead's addresses, at once and for every lead that has them.
 
     Lifting it (blocked: false) always asks the user.
     """
-    found = await context.lead(lead)
-    on = _channels(channels)
+    found, reason = await context.lead(call.lead), call.reason
+    on = _channels(call.channels)
     crm = context.crm_if(KeepsBlocklist)
-    if blocked:
+    if call.blocked:
         if not _keys(found, on) and crm is None:
             what = f"{found.label} ({found.id}) has no address on these channels, so there is nothing to block"
             raise Conflict(what, "give the lead an address there first, or block other channels")
@@ -262,8 +305,14 @@ async def set_do_not_contact(
         found.id,
         (("lead", found.id),),
         # Blocking and lifting change the same: after the one, the other again is no repeat.
-        {"verb": "block", "id": found.id, "after": dict.fromkeys(on, blocked)},
+        {"verb": "block", "id": found.id, "after": dict.fromkeys(on, call.blocked)},
     )
+
+
+def _other_way(*, blocked: bool) -> str:
+    if blocked:
+        return f"{set_do_not_contact.name} with blocked: false lifts it, and always asks a person"
+    return f"{set_do_not_contact.name} with blocked: true blocks again"
 
 
 def _keys(lead: Lead, channels: tuple[Channel, ...]) -> dict[Channel, str]:

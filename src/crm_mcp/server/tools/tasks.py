@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from crm_mcp.actions import history
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.intent import Done
-from crm_mcp.actions.policy import Effect
 from crm_mcp.actions.undo import note_of, told
 from crm_mcp.backends.base import KeepsTasks
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Line, Priority, TaskFields, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
 from crm_mcp.server.listing import listed
-from crm_mcp.server.tool import tool
-from crm_mcp.store import Action
+from crm_mcp.server.tool import Arguments, tool
 
 
 @tool(Effect.READ, needs=KeepsTasks, across="tasks")
@@ -31,13 +29,13 @@ async def list_tasks(
     """List to-dos of one lead or of all, in the order in which they fall due; completed: false hides those done."""
     crm = context.crm(KeepsTasks)
     of = (await context.lead(lead)).id if lead else None
-    query = {"list_tasks": of, "completed": completed, "due_before": due_before and rfc3339(due_before)}
+    query = {list_tasks.name: of, "completed": completed, "due_before": due_before and rfc3339(due_before)}
     return await listed(
         context, "tasks", query, limit, cursor, lambda part: crm.list_tasks(of, completed, due_before, part)
     )
 
 
-@tool(Effect.WRITE, needs=KeepsTasks)
+@tool(Effect.WRITE, needs=KeepsTasks, creates="task")
 async def create_task(
     context: Context,
     title: Line,
@@ -54,41 +52,36 @@ async def create_task(
     return Done(f'created the task "{title}"{about}', {"task": task.shown()}, task.lead_id, touched)
 
 
-async def look_update_task(
-    context: Context,
-    row: Action,
-    task: str,
-    title: str | None,
-    due_at: datetime | None,
-    priority: Priority | None,
-    completed: bool | None,
-) -> Done | None:
+class UpdateTask(Arguments):
+    task: Id
+    title: Line | None = None
+    due_at: When | None = None
+    priority: Priority | None = None
+    completed: bool | None = None
+
+    def fields(self) -> TaskFields:
+        """Return what is to be changed."""
+        return TaskFields(title=self.title, due_at=self.due_at, priority=self.priority, completed=self.completed)
+
+
+async def look_update_task(context: Context, call: UpdateTask) -> Done | None:
     """Look whether the task is as it was to be."""
-    del row
-    found = await context.crm(KeepsTasks).get_task(task)
-    wanted = TaskFields(title=title, due_at=due_at, priority=priority, completed=completed).shown()
-    if not history.has(context, found, wanted):
+    found = await context.crm(KeepsTasks).get_task(call.task)
+    if not history.has(context, found, call.fields().shown()):
         return None
     said = f'changed the task "{found.title}" ({found.id})'
     return Done(said, {"task": found.shown()}, found.lead_id, (("task", found.id),))
 
 
 @tool(Effect.WRITE, needs=KeepsTasks, look=look_update_task, idempotent=True)
-async def update_task(
-    context: Context,
-    task: Id,
-    title: Line | None = None,
-    due_at: When | None = None,
-    priority: Priority | None = None,
-    completed: bool | None = None,
-) -> Done:
+async def update_task(context: Context, call: UpdateTask) -> Done:
     """Change a to-do, or complete it with completed: true. Can be undone."""
-    fields = TaskFields(title=title, due_at=due_at, priority=priority, completed=completed)
+    fields = call.fields()
     if not fields.shown():
         raise InvalidArgument("nothing to change is given", "give title, due_at, priority or completed")
     crm = context.crm(KeepsTasks)
-    before = await crm.get_task(task)
-    after = await crm.update_task(task, fields)
+    before = await crm.get_task(call.task)
+    after = await crm.update_task(call.task, fields)
     kept = note_of("task", before, after, ("title", "due_at", "priority", "completed"))
     return Done(
         f'changed the task "{after.title}" ({after.id}): {told(kept)}',

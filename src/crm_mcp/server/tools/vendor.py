@@ -10,15 +10,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.declared import Effect
 from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.policy import Effect
 from crm_mcp.backends.base import FindsLeads, HasOperations
 from crm_mcp.model import Line
 from crm_mcp.server.listing import fitted
-from crm_mcp.server.tool import tool
+from crm_mcp.server.tool import Arguments, tool
 
 Operation = Annotated[Line, Field(description="name from find_operation")]
-Arguments = Annotated[dict[str, Any] | None, Field(description="its parameters by name")]
+Given = Annotated[dict[str, Any] | None, Field(description="its parameters by name")]
 
 
 @tool(Effect.READ, needs=HasOperations)
@@ -37,26 +37,39 @@ async def find_operation(context: Context, query: Line) -> dict[str, Any]:
 
 
 @tool(Effect.READ, needs=HasOperations)
-async def read_operation(context: Context, operation: Operation, arguments: Arguments = None) -> dict[str, Any]:
+async def read_operation(context: Context, operation: Operation, arguments: Given = None) -> dict[str, Any]:
     """Carry out an operation that only reads."""
     from crm_mcp.actions.operations import read
 
     return {"answer": await read(context, operation, arguments or {})}
 
 
-async def ask_call_operation(context: Context, operation: str, arguments: dict[str, Any] | None) -> Preview:
+class CallOperation(Arguments):
+    operation: Operation
+    arguments: Given = None
+
+
+async def ask_call_operation(context: Context, call: CallOperation) -> Preview:
     """Read the people whom the operation names: what the person confirms is who is really reached."""
     from crm_mcp.actions.operations import preview_operation
 
-    return await preview_operation(context, operation, arguments or {})
+    return await preview_operation(context, call.operation, call.arguments or {})
 
 
-@tool(Effect.DESTRUCTIVE, needs=(FindsLeads, HasOperations), ask=ask_call_operation, may_confirm=True, outside=True)
-async def call_operation(context: Context, shown: Preview, operation: Operation, arguments: Arguments = None) -> Done:
+@tool(
+    Effect.DESTRUCTIVE,
+    needs=(FindsLeads, HasOperations),
+    creates="any",
+    instead=f"{find_operation.name} may have an operation that takes it back",
+    ask=ask_call_operation,
+    may_confirm=True,
+    outside=True,
+)
+async def call_operation(context: Context, call: CallOperation, shown: Preview) -> Done:
     """Carry out any other operation that has no tool. The user is asked first, unless it only writes."""
     from crm_mcp.actions.operations import carry_out
 
-    return await carry_out(context, shown, operation, arguments or {})
+    return await carry_out(context, shown, call.operation, call.arguments or {})
 
 
 TOOLS = (find_operation, read_operation, call_operation)
