@@ -10,7 +10,6 @@ import pytest
 
 from crm_mcp.actions import enrolling
 from crm_mcp.actions.enrolling import enrolment_key
-from crm_mcp.backends.base import EndsSequences
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OutcomeUnknown, Unreachable
@@ -71,7 +70,7 @@ async def test_who_was_taken_out_in_the_crm_can_be_enrolled_once_it_says_so_for_
     here = Bench(folder, clock)
     [lead] = await here.leads(1)
     await enrol(here, [lead])
-    await here.context.crm(EndsSequences).unenroll("S1", lead)
+    await here.crm.unenroll("S1", lead)
 
     early = await enrol(here, [lead])
     clock.advance(minutes=2)
