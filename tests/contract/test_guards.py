@@ -122,7 +122,7 @@ class House:
         client: Client = Caller()  # type: ignore[assignment]
         checked = one.check(arguments)
         if one.effect is Effect.READ:
-            return await one.read(checked, (self.context,), client)
+            return await one.call(checked, (self.context,), client)
         return await self.pipeline.act(one.deed(self.context, checked, client), client)
 
     async def under(

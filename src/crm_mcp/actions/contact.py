@@ -123,8 +123,7 @@ async def replied(context: Context, lead: Lead) -> bool:
     )
     # A job that was called off had enrolled those whom it touched.
     did = (row for row in rows if row.status == "done" or (row.status == "cancelled" and row.touched))
-    enrolling = context.tools.that(lambda each: each.reaches == heard.ENROLMENT)
-    enrolled = next((row.finished_at for row in did if row.tool in enrolling), None)
+    enrolled = next((row.finished_at for row in did if context.tools.enrols(row.tool)), None)
     return enrolled is None or any(each.sent_at is None or each.sent_at > enrolled for each in answers)
 
 

@@ -79,6 +79,10 @@ class Tools:
         """Return those of these names that there are."""
         return tuple(self._declared[name] for name in names if name in self._declared)
 
+    def enrols(self, name: str) -> bool:
+        """Whether the tool of this name brings leads into sequences."""
+        return any(each.reaches == "enrolment" for each in self.of((name,)))
+
     def that(self, is_so: Callable[[Declared], bool]) -> tuple[str, ...]:
         """Return the names of those of which it is so."""
         return tuple(name for name, each in self._declared.items() if is_so(each))

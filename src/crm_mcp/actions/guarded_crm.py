@@ -128,8 +128,6 @@ class _Verbs:
                 wrote=bool(work and work.did),
             )
         assert work is not None
-        if effect == "outward":
-            work.used.extend([work.seen] if does.effect == "operation" else _findings(does.channel, given, work)[:1])
 
         async def act() -> Any:
             work.did.append(name)
@@ -141,7 +139,7 @@ class _Verbs:
 
 
 def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, Any], work: Work | None) -> str | None:
-    """Return what a verb lacks that does more than read; None: it may pass."""
+    """Return what a verb lacks that does more than read; None: it may pass, and what the rules found for it is used."""
     if work is None:
         return f"its effect is {effect}, and no action is under way: whoever only reads can't do it"
     if work.over.is_set():
@@ -160,31 +158,22 @@ def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, An
 
 
 def _unpassed_lead(context: Context, way: Way, given: Mapping[str, Any], work: Work) -> str | None:
-    lead, key = given["lead"], _key(given)
-    of_it = _findings(way, given, work)
-    if not of_it and any(isinstance(each, Finding) and each.lead == key and each.way == way for each in work.used):
+    lead = given["lead"]
+    key = lead.id if isinstance(lead, Lead) else str(lead)
+    found = (*(work.seen.findings if isinstance(work.seen, Reach) else ()), *work.passed)
+    passed = [each for each in found if each.lead == key and each.way == way and each.reason is None]
+    of_it = [each for each in passed if not _is_used(each, work)]
+    if passed and not of_it:
         return f"lead {key[:80]} was reached on {way} already: what the rules found serves once"
     if not of_it:
         return f"the rules have not passed lead {key[:80]} for {way}: its ask= must return what they found"
-    if isinstance(lead, Lead) and reached_at(context, lead, way) not in {each.address for each in of_it}:
+    if isinstance(lead, Lead):
+        at = reached_at(context, lead, way)
+        of_it = [each for each in of_it if each.address == at]
+    if not of_it:
         return f"the address of lead {key[:80]} is not the one that the rules have passed"
+    work.used.append(of_it[0])
     return None
-
-
-def _key(given: Mapping[str, Any]) -> str:
-    lead = given.get("lead")
-    return lead.id if isinstance(lead, Lead) else str(lead)
-
-
-def _findings(way: Way | None, given: Mapping[str, Any], work: Work) -> list[Finding]:
-    """Return what the rules have found by which this lead may be reached on this channel, and was not reached yet."""
-    found = (*(work.seen.findings if isinstance(work.seen, Reach) else ()), *work.passed)
-    used = {id(each) for each in work.used}
-    return [
-        each
-        for each in found
-        if each.lead == _key(given) and each.way == way and each.reason is None and id(each) not in used
-    ]
 
 
 def _unpassed_operation(given: Mapping[str, Any], work: Work) -> str | None:
@@ -192,9 +181,17 @@ def _unpassed_operation(given: Mapping[str, Any], work: Work) -> str | None:
     same = isinstance(seen, Reach) and seen.operation == given["operation"].name and seen.given == given["arguments"]
     if not isinstance(seen, Reach) or not same:
         return "the rules have not passed this operation with these arguments"
-    if any(each is seen for each in work.used):
+    if _is_used(seen, work):
         return "this operation was carried out already: what the rules found serves once"
-    return next((each.reason for each in seen.findings if each.reason), None)
+    if why := next((each.reason for each in seen.findings if each.reason), None):
+        return why
+    work.used.append(seen)
+    return None
+
+
+def _is_used(found: Finding | Reach, work: Work) -> bool:
+    # By identity: a job that looks at somebody anew finds the same, and that serves once again.
+    return any(each is found for each in work.used)
 
 
 async def _remember(read: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:

@@ -20,9 +20,9 @@ import anyio
 from crm_mcp.actions.intent import Bulk, Deed, Preview, Told, untold
 from crm_mcp.actions.outbox import LOOK_WITHIN, NOTHING_WRITTEN, Outbox, ended
 from crm_mcp.actions.patience import somebody_waits
-from crm_mcp.actions.results import LOST, shown
+from crm_mcp.actions.results import shown
 from crm_mcp.errors import Busy, CrmError
-from crm_mcp.store import Action, Ended, Item, ItemStatus
+from crm_mcp.store import LOST, Action, Ended, Item, ItemStatus
 
 log = logging.getLogger("crm_mcp")
 T = TypeVar("T")

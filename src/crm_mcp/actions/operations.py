@@ -259,6 +259,7 @@ def _marks(context: Context, operation: Operation, arguments: Mapping[str, Any],
     text = "\n".join(rendered(str(each)) for each in values_at(arguments, operation.text)).strip()
     subject = str(arguments.get("subject") or "")
     whole = json.dumps([operation.name, arguments], sort_keys=True, ensure_ascii=False)
+    only_enrols = [each.reaches for each in context.tools.of(operation.akin_to(arguments))] == [rules.ENROLMENT]
     found: dict[str, Mark] = {}
 
     def mark(channel: Way, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
@@ -269,8 +270,7 @@ def _marks(context: Context, operation: Operation, arguments: Mapping[str, Any],
         if people.enrols:
             for each in sequences_in(arguments):
                 mark(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id), ENROLLED_FOR)
-            akin = context.tools.of(operation.akin_to(arguments))
-            if not sequences_in(arguments) and [each.reaches for each in akin] == [rules.ENROLMENT]:
+            if only_enrols and not sequences_in(arguments):
                 mark(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id), ENROLLED_FOR)
             continue
         for channel in people.channels:

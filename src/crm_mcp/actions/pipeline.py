@@ -169,7 +169,7 @@ class Pipeline:
             raise Internal(f"{deed.tool.name} does not say what the rules found of those whom it reaches", wrote=False)
         return preview
 
-    def may_by_hand(self, tool: Declared, shown: Preview | None = None, *, what: str = "this") -> None:
+    def may_by_hand(self, tool: Declared, shown: Preview, *, what: str = "this") -> None:
         """Refuse what a person may not do at a terminal by themselves, which an error calls `what`.
 
         Raises:
@@ -177,7 +177,7 @@ class Pipeline:
         """
         if self.context.settings.read_only:
             raise Forbidden(f"these settings forbid {what}", "CRM_MCP_READ_ONLY is set", wrote=False)
-        judged = self._judged(tool, shown or Preview(tool.name))
+        judged = self._judged(tool, shown)
         if judged.verdict == "deny":
             raise Forbidden(f"these settings forbid {what}", f"{judged.rule} is deny", wrote=False)
         if judged.verdict == "approve":
@@ -207,8 +207,9 @@ class Pipeline:
                 return await self._over(row)
             deed = self._judged_anew(row, self._made(self.context, row.tool, row.arguments, client))
         except CrmError as error:
-            named, answering = {"action_id": action_id}, self.context.tools.one(lambda each: each.answers)
-            await self.context.store.record(denied(client.caller, answering.name, named, str(error), client.request))
+            tool = self.context.tools.one(lambda each: each.answers).name
+            named = {"action_id": action_id}
+            await self.context.store.record(denied(client.caller, tool, named, str(error), client.request))
             raise
         if self.context.settings.dry_run:
             return _dry(row)

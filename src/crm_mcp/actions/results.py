@@ -13,8 +13,6 @@ from crm_mcp.store import HELD, Action, Status
 SERVED: dict[Status, str] = {"proposed": "confirmation_required", "sending": "running"}
 """What a stored status is called in results, where that differs."""
 LATE = "its time has passed, and nothing happened; make the call again"
-LOST = "the program ended before the outcome was recorded"
-"""What is known of whatever a process was at when it died."""
 WHY: dict[Status, str] = {
     "pending_approval": "it waits for a person, who sees it with `crm-mcp approvals` and says yes with "
     "`crm-mcp approvals approve {id}`",

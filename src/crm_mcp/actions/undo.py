@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from crm_mcp.actions import contact, deleted, enrolling, history, rules
+from crm_mcp.actions import contact, deleted, enrolling, history
 from crm_mcp.actions.approval import bare, named, said, whole
 from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
@@ -83,7 +83,7 @@ async def preview_undo(context: Context, action_id: str, caller: str) -> Preview
     if row.status != "done":
         now = SERVED.get(row.status, row.status)
         raise Conflict(f"action {row.id} is {now}, not done", "only what was done can be undone")
-    if _enrols(context, row):
+    if context.tools.enrols(row.tool):
         return await _preview_unenrol(context, row)
     if not row.undo or row.undo["verb"] not in (deleted.VERB, *WAYS):
         raise Unsupported(f"{row.tool} can't be undone", _instead(context, row))
@@ -120,7 +120,7 @@ async def undo(context: Context, action_id: str, caller: str, *, waits: bool = F
         return await _call_off(context, row, caller)
     if waits:
         raise Conflict(f"action {row.id} was {row.status} in the meantime", "call undo_action again to take that back")
-    if row.status == "done" and _enrols(context, row):
+    if row.status == "done" and context.tools.enrols(row.tool):
         return await _unenrol(context, row)
     if row.status != "done" or row.undo is None:
         raise Conflict(f"action {row.id} can't be undone any more: it is {row.status}", "see list_actions")
@@ -142,7 +142,7 @@ async def look_undone(context: Context, action_id: str, undoing: Action) -> Done
         return Done(f"cancelled: {row.summary}", lead=row.lead, cancelled=row.id)
     if row.status not in ("done", "undone"):
         return None
-    if _enrols(context, row):
+    if context.tools.enrols(row.tool):
         sequence, leads = _enrolled_by(row)
         others = await _not_by(context, row) if row.status == "done" else {}
         leads = [each for each in leads if each not in others]
@@ -197,11 +197,6 @@ def _instead(context: Context, row: Action) -> str:
     return "it kept nothing to go back to; change it by hand"
 
 
-def _enrols(context: Context, row: Action) -> bool:
-    tool = context.tools.get(row.tool)
-    return tool is not None and tool.reaches == rules.ENROLMENT
-
-
 # What has not happened yet
 
 
@@ -219,7 +214,7 @@ async def _call_off(context: Context, row: Action, caller: str) -> Done:
     if row.status == "running":
         items = await context.store.items(row.id)
         over = sum(1 for each in items if each.status not in ("waiting", "cancelled"))
-        stay = "; unenroll_from_sequence takes them out" if _enrols(context, row) else ""
+        stay = "; unenroll_from_sequence takes them out" if context.tools.enrols(row.tool) else ""
         summary += f"; {over} of {len(items)} were done before and stay as they are{stay}"
         fields["progress"] = {"done": over, "total": len(items)}
     return Done(summary, {"reason": reason, **fields}, row.lead, cancelled=row.id)

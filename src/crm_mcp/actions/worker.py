@@ -20,9 +20,8 @@ import anyio.lowlevel
 
 from crm_mcp.actions.intent import Deed
 from crm_mcp.actions.outbox import AGAIN, LOOKS, Outbox
-from crm_mcp.actions.results import LOST
 from crm_mcp.errors import CrmError
-from crm_mcp.store import Action, Ended
+from crm_mcp.store import LOST, Action, Ended
 
 log = logging.getLogger("crm_mcp")
 

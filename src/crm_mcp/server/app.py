@@ -258,7 +258,7 @@ class Application:
                 answer = await pipeline.act(tool.deed(contexts[0], checked, client), client)
             elif tool.answers:
                 pipeline = self.pipelines[contexts[0].connection]
-                answer = await tool.read(checked, contexts, client, pipeline=pipeline)
+                answer = await tool.call(checked, contexts, client, pipeline=pipeline)
             else:
                 answer = await self._read(tool, checked, contexts, client)
         except MustAsk as question:
@@ -295,7 +295,7 @@ class Application:
             raise Forbidden(here, "a person can change [policy] in the settings file")
         with in_time():
             if len(contexts) == 1 or tool.looks_at_all:
-                answer = await tool.read(checked, contexts, client)
+                answer = await tool.call(checked, contexts, client)
             else:
                 answer = await ask_all(tool, checked, contexts, client)
         if self.settings.audit.reads:

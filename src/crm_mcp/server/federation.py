@@ -73,7 +73,7 @@ async def ask_all(tool: Tool, checked: BaseModel, contexts: Sequence[Context], c
                 own["cursor"] = place.cursors[context.connection] or None
             try:
                 mine = checked.model_copy(update=own)
-                answer: dict[str, Any] = await tool.read(mine, (context,), client)
+                answer: dict[str, Any] = await tool.call(mine, (context,), client)
             except CrmError as error:
                 return error
             return answer

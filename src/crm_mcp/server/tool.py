@@ -93,8 +93,10 @@ class Tool(Declared):
             listed = self._listed[1]
             # Not in the class's own names: a field `list` would stand for the type there.
             known = vars(sys.modules[listed.__module__])
-            for name, hint in typing.get_type_hints(listed, known, {}, include_extras=True).items():
-                fields[name] = (hint, getattr(listed, name, ...))
+            hints = typing.get_type_hints(listed, known, {}, include_extras=True)
+            # What must be given stands first, whichever class it comes from.
+            for name in sorted(hints, key=lambda each: hasattr(listed, each)):
+                fields[name] = (hints[name], getattr(listed, name, ...))
         else:
             hints = typing.get_type_hints(self.run, include_extras=True)
             for name, parameter in inspect.signature(self.run).parameters.items():
@@ -149,7 +151,7 @@ class Tool(Declared):
         """Whether it is given all contexts and puts their answers together by itself."""
         return "contexts" in _parameters(self.run)
 
-    async def read(self, checked: BaseModel, contexts: Sequence[Context], client: Client, **more: object) -> Any:
+    async def call(self, checked: BaseModel, contexts: Sequence[Context], client: Client, **more: object) -> Any:
         """Call the function itself, with checked arguments; `more` is what it takes besides."""
         offered = self._offered(checked, contexts, client)
         return await _call(self.run, offered | more)
@@ -213,8 +215,7 @@ def tool(
     """Declare a tool; see the module.
 
     Raises:
-        TypeError: an outward or destructive tool has no `ask`, that of an outward one returns no `Reach`, or it does
-            not say how it reaches somebody; or the function has no docstring.
+        TypeError: what is said does not fit together (see `_wrong`), or the function has no docstring.
     """
 
     def declare(function: Function) -> Tool:

@@ -20,6 +20,7 @@ from crm_mcp.model import Channel, now
 from crm_mcp.store.records import (
     HELD,
     LEASE,
+    LOST,
     OPEN,
     Action,
     Address,
@@ -50,6 +51,7 @@ __all__ = [
     "FILE_NAME",
     "HELD",
     "LEASE",
+    "LOST",
     "OPEN",
     "Action",
     "Address",

@@ -13,10 +13,9 @@ from crm_mcp.errors import InvalidArgument
 from crm_mcp.store import marks
 from crm_mcp.store.database import Database
 from crm_mcp.store.marks import LOST_AFTER
-from crm_mcp.store.records import HELD, Action, Status
+from crm_mcp.store.records import HELD, LOST, Action, Status
 from crm_mcp.store.tables import actions, counters, items
 
-LOST = "the program ended before the outcome was recorded"
 HIGHEST = 2**63 - 1
 
 _c = actions.c

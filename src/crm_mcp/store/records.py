@@ -45,6 +45,8 @@ LEASE = timedelta(seconds=15)
 """How long what is being worked on belongs to its process after its last word. It says one every few seconds."""
 HELD: tuple[Status, ...] = ("proposed", "pending_approval", "scheduled")
 """The states before anything has left: from these alone an action can be claimed or called off."""
+LOST = "the program ended before the outcome was recorded"
+"""What is known of whatever a process was at when it died."""
 ItemStatus = Literal["waiting", "sending", "done", "failed", "unknown", "cancelled"]
 
 

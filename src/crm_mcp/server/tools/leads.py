@@ -144,7 +144,7 @@ async def get_lead(context: Context, lead: LeadKey, include: list[Included] | No
     return result
 
 
-class CreateLead(Arguments):
+class LeadArguments(Arguments):
     name: Line | None = None
     first_name: Line | None = None
     last_name: Line | None = None
@@ -153,6 +153,9 @@ class CreateLead(Arguments):
     company: Line | None = None
     title: Line | None = None
     status: Line | None = None
+
+
+class CreateLead(LeadArguments):
     tags: Tags | None = None
     list: Line | None = None
     custom_fields: CustomFields | None = None
@@ -238,16 +241,8 @@ async def create_lead(context: Context, call: CreateLead, shown: Preview) -> Don
     return Done(said_so, fields, lead.id, (("lead", lead.id),))
 
 
-class UpdateLead(Arguments):
+class UpdateLead(LeadArguments):
     lead: LeadKey
-    name: Line | None = None
-    first_name: Line | None = None
-    last_name: Line | None = None
-    email: Email | None = None
-    phone: Phone | None = None
-    company: Line | None = None
-    title: Line | None = None
-    status: Line | None = None
     owner: Line | None = None
     tags: Annotated[Tags | None, Field(description="replaces all tags; to add some use tag_lead")] = None
     custom_fields: CustomFields | None = None
