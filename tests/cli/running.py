@@ -6,6 +6,7 @@ import asyncio
 import csv
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,27 @@ def run(folder: Path, *arguments: str, answer: str = "", **settings: str) -> sub
 def run_afresh(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run one command in `folder` by an interpreter that starts with it, as a person's does."""
     return _ran(command(*arguments), folder, "", settings)
+
+
+def typed_in(folder: Path, typed: bytes, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Run one command in front of a terminal and answer its question; return its exit code and what was seen."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.chdir(folder)
+        words = command(*arguments)
+        os.execve(words[0], words, environment(folder, **settings))
+    seen = b""
+    try:
+        while b"[y/N] " not in seen:
+            seen += os.read(terminal, 10_000)
+        os.write(terminal, typed)
+        while chunk := os.read(terminal, 10_000):
+            seen += chunk
+    except OSError:  # how a terminal says that its other end is closed
+        pass
+    _, status = os.waitpid(child, 0)
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(status), seen.decode().replace("\r\n", "\n")
 
 
 def _ran(command: list[str], folder: Path, answer: str, settings: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ from crm_mcp.config import PolicySettings, Settings
 from crm_mcp.server.app import Application
 from tests.hostile import FORGED, WORST, lines_of
 
-from .running import LONGEST, command, environment, run
+from .running import LONGEST, command, environment, run, typed_in
 from .test_guard_commands import ANN, QUEUE, agent, sent, sms
 
 LONG = "Dear Ann,\n" + "\n".join(f"line {number} of the offer" for number in range(25)) + "\nyours, Bob"
@@ -133,22 +133,11 @@ def test_yes_goes_with_approve_alone(tmp_path: Path, verdict: str):
 @pytest.mark.parametrize(("typed", "code"), [(b"y\n", 0), (b"n\n", 3), (b"\n", 3), (b"\x03", 130)])
 def test_on_a_terminal_it_is_asked_and_answered(tmp_path: Path, typed: bytes, code: int):
     [waits] = waiting(tmp_path, "Hello")
-    child, terminal = pty.fork()
-    if child == 0:
-        words = command("approvals", "approve", waits)
-        os.chdir(tmp_path)
-        os.execve(words[0], words, environment(tmp_path, **queue(tmp_path)))
+    ended, seen = typed_in(tmp_path, typed, "approvals", "approve", waits, **queue(tmp_path))
 
-    seen = b""
-    while b"[y/N] " not in seen:
-        seen += os.read(terminal, 10_000)
-    os.write(terminal, typed)
-    _, status = os.waitpid(child, 0)
-    os.close(terminal)
-
-    assert f"Approve {waits}? [y/N] " in seen.decode()
-    assert '    SMS to +14155550123, "Ann Bell" (L1): "Hello"\r\n' in seen.decode()
-    assert os.waitstatus_to_exitcode(status) == code
+    assert f"Approve {waits}? [y/N] " in seen
+    assert '    SMS to +14155550123, "Ann Bell" (L1): "Hello"\n' in seen
+    assert ended == code
     assert sent(tmp_path) == (["Hello"] if code == 0 else [])
 
 

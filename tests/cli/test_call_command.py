@@ -12,7 +12,7 @@ import pytest
 
 from crm_mcp.cli.talking import coerced
 
-from .running import LONGEST, answer_of, command, environment, fill, leads, names, run, run_afresh
+from .running import LONGEST, answer_of, command, environment, fill, leads, names, run, run_afresh, typed_in
 
 SCHEMA: dict[str, Any] = {
     "properties": {
@@ -160,3 +160,12 @@ def test_the_question_is_asked_and_answered_on_a_terminal(with_two: Path):
     assert asking.returncode == 0
     assert '"status": "done"' in out
     assert names(with_two) == ["Bob"]
+
+
+def test_ctrl_c_at_the_question_ends_the_command_and_changes_nothing(with_two: Path):
+    code, seen = typed_in(with_two, b"\x03", "call", "delete_record", "kind=lead", "id=L1")
+
+    assert code == 130
+    assert "Traceback" not in seen
+    assert seen.splitlines()[-1] == "Go ahead? [y/N] ^C"
+    assert names(with_two) == ["Ann", "Bob"]

@@ -132,9 +132,10 @@ def call(
     _application()  # what is wrong with the settings is said here, not by a server that does not start
 
     async def ask(question: str) -> bool:
-        if yes:
-            return True
-        return await anyio.to_thread.run_sync(terminal.ask, question)
+        try:  # in this thread, which alone hears Ctrl-C: meanwhile nothing else happens
+            return yes or terminal.ask(question)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None  # the loop would log the other one with its traceback
 
     raise typer.Exit(_talk(_call, tool, arguments or [], given, ask, output))
 
@@ -247,6 +248,8 @@ def _talk(work: Callable[..., Awaitable[int]], *arguments: Any) -> int:
         stopped: BaseException = error
     except BaseExceptionGroup as group:
         stopped = _innermost(group)
+    if isinstance(stopped, typer.Exit):
+        raise stopped
     complain(f"stopped: {stopped}")
     return 1
 

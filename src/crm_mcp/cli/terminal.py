@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
+import socket
 import sys
 import threading
 import unicodedata
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -68,12 +71,13 @@ def can_ask() -> bool:
 def ask(question: str, last: str = "Go ahead?") -> bool:
     """Ask on stderr and read the answer; only y and yes are yes. Ctrl-C ends the command at once.
 
-    `question` has been built by us; `last` is its last line.
+    `question` has been built by us; `last` is its last line. To be called in the main thread, which alone hears Ctrl-C.
     """
-    with _interrupted_at_once():
+    with _interrupted_at_once() as wait:
         say_lines(question, err=True)
         _write(sys.stderr, f"{_flat(last)} [y/N] ")
         sys.stderr.flush()
+        wait()
         return sys.stdin.readline().strip().casefold() in ("y", "yes")
 
 
@@ -179,13 +183,22 @@ def _joins(character: str) -> bool:
 
 
 @contextmanager
-def _interrupted_at_once() -> Generator[None]:
-    """Let Ctrl-C raise where it is waited for: a loop that runs would only take a note of the first one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _interrupted_at_once() -> Generator[Callable[[], object]]:
+    """Let Ctrl-C raise where it is waited for: a loop that runs would only take a note of the first one.
+
+    Yields what waits until a terminal has an answer: a mere read would go on where Ctrl-C came just before it began.
+    """
+    heard, hears = socket.socketpair()
+    hears.setblocking(False)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    told_before = signal.set_wakeup_fd(hears.fileno(), warn_on_full_buffer=False)
     try:
-        yield
+        if sys.platform != "win32" and sys.stdin.isatty():
+            yield partial(select.select, [sys.stdin, heard], [], [])
+        else:
+            yield lambda: None
     finally:
+        signal.set_wakeup_fd(told_before)
         signal.signal(signal.SIGINT, before)
+        heard.close()
+        hears.close()
