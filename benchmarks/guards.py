@@ -17,6 +17,7 @@ from crm_mcp.server.app import Application
 from crm_mcp.store import FILE_NAME
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
+from crm_mcp.store.threads import Threads
 
 TITLE = "Guards: a send on the embedded CRM and SQLite"
 ADDED = 0.010
@@ -86,13 +87,13 @@ async def _sends(folder: Path, rounds: int) -> Figure:
 
 def _verified(folder: Path, entries: int) -> Figure:
     database = Database(folder / FILE_NAME, 1)
-    audit = Audit(database, now, lambda: b"k" * 32, dict)
+    audit = Audit(Threads(), database, now, lambda: b"k" * 32, dict)
     event = {"event": "started", "caller": "ann via client", "tool": "send_sms", "arguments": {"lead": "L1" * 60}}
     with database.writing() as connection:
         for _ in range(entries):
             audit.append(connection, now(), event)
     started = time.perf_counter()
-    found = audit.verify(None)
+    found = anyio.run(audit.verify)
     rate = entries / (time.perf_counter() - started)
     database.close()
     if found.faults or found.entries != entries:

@@ -43,7 +43,7 @@ async def test_what_waits_for_a_yes_does_not_leave(bench: Bench, tmp_path: Path)
     token, queued = await mail(asking, 301), await mail(queueing, 302)
     world = here(bench)
     asked = Person("yes")
-    asked.before_the_answer = lambda: bench.store.set_outbound(False, "Ann")
+    asked.before_the_answer = lambda: bench.store.limits.set_outbound(False, "Ann")
 
     said = [
         await mail(asking, 303, asked),
@@ -69,7 +69,7 @@ async def test_what_is_queued_does_not_leave_when_it_comes_due(tmp_path: Path, h
     await bench.leads(10)
     world = here(bench)
     queued = [await mail(bench, 301 + n, defer=True) for n in range(6)]
-    await bench.store.set_outbound(False, "Ann")
+    await bench.store.limits.set_outbound(False, "Ann")
 
     clock.advance(hours=hours)
     worked = [await bench.worker.work_once(("local",)) for _ in range(len(queued) + 1)]
@@ -98,8 +98,8 @@ async def test_of_sends_that_race_with_the_switch_none_begins_after_it(bench: Be
 
     async def turn() -> None:
         await started.wait()
-        await bench.store.set_outbound(False, "Ann")
-        rows, _ = await bench.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
+        await bench.store.limits.set_outbound(False, "Ann")
+        rows, _ = await bench.store.actions.page(caller=None, status=None, lead=None, after=None, limit=100)
         begun.update(row.id for row in rows if row.status in ("sending", "done"))
 
     async with anyio.create_task_group() as tasks:
@@ -107,7 +107,7 @@ async def test_of_sends_that_race_with_the_switch_none_begins_after_it(bench: Be
         for lead in range(301, 341):
             tasks.start_soon(send, lead)
 
-    rows, _ = await bench.store.list_actions(caller=None, status="done", lead=None, after=None, limit=100)
+    rows, _ = await bench.store.actions.page(caller=None, status="done", lead=None, after=None, limit=100)
     await other.close()
     assert {row.id for row in rows} <= begun
     assert len(world.sent()) == len(rows) == statuses.count("done")
@@ -115,7 +115,7 @@ async def test_of_sends_that_race_with_the_switch_none_begins_after_it(bench: Be
 
 
 async def test_no_tool_turns_it_on_again(bench: Bench) -> None:
-    await bench.store.set_outbound(False, "Ann")
+    await bench.store.limits.set_outbound(False, "Ann")
     world = here(bench)
 
     sent = await mail(bench, 301)
@@ -124,11 +124,11 @@ async def test_no_tool_turns_it_on_again(bench: Bench) -> None:
 
     assert (sent["status"], again["status"], undone) == ("blocked", "blocked", [])
     assert world.sent() == []
-    assert await bench.store.outbound() is not None
+    assert await bench.store.limits.outbound() is not None
 
 
 async def _undo_all(bench: Bench) -> list[dict[str, Any]]:
-    rows, _ = await bench.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
+    rows, _ = await bench.store.actions.page(caller=None, status=None, lead=None, after=None, limit=100)
     said: list[dict[str, Any]] = []
     for row in rows:
         try:
@@ -142,7 +142,7 @@ async def test_what_the_settings_file_turns_off_stays_off(tmp_path: Path) -> Non
     bench = Bench(tmp_path, Clock(), policy=rules(**OPEN, outbound="off"))
     await bench.leads(2)
     world = here(bench)
-    await bench.store.set_outbound(True, "Ann")
+    await bench.store.limits.set_outbound(True, "Ann")
 
     said = await mail(bench, 301)
 

@@ -205,7 +205,7 @@ def test_who_said_no_stays_on_the_list(run: Ran) -> None:
     keys: Any = {"email": str(lead["email"]).casefold(), "sms": lead["phone"]}
 
     async def listed() -> dict[Any, str]:
-        return await run.agent.house.application.store.blocked(keys)
+        return await run.agent.house.application.store.contacts.blocked(keys)
 
     still = run.agent.house.run(listed)
 

@@ -143,17 +143,17 @@ class Bench:
             offset = page.next
 
     async def row(self, action_id: str) -> Action:
-        found = await self.store.get(action_id)
+        found = await self.store.actions.get(action_id)
         assert found is not None
         return found
 
     async def newest(self) -> Action:
-        rows, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=1)
+        rows, _ = await self.store.actions.page(caller=None, status=None, lead=None, after=None, limit=1)
         return rows[0]
 
     async def ended(self, action_id: str) -> list[Item]:
         """Return the items of a job, all of which have ended."""
-        items = [*await self.store.items(action_id)]
+        items = [*await self.store.items.all(action_id)]
         assert not [each for each in items if each.status in ("waiting", "sending")]
         return items
 

@@ -44,7 +44,7 @@ class Office:
         return len((await self.crm.list_messages(lead, Slice(limit=100))).items)
 
     async def newest(self) -> Action:
-        rows, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=1)
+        rows, _ = await self.store.actions.page(caller=None, status=None, lead=None, after=None, limit=1)
         return rows[0]
 
     async def work(self) -> None:

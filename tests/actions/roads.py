@@ -139,7 +139,7 @@ class Road:
         new = NewAction(
             caller=BY, connection="local", tool="log_note", effect=effect, arguments={}, digest="", summary="a test"
         )
-        row = await self.store.begin(new, by, Terms())
+        row = await self.store.actions.begin(new, by, Terms())
         assert isinstance(row, Action)
         token = under_way.set(Work(row, Preview("a test"), lambda: row.fence))
         try:
@@ -160,7 +160,7 @@ class Road:
 
     async def rows(self) -> list[Action]:
         """Return all actions, the newest first."""
-        found, _ = await self.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
+        found, _ = await self.store.actions.page(caller=None, status=None, lead=None, after=None, limit=100)
         return list(found)
 
 

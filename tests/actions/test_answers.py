@@ -40,7 +40,7 @@ async def answered(office: Office, lead: str, row: Action, answer: Any) -> dict[
 
 
 async def status(office: Office, row: Action) -> str:
-    found = await office.store.get(row.id)
+    found = await office.store.actions.get(row.id)
     assert found is not None
     return found.status
 
@@ -52,10 +52,10 @@ async def test_an_answer_that_comes_while_a_rule_forbids_it_is_used_up(
     office = offices({})
     lead = await office.lead()
     row = await asked(office, lead)
-    await office.store.set_outbound(on=False, by="ann")
+    await office.store.limits.set_outbound(on=False, by="ann")
 
     result = await answered(office, lead, row, answer)
-    await office.store.set_outbound(on=True, by="ann")
+    await office.store.limits.set_outbound(on=True, by="ann")
     again = await answered(office, lead, row, "yes")
 
     assert (result["status"], again["status"], await status(office, row)) == (ends, ends, ends)
@@ -89,7 +89,7 @@ async def test_what_is_given_back_as_a_token_is_no_question_that_a_client_answer
     with pytest.raises(Forbidden, match="belongs to another call"):
         await answered(office, lead, row, "yes")
 
-    log = [each.body for each in await office.store.entries(None, 0, 10)]
+    log = [each.body for each in await office.store.audit.entries(None, 0, 10)]
     assert (waits["status"], await office.messages(lead)) == ("confirmation_required", 0)
     assert [each["event"] for each in log] == ["proposed", "denied"]
 
@@ -115,7 +115,7 @@ async def test_a_time_zone_that_is_moved_while_a_message_waits_voids_it(offices:
     office.clock.advance(hours=14)
     await offices(FREE).work()
 
-    ended = await office.store.get(waits["action_id"])
+    ended = await office.store.actions.get(waits["action_id"])
     assert ended is not None
     assert (ended.status, await office.messages(lead)) == ("blocked", 0)
 
@@ -132,7 +132,7 @@ async def test_what_was_allowed_and_is_to_be_confirmed_by_now_is_not_sent(office
     office.clock.advance(hours=9)
     await offices(FREE | LATE).work()
 
-    ended = await office.store.get(waits["action_id"])
+    ended = await office.store.actions.get(waits["action_id"])
     assert ended is not None
     assert (ended.status, await office.messages(lead)) == ("blocked", 0)
     assert "to be confirmed by now" in (ended.reason or "")
@@ -154,12 +154,12 @@ async def test_who_said_yes_is_kept_where_a_rule_stops_it_then(offices: Callable
     lead = await office.lead()
     await office.call("send_sms", lead=lead, message="On my way")
     row = await office.newest()
-    await office.store.set_outbound(on=False, by="ann")
+    await office.store.limits.set_outbound(on=False, by="ann")
 
     result = await office.pipeline.approve(row, "bob")
 
     ended = await office.newest()
-    [*_, entry] = [each.body for each in await office.store.entries(None, 0, 10)]
+    [*_, entry] = [each.body for each in await office.store.audit.entries(None, 0, 10)]
     assert (result["status"], ended.approved_by) == ("blocked", "approval: bob")
     assert (entry["status"], entry["approved_by"]) == ("blocked", "approval: bob")
 
@@ -172,7 +172,7 @@ async def test_an_answer_that_comes_too_late_is_told_so_and_is_in_the_log(office
 
     told = [await office.pipeline.redeem(waits["action_id"], waits["summary"], Person()) for _ in range(2)]
 
-    log = [each.body for each in await office.store.entries(None, 0, 10)]
+    log = [each.body for each in await office.store.audit.entries(None, 0, 10)]
     assert [each["status"] for each in told] == ["expired", "expired"]
     assert "make the call again" in told[0]["reason"]
     assert [(each["event"], each.get("status")) for each in log] == [("proposed", None), ("ended", "expired")]

@@ -46,7 +46,7 @@ class Office:
         return (await self.app.backends["local"].create_lead(LeadDraft(name="Jane", email="jane@doe.example"))).id  # type: ignore[attr-defined]
 
     async def log(self) -> list[dict[str, Any]]:
-        return [dict(each.body) for each in await self.app.store.entries(None, 0, 1000)]
+        return [dict(each.body) for each in await self.app.store.audit.entries(None, 0, 1000)]
 
 
 @pytest.fixture
@@ -194,9 +194,9 @@ async def test_the_key_of_a_connection_is_in_no_entry(tmp_path: Path, *, bodies:
     store = open_store(Settings(data_dir=tmp_path, connections=(connection,), audit=AuditSettings(bodies=bodies)))
     arguments = {"email_account_id": KEY, "options": [f"Bearer {KEY}"]}
 
-    await store.record({"event": "denied", "arguments": arguments, "reason": f"{KEY} is no id"})
+    await store.audit.record({"event": "denied", "arguments": arguments, "reason": f"{KEY} is no id"})
 
-    [entry] = await store.entries(None, 0, 10)
+    [entry] = await store.audit.entries(None, 0, 10)
     assert entry.body["arguments"] == {"email_account_id": "***", "options": ["Bearer ***"]}
     assert entry.body["reason"] == "*** is no id"
     await store.aclose()

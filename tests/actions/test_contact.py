@@ -63,9 +63,9 @@ async def acted(road: Road, tool: str, *writes: Address) -> None:
         summary=tool,
         lead=road.lead.id,
     )
-    row = await road.store.begin(new, "policy", Terms(writes=writes))
+    row = await road.store.actions.begin(new, "policy", Terms(writes=writes))
     assert isinstance(row, Action)
-    await road.store.settle(row.id, Ended("done"))
+    await road.store.actions.settle(row.id, Ended("done"))
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
     assert [await blocked(reached.context, lead, each) for each in others] == [None] * len(others)
     address = lead.address(channel)
     assert address
-    assert channel in await reached.store.blocked({channel: address})
+    assert channel in await reached.store.contacts.blocked({channel: address})
 
 
 async def test_an_e_mail_without_text_is_known_by_its_subject(reached: Road) -> None:
@@ -268,7 +268,7 @@ async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobo
 async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
     road: Road, profile: str, key: str
 ) -> None:
-    await road.store.block({"linkedin": key}, "said so", "somebody")
+    await road.store.contacts.block({"linkedin": key}, "said so", "somebody")
     lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": profile}})
 
     assert await listed(road.context, lead) == {"linkedin": "said so"}
@@ -285,29 +285,29 @@ async def test_a_new_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None
 
     after = await road.change(lead, LeadUpdate(phone=OTHER))
 
-    assert await road.store.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
+    assert await road.store.contacts.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
     assert await blocked(road.context, after, "sms")
     assert await blocked(road.context, after, "call") is None
 
 
 async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(road: Road) -> None:
-    await road.store.block({"sms": NUMBER}, "by another server", "somebody")
+    await road.store.contacts.block({"sms": NUMBER}, "by another server", "somebody")
     lead = await jane(road)
 
     await road.change(lead, LeadUpdate(phone=OTHER))
 
-    assert await road.store.blocked({"sms": OTHER}) == {"sms": INHERITED}
+    assert await road.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
 
 
 async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_block(road: Road) -> None:
-    await road.store.block({"sms": NUMBER}, "said so", "somebody")
+    await road.store.contacts.block({"sms": NUMBER}, "said so", "somebody")
 
     bare = await road.change(await jane(road), LeadUpdate(clear=("phone",)))
     after = await road.change(bare, LeadUpdate(phone=OTHER))
 
     assert bare.phone is None
     assert await blocked(road.context, after, "sms")
-    assert await road.store.blocked({"sms": OTHER}) == {"sms": INHERITED}
+    assert await road.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
 
 
 async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(road: Road) -> None:
@@ -315,8 +315,8 @@ async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(road: Roa
 
     await road.change(await jane(road), LeadUpdate(phone=OTHER))
 
-    assert set(await road.store.blocked({"sms": NUMBER})) == {"sms"}
-    assert set(await road.store.blocked({"sms": OTHER})) == {"sms"}
+    assert set(await road.store.contacts.blocked({"sms": NUMBER})) == {"sms"}
+    assert set(await road.store.contacts.blocked({"sms": OTHER})) == {"sms"}
 
 
 async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(reached: Road) -> None:
@@ -378,11 +378,11 @@ async def test_what_could_not_be_kept_stops_the_change(road: Road, monkeypatch: 
 
 async def test_following_an_address_that_stayed_writes_nothing(road: Road) -> None:
     lead = await jane(road)
-    await road.store.block({"sms": NUMBER}, "said so", "somebody")
+    await road.store.contacts.block({"sms": NUMBER}, "said so", "somebody")
 
     await follow_blocks(road.context, lead, lead.model_copy(update={"name": "J. Doe"}), BY)
 
-    assert await road.store.blocked({"sms": NUMBER}) == {"sms": "said so"}
+    assert await road.store.contacts.blocked({"sms": NUMBER}) == {"sms": "said so"}
 
 
 # After a reply

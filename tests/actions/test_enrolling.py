@@ -75,7 +75,7 @@ async def test_who_was_taken_out_in_the_crm_can_be_enrolled_once_it_says_so_for_
     early = await enrol(here, [lead])
     clock.advance(minutes=2)
     trial = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=[lead], dry_run=True)
-    held = await here.store.held_by([enrolment_key("local", "S1", lead)])
+    held = await here.store.actions.held_by([enrolment_key("local", "S1", lead)])
     late = await enrol(here, [lead])
 
     assert (early["status"], trial["status"], late["status"]) == ("duplicate", "dry_run", "done")
@@ -156,7 +156,7 @@ async def test_the_kill_switch_and_the_limit_forbid_it_for_all(folder: Path, clo
 
     too_many = await enrol(here, leads)
     two = await enrol(here, leads[:2])
-    await here.store.set_outbound(False, "bob")
+    await here.store.limits.set_outbound(False, "bob")
     off = await enrol(here, leads[2:])
 
     assert (too_many["status"], two["status"], off["status"]) == ("blocked", "done", "blocked")
@@ -207,9 +207,11 @@ async def test_who_says_no_while_others_are_enrolled_is_left_out_and_on_another_
     leads = await here.leads(4)
 
     async def meanwhile() -> None:
-        await here.store.block({"email": "person1@many.example", "call": "person2@many.example"}, "asked", "bob")
-        await here.store.block({"email": f"lead:local:{leads[3]}"}, None, "bob")
-        await here.store.block({"sms": f"lead:local:{leads[2]}"}, None, "bob")
+        await here.store.contacts.block(
+            {"email": "person1@many.example", "call": "person2@many.example"}, "asked", "bob"
+        )
+        await here.store.contacts.block({"email": f"lead:local:{leads[3]}"}, None, "bob")
+        await here.store.contacts.block({"sms": f"lead:local:{leads[2]}"}, None, "bob")
 
     here.crm.first = meanwhile
     result = await enrol(here, leads)
@@ -219,7 +221,7 @@ async def test_who_says_no_while_others_are_enrolled_is_left_out_and_on_another_
     assert set(reasons) == {leads[1], leads[3]}
     assert reasons[leads[1]] == "not done: do-not-contact: Person 1 must not be reached by email (asked)"
     assert here.crm.enrolling == [leads[0], leads[2]]
-    assert not await here.store.held_by([enrolment_key("local", "S1", leads[1])])
+    assert not await here.store.actions.held_by([enrolment_key("local", "S1", leads[1])])
     await here.close()
 
 
@@ -232,7 +234,7 @@ async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_j
 
     async def meanwhile(lead: str, channel: Channel) -> tuple[Message, ...]:
         if lead == leads[1] and here.crm.enrolling:
-            await here.store.block({"email": "person1@many.example"}, "asked", "bob")
+            await here.store.contacts.block({"email": "person1@many.example"}, "asked", "bob")
         return await Local.inbound_messages(here.crm, lead, channel)
 
     monkeypatch.setattr(here.crm, "inbound_messages", meanwhile)

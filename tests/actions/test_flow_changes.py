@@ -120,8 +120,8 @@ async def test_what_is_allowed_by_name_is_asked_with_all_of_its_text(
     async with vendored("getsales", tmp_path, policy) as tail:
         person = Person("no")
         result = await tail.call(person, name, **arguments | long)
-        [row] = (await tail.store.list_actions(caller=None, status=None, lead=None, after=None, limit=9))[0]
-        await tail.store.set_outbound(False, "a person")
+        [row] = (await tail.store.actions.page(caller=None, status=None, lead=None, after=None, limit=9))[0]
+        await tail.store.limits.set_outbound(False, "a person")
         off = await tail.call(Person("yes"), name, **arguments)
 
     assert (result["status"], off["status"], tail.left) == ("declined", "blocked", [])
@@ -142,7 +142,7 @@ async def test_what_may_bring_leads_into_a_flow_names_them_and_tests_every_rule(
         call: dict[str, Any] = {"type": kind, "filter": {"ids": [BEN, OMAR]}, "payload": {"list_uuid": "l"}}
 
         declined = await tail.call(person, "mass_action_on_leads", **call)
-        await tail.store.block({"email": OMARS}, "said so", "somebody")
+        await tail.store.contacts.block({"email": OMARS}, "said so", "somebody")
         blocked = await tail.call(person, "mass_action_on_leads", **call)
         with pytest.raises(InvalidArgument, match=r"filter\.all reaches people"):
             await tail.call(person, "mass_action_on_leads", **call | {"filter": {"all": True}})

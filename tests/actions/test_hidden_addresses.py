@@ -68,7 +68,7 @@ def right(operation: Operation, by: dict[str, Any], lead: str = BEN, email: str 
 async def getsales(tmp_path: Path) -> AsyncGenerator[Tailed]:
     allowed = {each.name: "allow" for each in load("getsales").operation if each.names_nobody or each.off}
     async with vendored("getsales", tmp_path, PolicySettings.model_validate({**POLICY, "operations": allowed})) as tail:
-        await tail.store.block({"email": OMARS, "linkedin": "omar-haddad"}, "said so", "somebody")
+        await tail.store.contacts.block({"email": OMARS, "linkedin": "omar-haddad"}, "said so", "somebody")
         yield tail
 
 
@@ -76,7 +76,7 @@ async def getsales(tmp_path: Path) -> AsyncGenerator[Tailed]:
 async def tail(tmp_path: Path) -> AsyncGenerator[Tailed]:
     policy = PolicySettings.model_validate({**POLICY, "operations": {"start_flow": "allow"}})
     async with tailed(tmp_path, policy) as opened:
-        await opened.store.block({"email": OMARS, "sms": PEOPLE[1].phone}, "said so", "somebody")
+        await opened.store.contacts.block({"email": OMARS, "sms": PEOPLE[1].phone}, "said so", "somebody")
         yield opened
 
 
@@ -307,13 +307,13 @@ async def test_whoever_gets_a_copy_is_named_in_the_question_with_name_address_an
     for shown in (f'{BENS}, "Ben Carter" ({BEN})', f'{OMARS}, "Omar Haddad" ({OMAR})', OURS, own):
         assert shown in person.asked[0].text
     assert [each.body for each in asking.left] == [mail]
-    [row] = (await asking.store.list_actions(caller=None, status=None, lead=None, after=None, limit=9))[0]
+    [row] = (await asking.store.actions.page(caller=None, status=None, lead=None, after=None, limit=9))[0]
     assert {("lead", BEN), ("lead", OMAR)} <= set(row.touched)
 
 
 @pytest.mark.parametrize("place", ["cc", "bcc"])
 async def test_whoever_gets_a_copy_is_under_every_rule(asking: Tailed, place: str) -> None:
-    await asking.store.block({"email": OMARS}, "said so", "somebody")
+    await asking.store.contacts.block({"email": OMARS}, "said so", "somebody")
     person = Person("yes")
 
     result = await asking.call(person, "send_email_with_copies", **{**MAIL, place: [OMARS]})
@@ -383,7 +383,7 @@ async def test_a_second_lead_in_whatever_field_is_a_second_person_under_every_ru
     call = {"type": "contact_add_to_flow", "filter": {"ids": [BEN]}, "payload": {"flow_uuid": "f", **further}}
 
     declined = await asking.call(person, "mass_action_on_leads", **call)
-    await asking.store.block({"email": OMARS}, None, "somebody")
+    await asking.store.contacts.block({"email": OMARS}, None, "somebody")
     blocked = await asking.call(person, "mass_action_on_leads", **call)
 
     assert (declined["status"], blocked["status"], asking.left) == ("declined", "blocked", [])

@@ -15,6 +15,7 @@ from crm_mcp.actions.enrolling import enrolment_key
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Busy, OutcomeUnknown, Unreachable, VendorError
 from crm_mcp.model import LeadUpdate
+from crm_mcp.store.items import Items
 
 from .benches import SEQUENCE, Bench, Crm, Killed, Untold, Watcher
 from .roads import Clock
@@ -54,7 +55,7 @@ async def test_a_hundred_rows_are_imported_at_once_and_one_more_as_a_job(folder:
     many = await here.call("import_leads", ann, leads=rows(250))
 
     assert (few["status"], few["counts"], few["failed"]) == ("done", counts(100), [])
-    assert await here.store.items(few["action_id"]) == ()
+    assert await here.store.items.all(few["action_id"]) == ()
     assert (many["status"], many["counts"]) == ("done", counts(150) | {"skipped": 100})
     assert Counter(each.status for each in await here.ended(many["action_id"])) == {"done": 250}
     assert ann.told[-3:] == [(100, 250), (200, 250), (250, 250)]
@@ -78,7 +79,7 @@ async def test_every_row_has_a_result_and_what_is_wrong_with_it_is_told(folder: 
 async def test_more_than_a_hundred_leads_are_enrolled_one_after_the_other(folder: Path, clock: Clock):
     here, ann = Bench(folder, clock), Watcher()
     leads = await here.leads(120)
-    await here.store.block({"email": "person7@many.example"}, "asked us to stop", "ann")
+    await here.store.contacts.block({"email": "person7@many.example"}, "asked us to stop", "ann")
 
     done = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=[*leads, "L999999"])
 
@@ -272,7 +273,7 @@ async def test_a_job_that_is_called_off_stops_after_the_items_it_is_at(folder: P
 
     async def call_off() -> None:
         row = await here.newest()
-        assert await here.store.call_off(row.id, ann.caller, "cancelled", "taken back")
+        assert await here.store.actions.call_off(row.id, ann.caller, "cancelled", "taken back")
 
     ann.then = call_off
     result = await here.call("import_leads", ann, leads=rows(250))
@@ -299,10 +300,10 @@ async def test_an_enrolment_that_is_called_off_after_its_worker_died_holds_nobod
         await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
     row = await there.newest()
 
-    assert await there.store.call_off(row.id, row.caller, "cancelled", "taken back")
+    assert await there.store.actions.call_off(row.id, row.caller, "cancelled", "taken back")
 
     keys = {enrolment_key("local", "S1", each): each for each in leads}
-    assert {keys[key] for key in await there.store.held_by([*keys])} == set(leads[:enrolled])
+    assert {keys[key] for key in await there.store.actions.held_by([*keys])} == set(leads[:enrolled])
     await here.close()
     await there.close()
 
@@ -312,19 +313,19 @@ async def test_a_job_that_is_called_off_before_it_has_items_does_nothing(
 ):
     here = Bench(folder, clock)
     leads = await here.leads(105)
-    add = here.store.add_items
+    add = Items.add
 
-    async def late(action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
+    async def late(items: Items, action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
         row = await here.newest()
-        assert await here.store.call_off(row.id, row.caller, "cancelled", "taken back")
-        await add(action_id, payloads)
+        assert await here.store.actions.call_off(row.id, row.caller, "cancelled", "taken back")
+        await add(items, action_id, payloads)
 
-    monkeypatch.setattr(here.store, "add_items", late)
+    monkeypatch.setattr(Items, "add", late)
     result = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
 
     assert (result["status"], result["reason"], here.crm.enrolling) == ("cancelled", "taken back", [])
     assert (await here.row(result["action_id"])).touched == ()
-    assert await here.store.held_by([enrolment_key("local", "S1", each) for each in leads]) == {}
+    assert await here.store.actions.held_by([enrolment_key("local", "S1", each) for each in leads]) == {}
     await here.close()
 
 
@@ -333,12 +334,12 @@ async def test_the_kill_switch_stops_an_enrolment_and_who_was_not_enrolled_can_b
     leads = await here.leads(105)
 
     async def off() -> None:
-        await here.store.set_outbound(False, "bob")
+        await here.store.limits.set_outbound(False, "bob")
 
     ann.then = off
     stopped = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=leads)
     while_off = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
-    await here.store.set_outbound(True, "bob")
+    await here.store.limits.set_outbound(True, "bob")
     rest = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
 
     assert stopped["succeeded"] == leads[:1]
@@ -407,7 +408,7 @@ async def test_each_lead_of_a_job_meets_every_rule_when_its_turn_comes(folder: P
     leads = await here.leads(105)
 
     async def meanwhile() -> None:
-        await here.store.block({"email": "person50@many.example"}, None, "ann")
+        await here.store.contacts.block({"email": "person50@many.example"}, None, "ann")
         await here.crm.update_lead(leads[60], LeadUpdate(email="other@many.example"))
 
     ann.then = meanwhile
@@ -418,7 +419,7 @@ async def test_each_lead_of_a_job_meets_every_rule_when_its_turn_comes(folder: P
     assert "do-not-contact" in told[leads[50]]
     assert told[leads[60]] == "its name or an address has changed since it was shown"
     keys = [enrolment_key("local", "S1", each) for each in (leads[50], leads[60])]
-    assert await here.store.held_by(keys) == {}
+    assert await here.store.actions.held_by(keys) == {}
     await here.close()
 
 

@@ -4,47 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
-from crm_mcp.store import Action, Ended, Repeated, Stopped, Store, Terms
+from crm_mcp.store.actions import Actions
 
 from .roads import NUMBER, Left, Person, Road, leave
 
 
-class Late(Store):
-    """A store whose claim takes its time: something happens between the last look and the claim."""
+def late(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]) -> None:
+    """Let a claim take its time: something happens between the last look and the claim."""
+    claim = Actions.claim
 
-    meanwhile: Callable[[], Awaitable[object]]
+    async def slowly(actions: Actions, *args: Any, **kwargs: Any) -> object:
+        await meanwhile()
+        return await claim(actions, *args, **kwargs)
 
-    async def claim(
-        self, action_id: str, approved_by: str | None, terms: Terms, *, caller: str | None = None
-    ) -> Action | Stopped | Repeated | None:
-        await self.meanwhile()
-        return await super().claim(action_id, approved_by, terms, caller=caller)
+    monkeypatch.setattr(Actions, "claim", slowly)
 
 
-class Full(Store):
-    """A store whose disk is full when it comes to writing down what has happened."""
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the disk be full when it comes to writing down what has happened."""
 
-    async def settle(self, action_id: str, ended: Ended, *, fence: int | None = None) -> Action:
+    async def fail(*_: Any, **__: Any) -> None:
         raise Unreachable("the state file does not fit on the disk any more", "free some space", wrote=False)
 
-
-def use(road: Road, store: Store) -> None:
-    road.context.store = road.outbox.store = store
+    monkeypatch.setattr(Actions, "settle", fail)
 
 
-def late(road: Road, folder: Path, meanwhile: Callable[[], Awaitable[object]]) -> None:
-    store = Late(folder, clock=road.clock)
-    store.meanwhile = meanwhile
-    use(road, store)
-
-
-async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road, tmp_path: Path):
-    late(road, tmp_path, road.move_number)
+async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road, monkeypatch: pytest.MonkeyPatch):
+    late(monkeypatch, road.move_number)
 
     result = await road.pipeline.act(road.sms(), Person("yes"))
 
@@ -53,8 +45,8 @@ async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road
     assert await road.sent() == []
 
 
-async def test_a_block_that_comes_after_the_last_look_holds(road: Road, tmp_path: Path):
-    late(road, tmp_path, lambda: road.store.block({"sms": NUMBER}, "STOP", "somebody"))
+async def test_a_block_that_comes_after_the_last_look_holds(road: Road, monkeypatch: pytest.MonkeyPatch):
+    late(monkeypatch, lambda: road.store.contacts.block({"sms": NUMBER}, "STOP", "somebody"))
 
     result = await road.pipeline.act(road.sms(), Person("yes"))
 
@@ -62,8 +54,8 @@ async def test_a_block_that_comes_after_the_last_look_holds(road: Road, tmp_path
     assert await road.sent() == []
 
 
-async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Road, tmp_path: Path):
-    late(road, tmp_path, lambda: road.store.set_outbound(False, "ann"))
+async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Road, monkeypatch: pytest.MonkeyPatch):
+    late(monkeypatch, lambda: road.store.limits.set_outbound(False, "ann"))
 
     result = await road.pipeline.act(road.sms(), Person("yes"))
 
@@ -71,8 +63,8 @@ async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Ro
     assert await road.sent() == []
 
 
-async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: Road, tmp_path: Path):
-    use(road, Full(tmp_path, clock=road.clock))
+async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: Road, monkeypatch: pytest.MonkeyPatch):
+    full(monkeypatch)
 
     result = await road.pipeline.act(road.sms(), Person("yes"))
 

@@ -227,7 +227,7 @@ async def test_of_an_undo_whose_answer_was_lost_the_record_tells_whether_it_was_
 
     answer = await way.call("undo_action", when, action_id=changed["action_id"])
 
-    row = await way.store.get(changed["action_id"])
+    row = await way.store.actions.get(changed["action_id"])
     assert answer["status"] == ("done" if when == "after" else "unknown")
     assert row is not None
     assert row.status == status
@@ -239,7 +239,7 @@ async def test_a_deletion_that_came_back_unheard_is_undone(way: LossyRoad):
 
     await way.call("undo_action", "after", action_id=deleted["action_id"])
 
-    row = await way.store.get(deleted["action_id"])
+    row = await way.store.actions.get(deleted["action_id"])
     assert row is not None
     assert row.status == "undone"
     assert (await way.crm.get_lead(way.lead.id)).name == "Jane Doe"
@@ -247,7 +247,7 @@ async def test_a_deletion_that_came_back_unheard_is_undone(way: LossyRoad):
 
 async def test_an_undo_that_could_not_be_recorded_is_found_later(way: LossyRoad, monkeypatch: pytest.MonkeyPatch):
     changed = await way.call("update_lead", lead=way.lead.id, title="CTO")
-    real, calls = way.store.mark_undone, list[str]()
+    real, calls = way.store.actions.mark_undone, list[str]()
 
     async def once(action_id: str, caller: str) -> bool:
         calls.append(action_id)
@@ -255,11 +255,11 @@ async def test_an_undo_that_could_not_be_recorded_is_found_later(way: LossyRoad,
             raise OutcomeUnknown("the state is locked")
         return await real(action_id, caller)
 
-    monkeypatch.setattr(way.store, "mark_undone", once)
+    monkeypatch.setattr(way.store.actions, "mark_undone", once)
 
     await way.call("undo_action", action_id=changed["action_id"])
 
-    row = await way.store.get(changed["action_id"])
+    row = await way.store.actions.get(changed["action_id"])
     assert row is not None
     assert row.status == "undone"
 

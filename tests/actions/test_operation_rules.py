@@ -123,7 +123,7 @@ def test_every_operation_that_writes_to_people_later_says_where_the_time_stands(
 
 async def test_the_kill_switch_stops_what_names_nobody_as_well(tmp_path: Path) -> None:
     async with ruled(tmp_path, operations={"start_flow": "allow"}) as tail:
-        await tail.store.set_outbound(False, "a person")
+        await tail.store.limits.set_outbound(False, "a person")
 
         result = await tail.call(Person("yes"), "start_flow", flow="f1")
 
@@ -167,9 +167,9 @@ async def test_what_a_tool_has_sent_no_operation_sends_again(tmp_path: Path) -> 
                 caller="another", connection="tail", tool=tool, effect="outward", arguments={}, digest=key, summary=tool
             )
             mark = Mark(key=key, seconds=86_400, channel=channel)
-            row = await tail.store.begin(new, "policy", Terms(outward=True, marks=(mark,)))
+            row = await tail.store.actions.begin(new, "policy", Terms(outward=True, marks=(mark,)))
             assert isinstance(row, Action)
-            await tail.store.settle(row.id, Ended("done"))
+            await tail.store.actions.settle(row.id, Ended("done"))
 
         text = await tail.call(Person("yes"), "plan_text", **PLAN)
         mail = await tail.call(
@@ -200,7 +200,7 @@ async def test_a_lead_is_enrolled_in_a_sequence_once(tmp_path: Path) -> None:
         )
 
         assert [each["status"] for each in (first, again, other)] == ["done", "duplicate", "done"]
-        assert await tail.store.held_by([enrolment_key("tail", "f1", "p2")])
+        assert await tail.store.actions.held_by([enrolment_key("tail", "f1", "p2")])
 
 
 async def test_an_address_that_a_tool_wrote_of_late_is_confirmed_even_where_policy_allows_it(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ async def test_a_deletion_keeps_the_blocks_of_whom_it_deletes(tmp_path: Path) ->
         done = await tail.call(Person("yes"), "mass_action", type="delete", filter={"ids": ["p1"]})
 
         assert done["status"] == "done"
-        assert set(await tail.store.blocked({"sms": JANE.phone, "email": JANE.email})) == {"sms"}
+        assert set(await tail.store.contacts.blocked({"sms": JANE.phone, "email": JANE.email})) == {"sms"}
 
 
 async def test_an_address_written_to_another_lead_takes_its_block_along(tmp_path: Path) -> None:
@@ -281,4 +281,4 @@ async def test_an_address_written_to_another_lead_takes_its_block_along(tmp_path
         done = await tail.call(Person(), "rename_folder", folder="f1", name=JANE.phone)
 
         assert done["status"] == "done"
-        assert set(await tail.store.blocked({"sms": JANE.phone})) == {"sms"}
+        assert set(await tail.store.contacts.blocked({"sms": JANE.phone})) == {"sms"}

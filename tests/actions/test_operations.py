@@ -226,7 +226,7 @@ async def test_the_person_sees_whom_an_outward_operation_reaches_and_with_what_t
     )
     assert done["status"] == "done"
     assert [each.body for each in tail.left] == [{**PLAN, "at": "2026-12-01T10:00:00Z"}]
-    [row] = (await tail.store.list_actions(caller=None, status=None, lead="p1", after=None, limit=9))[0]
+    [row] = (await tail.store.actions.page(caller=None, status=None, lead="p1", after=None, limit=9))[0]
     assert (row.effect, row.touched) == ("outward", (("lead", "p1"),))
 
 
@@ -273,7 +273,7 @@ async def test_a_block_between_question_and_answer_stops_it(tail: Tailed) -> Non
     person = Person("yes")
 
     async def block() -> None:
-        await tail.store.block({"sms": JANE.phone}, "said so", "somebody")
+        await tail.store.contacts.block({"sms": JANE.phone}, "said so", "somebody")
 
     person.before_the_answer = block
     result = await tail.call(person, "plan_text", **PLAN)
@@ -283,7 +283,7 @@ async def test_a_block_between_question_and_answer_stops_it(tail: Tailed) -> Non
 
 
 async def test_do_not_contact_is_tested_for_each_of_several(tail: Tailed) -> None:
-    await tail.store.block({"sms": OMAR.phone}, None, "somebody")
+    await tail.store.contacts.block({"sms": OMAR.phone}, None, "somebody")
     person = Person("yes")
 
     result = await tail.call(person, "mass_action", type="wave", filter={"ids": ["p1", "p2"]})
@@ -374,7 +374,7 @@ async def test_what_is_not_right_is_refused_before_anybody_is_asked_and_nothing_
         assert says in str(refused.value)
         assert client.asked == []
     assert tail.left == []
-    assert (await tail.store.list_actions(caller=None, status=None, lead=None, after=None, limit=9))[0] == ()
+    assert (await tail.store.actions.page(caller=None, status=None, lead=None, after=None, limit=9))[0] == ()
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ async def test_what_enrols_may_use_any_channel_and_none_may_be_blocked(tail: Tai
     tail.emulator.leads["p1"]["custom_fields"] = {"linkedin": "https://linkedin.example/in/jane"}
     before = await tail.call(Person("no"), "mass_action", type="enrol", filter={"ids": ["p1"]})
     lead = await tail.backend.get_lead("p1")
-    await tail.store.block({channel: str(lead.address(channel))}, None, "somebody")
+    await tail.store.contacts.block({channel: str(lead.address(channel))}, None, "somebody")
 
     after = await tail.call(Person("no"), "mass_action", type="enrol", filter={"ids": ["p1"]})
 
@@ -475,7 +475,7 @@ async def test_the_channel_is_that_of_the_tool_whose_work_it_does(tail: Tailed) 
     person = Person("no")
 
     await tail.call(person, "mass_action", type="mail_wave", filter={"ids": ["p1"]})
-    await tail.store.block({"email": JANE.email}, None, "somebody")
+    await tail.store.contacts.block({"email": JANE.email}, None, "somebody")
     blocked = await tail.call(person, "mass_action", type="mail_wave", filter={"ids": ["p1"]})
 
     assert person.asked[0].text.startswith(f'email to {JANE.email}, "{JANE.name}" (p1): mass_action')

@@ -221,7 +221,7 @@ async def test_do_not_contact_blocks_before_and_after_the_question(road: Road):
     ann = Person("yes")
 
     async def block() -> None:
-        await road.store.block({"sms": NUMBER}, "asked us to stop", road.lead.id)
+        await road.store.contacts.block({"sms": NUMBER}, "asked us to stop", road.lead.id)
 
     ann.before_the_answer = block
     late = await road.pipeline.act(road.sms(), ann)

@@ -45,9 +45,11 @@ async def sent(road: Road, preview: Preview) -> Action:
         digest="x",
         summary=preview.summary,
     )
-    begun = await road.store.begin(new, "policy", Terms(outward=True, marks=preview.marks, resend_of=preview.resend_of))
+    begun = await road.store.actions.begin(
+        new, "policy", Terms(outward=True, marks=preview.marks, resend_of=preview.resend_of)
+    )
     assert isinstance(begun, Action)
-    return await road.store.settle(begun.id, Ended("done"))
+    return await road.store.actions.settle(begun.id, Ended("done"))
 
 
 async def test_a_message_has_one_mark_for_a_day_of_channel_address_and_text(road: Road):

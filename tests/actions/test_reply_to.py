@@ -75,7 +75,7 @@ async def test_who_is_blocked_while_the_question_stands_gets_no_answers(bench: B
     other, person = await lead(bench, "L2"), Person("yes")
 
     async def block() -> None:
-        await bench.store.block({"email": other.email}, "said so", "somebody")
+        await bench.store.contacts.block({"email": other.email}, "said so", "somebody")
 
     person.before_the_answer = block
     result = await bench.call("send_email", person, **MAIL, reply_to=other.email)

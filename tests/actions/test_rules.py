@@ -64,9 +64,9 @@ async def went_out(road: Road, channel: Way, address: str, connection: str = "lo
         summary="sent",
     )
     mark = Mark(key=key, seconds=60, channel=channel, address=address)
-    begun = await road.store.begin(new, "policy", Terms(outward=True, marks=(mark,)))
+    begun = await road.store.actions.begin(new, "policy", Terms(outward=True, marks=(mark,)))
     assert isinstance(begun, Action)
-    await road.store.settle(begun.id, Ended("done"))
+    await road.store.actions.settle(begun.id, Ended("done"))
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -182,10 +182,10 @@ async def test_dates_without_end_are_said(opened: Opened):
 
 async def test_the_kill_switch_of_the_store_stops_everything_until_it_is_turned_on(opened: Opened):
     road = await opened()
-    await road.store.set_outbound(False, "ann")
+    await road.store.limits.set_outbound(False, "ann")
     off = await look(road.context, jane(), "email")
 
-    await road.store.set_outbound(True, "ann")
+    await road.store.limits.set_outbound(True, "ann")
 
     assert off.rule == "kill_switch"
     assert (off.reason or "").startswith("kill switch: outbound was turned off by ann at ")
@@ -194,7 +194,7 @@ async def test_the_kill_switch_of_the_store_stops_everything_until_it_is_turned_
 
 async def test_the_kill_switch_of_the_settings_stops_whatever_the_store_says(opened: Opened):
     road = await opened(outbound="off")
-    await road.store.set_outbound(True, "ann")
+    await road.store.limits.set_outbound(True, "ann")
 
     found = await look(road.context, jane(), "call")
 
@@ -234,7 +234,7 @@ async def test_an_enrolment_needs_an_address_for_each_of_its_steps_and_at_least_
 
 async def test_who_said_no_is_left_alone(opened: Opened):
     road = await opened()
-    await road.store.block({"sms": NUMBER}, "asked us to", "ann")
+    await road.store.contacts.block({"sms": NUMBER}, "asked us to", "ann")
 
     by_sms = await look(road.context, jane(), "sms")
     enrolled = await look(road.context, jane(), "enrolment", steps=("sms",))
@@ -383,7 +383,7 @@ async def test_what_lasts_longest_is_said_first(opened: Opened, lifted: int):
     kept = list(FORBIDDEN)[lifted:]
     road = await opened(**{name: value for each in kept for name, value in FORBIDDEN[each].items()})
     if "do_not_contact" in kept:
-        await road.store.block({"sms": NUMBER}, None, "ann")
+        await road.store.contacts.block({"sms": NUMBER}, None, "ann")
     await went_out(road, "sms", "+14155550172")
 
     found = await look(road.context, jane(), "sms")

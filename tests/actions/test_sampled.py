@@ -98,7 +98,7 @@ async def test_ten_leads_are_all_read_before_anybody_is_asked(folder: Path, cloc
     done = await enrol(here, leads, ann)
 
     assert f'"Person 9" ({leads[9]})' in ann.asked[0].text
-    assert await here.store.items(done["action_id"]) == ()
+    assert await here.store.items.all(done["action_id"]) == ()
     await here.close()
 
 
@@ -107,8 +107,8 @@ async def test_what_needs_no_request_is_tested_for_all_before_anybody_is_asked(f
     assert isinstance(here.crm, Limited)
     leads = await here.leads(16)
     first = await enrol(here, [leads[12]])
-    await here.store.block({"email": f"lead:local:{leads[13]}"}, "asked us to stop", "ann")
-    await here.store.block({"email": email(14)}, None, "ann")
+    await here.store.contacts.block({"email": f"lead:local:{leads[13]}"}, "asked us to stop", "ann")
+    await here.store.contacts.block({"email": email(14)}, None, "ann")
     here.crm.read.clear()
 
     trial = await enrol(here, [*leads[:14], email(14).upper(), email(15), "no@address@at.all"], ann, dry_run=True)
@@ -130,7 +130,7 @@ async def test_each_lead_meets_every_rule_at_its_turn(folder: Path, clock: Clock
     leads = await here.leads(20)
     said(here, leads[8], "STOP", "email")
     said(here, leads[9], "Tell me more", "email")
-    await here.store.block({"email": email(10)}, None, "ann")
+    await here.store.contacts.block({"email": email(10)}, None, "ann")
     await Local.update_lead(here.crm, leads[11], LeadUpdate(clear=("email",)))
     clock.advance(days=2)
     new = (await here.call("create_lead", name="New", email="new@fresh.example"))["lead"]["id"]
@@ -146,7 +146,7 @@ async def test_each_lead_meets_every_rule_at_its_turn(folder: Path, clock: Clock
     assert "e-mail address new@fresh.example was set by ann via tests with create_lead" in told[new]
     assert told[new].endswith("enrol it on its own")
     assert done["succeeded"] == here.crm.enrolling == [*leads[:8], *leads[12:]]
-    held = await here.store.held_by([enrolment_key("local", "S1", each) for each in [*leads, new]])
+    held = await here.store.actions.held_by([enrolment_key("local", "S1", each) for each in [*leads, new]])
     assert len(held) == 16
     await here.close()
 

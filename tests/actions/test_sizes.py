@@ -144,7 +144,7 @@ async def test_an_operation_is_asked_about_by_the_records_that_it_names(
 ) -> None:
     result = await getsales.call(Person("no"), name, **arguments)
 
-    [row] = (await getsales.store.list_actions(caller=None, status=None, lead=None, after=None, limit=9))[0]
+    [row] = (await getsales.store.actions.page(caller=None, status=None, lead=None, after=None, limit=9))[0]
     assert result["status"] == status
     assert row.rule.removeprefix("policy.sizes.") == rule
     assert len(getsales.left) == int(status == "done")

@@ -15,6 +15,7 @@ import pytest
 from crm_mcp.actions import outbox
 from crm_mcp.backends.local.database import FILE
 from crm_mcp.errors import InvalidArgument, NotFound, Unreachable, VendorError
+from crm_mcp.store.actions import Actions
 
 from .benches import SEQUENCE
 from .offices import AT_NIGHT, FREE, Office
@@ -47,7 +48,7 @@ async def test_what_was_allowed_is_not_sent_once_the_policy_asks_for_an_approval
     after = offices({"outward": "approve"})
     await after.work()
 
-    ended = await after.store.get(waits["action_id"])
+    ended = await after.store.actions.get(waits["action_id"])
     assert ended is not None
     assert (ended.status, await after.messages(lead)) == ("blocked", 0)
     assert "policy.outward" in (ended.reason or "")
@@ -65,7 +66,7 @@ async def test_a_server_without_the_tool_leaves_what_is_due_to_one_that_has_it(
     whole.clock.advance(seconds=16)
     await offices(FREE).work()
 
-    sent = await whole.store.get(waits["action_id"])
+    sent = await whole.store.actions.get(waits["action_id"])
     assert sent is not None
     assert (sent.status, await whole.messages(lead)) == ("done", 1)
 
@@ -76,7 +77,7 @@ async def test_a_dry_run_approves_nothing(offices: Callable[..., Office]) -> Non
     waits = await office.call("send_sms", lead=lead, message="On my way")
 
     dry = offices({"outward": "approve"}, dry_run=True)
-    row = await dry.store.get(waits["action_id"])
+    row = await dry.store.actions.get(waits["action_id"])
     assert row is not None
     result = await dry.pipeline.approve(row, "ann")
 
@@ -89,13 +90,13 @@ async def test_an_undo_that_nobody_was_asked_about_takes_back_nothing_that_was_d
     office = offices({"write": "confirm"})
     lead = await office.lead()
     waits = await office.call("update_lead", lead=lead, title="Head of Sales")
-    begin = office.store.begin
+    begin = office.store.actions.begin
 
     async def meanwhile(*given: Any) -> Any:
         await office.pipeline.redeem(waits["action_id"], waits["summary"], Person())
         return await begin(*given)
 
-    office.store.begin = meanwhile  # type: ignore[method-assign]
+    office.store.actions.begin = meanwhile  # type: ignore[method-assign]
     result = await office.call("undo_action", action_id=waits["action_id"])
 
     assert result["status"] == "failed"
@@ -113,7 +114,7 @@ async def test_whom_a_job_had_enrolled_when_it_was_called_off_is_not_enrolled_ag
     async def enroll(_: str, lead: str) -> None:
         asked.append(lead)
         if len(asked) == 5:
-            await office.store.call_off((await office.newest()).id, None, "cancelled", "taken back")
+            await office.store.actions.call_off((await office.newest()).id, None, "cancelled", "taken back")
 
     crm.enroll = enroll
     stopped = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
@@ -133,7 +134,7 @@ async def test_an_address_that_a_job_wrote_before_it_was_called_off_is_confirmed
 
     async def then_called_off(*given: Any) -> Any:
         outcomes = await write(*given)
-        await office.store.call_off((await office.newest()).id, None, "cancelled", "taken back")
+        await office.store.actions.call_off((await office.newest()).id, None, "cancelled", "taken back")
         return outcomes
 
     crm.import_leads = then_called_off
@@ -183,7 +184,7 @@ async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server
         return await send(*given)
 
     monkeypatch.setattr(outbox, "LEASE", timedelta(milliseconds=30))
-    office.store.hold = hold  # type: ignore[method-assign]
+    monkeypatch.setattr(Actions, "hold", hold)
     crm.send_sms = slow
     async with office.application.worker.working():
         result = await office.call("send_sms", lead=lead, message="On my way")
@@ -197,7 +198,7 @@ async def test_a_refused_call_is_in_the_log_without_its_texts(offices: Callable[
 
     with pytest.raises(Exception, match="no tool can write it"):
         await office.call("update_lead", lead=lead, custom_fields={"sms_opt_in": "yes", "body": "a long story"})
-    [entry] = await office.store.entries(None, 0, 10)
+    [entry] = await office.store.audit.entries(None, 0, 10)
 
     assert (entry.body["event"], entry.body["tool"]) == ("denied", "update_lead")
     assert "a long story" not in str(entry.body)
@@ -209,7 +210,7 @@ async def test_the_kill_switch_stops_an_enrolment_under_way(offices: Callable[..
     leads = [await office.lead(f"+1415555{1000 + number}") for number in range(3)]
 
     async def enroll(*_: str) -> None:
-        await office.store.set_outbound(on=False, by="ann")
+        await office.store.limits.set_outbound(on=False, by="ann")
 
     crm.enroll = enroll
     result = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
@@ -293,7 +294,7 @@ async def test_a_deferred_message_that_the_crm_does_not_take_expires_a_day_after
     for hours in (14, 22, 3):
         at_night.clock.advance(hours=hours)
         await by_day.work()
-        row = await by_day.store.get(waits["action_id"])
+        row = await by_day.store.actions.get(waits["action_id"])
         assert row is not None
         ends.append((row.status, row.reason))
 
@@ -316,7 +317,7 @@ async def test_a_call_that_repeats_another_and_a_false_confirmation_are_in_the_l
         await office.pipeline.redeem(waits["action_id"], waits["summary"], Person(caller="mallory via tests"))
     again = await office.call("send_sms", lead=lead, message="On my way")
 
-    log = [each.body for each in await office.store.entries(None, 0, 10)]
+    log = [each.body for each in await office.store.audit.entries(None, 0, 10)]
     assert again["status"] == "duplicate"
     assert [(each["event"], each["tool"], each["caller"].split()[0]) for each in log] == [
         ("proposed", "send_sms", "ann"),

@@ -107,11 +107,11 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
         digest="1",
         summary="Import 3 leads",
     )
-    job = await road.store.begin(new, "policy", Terms(job=True))
+    job = await road.store.actions.begin(new, "policy", Terms(job=True))
     assert isinstance(job, Action)
-    await road.store.add_items(job.id, [{"row": n} for n in range(3)])
-    await road.store.take_items(job.id, 1, fence=job.fence)
-    await road.store.settle_items(job.id, [(0, "done", None)], fence=job.fence)
+    await road.store.items.add(job.id, [{"row": n} for n in range(3)])
+    await road.store.items.take(job.id, 1, fence=job.fence)
+    await road.store.items.settle(job.id, [(0, "done", None)], fence=job.fence)
     told = await preview_undo(road.context, job.id, ANN)
 
     done = await undo(road.context, job.id, ANN)
@@ -119,8 +119,8 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
     assert told.unasked
     assert done.cancelled == job.id
     assert done.fields["progress"] == {"done": 1, "total": 3}
-    assert await road.store.take_items(job.id, 1, fence=job.fence) == ()
-    assert [each.status for each in await road.store.items(job.id)] == ["done", "cancelled", "cancelled"]
+    assert await road.store.items.take(job.id, 1, fence=job.fence) == ()
+    assert [each.status for each in await road.store.items.all(job.id)] == ["done", "cancelled", "cancelled"]
     with pytest.raises(NotFound, match="of yours"):
         await undo(road.context, job.id, "eve via tests")
 
@@ -135,7 +135,7 @@ async def test_what_is_being_sent_is_not_called_off(road: Road):
         digest="1",
         summary="SMS",
     )
-    sending = await road.store.begin(new, "policy", Terms())
+    sending = await road.store.actions.begin(new, "policy", Terms())
     assert isinstance(sending, Action)
 
     with pytest.raises(Conflict, match="is running, not done"):
@@ -156,7 +156,7 @@ async def test_an_undo_that_fails_leaves_the_action_done(road: Road):
     with pytest.raises(NotFound):
         await undo(road.context, action_id, ANN)
 
-    row = await road.store.get(action_id)
+    row = await road.store.actions.get(action_id)
     assert row is not None
     assert row.status == "done"
     with pytest.raises(NotFound):

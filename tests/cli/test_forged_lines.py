@@ -95,7 +95,9 @@ def test_what_an_earlier_version_has_kept_forges_no_entry_either(tmp_path: Path)
     async def propose() -> list[str]:
         rows = [waiting(WORST, WORST, WORST), waiting("ann via x", "SMS to Jane", None)]
         try:
-            made = [await application.store.propose(each, timedelta(days=3), "pending_approval") for each in rows]
+            made = [
+                await application.store.actions.propose(each, timedelta(days=3), "pending_approval") for each in rows
+            ]
             return [each.id for each in made]
         finally:
             await application.aclose()
@@ -119,8 +121,8 @@ def test_an_entry_of_the_log_is_one_line(log: Path, caller: str, tool: str, reas
     application = Application(Settings(data_dir=log))
 
     async def record() -> int:
-        await application.store.record(denied(caller, tool, arguments, reason, WORST))
-        return len(await application.store.entries(None, 0, 10_000))
+        await application.store.audit.record(denied(caller, tool, arguments, reason, WORST))
+        return len(await application.store.audit.entries(None, 0, 10_000))
 
     entries = anyio.run(record)
     lines = printed(lambda: print_log(application, None, as_json=False))

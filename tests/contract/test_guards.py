@@ -140,7 +140,7 @@ class House:
             digest=f"{effect} {now()}",
             summary="a test",
         )
-        row = await self.context.store.begin(new, by, Terms())
+        row = await self.context.store.actions.begin(new, by, Terms())
         assert isinstance(row, Action)
         token = under_way.set(Work(row, seen or Preview("a test"), lambda: row.fence))
         try:
@@ -396,7 +396,7 @@ async def test_a_hasty_change_goes_through_the_hook(house: House, crm: Crm):
 
     after = await house.context.lead(house.lead.id)
     assert (answer["status"], after.phone) == ("done", OTHER)
-    assert await house.context.store.blocked({"sms": OTHER}) != {}
+    assert await house.context.store.contacts.blocked({"sms": OTHER}) != {}
     [remark] = await fresh(house.context, after, ("sms",))
     assert f"was set by {BY} with hasty_change" in remark
 
@@ -420,7 +420,7 @@ async def test_a_tag_or_a_stage_that_bears_a_mark_keeps_the_block(house: House, 
 
     await house.under("write", change)
 
-    assert set(await house.context.store.blocked({"email": "jane@doe.example"})) == {"email"}
+    assert set(await house.context.store.contacts.blocked({"email": "jane@doe.example"})) == {"email"}
 
 
 # Every verb, by every effect

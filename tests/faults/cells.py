@@ -171,7 +171,7 @@ class Bench:
                 said += await ground.ask(cell.tool, arguments)
                 await ground.recover(rounds=1)
                 rows = await ground.rows()
-                log = await ground.application.store.verify()
+                log = await ground.application.store.audit.verify()
         finally:
             self._cleared(name)
         wrong = [*judged(cell.road, said, rows, wire.taken, whole), *log.faults]

@@ -119,7 +119,7 @@ class Ground:
     async def approve(self, action: str) -> Said:
         """Say yes to what waits in the queue."""
         began = now()
-        row = await self.application.store.get(action)
+        row = await self.application.store.actions.get(action)
         assert row is not None
         try:
             fields = await self.application.pipelines[self.connection].approve(row, "Ann")
@@ -129,7 +129,7 @@ class Ground:
 
     async def rows(self) -> list[Action]:
         """Return all actions, the newest first."""
-        found, _ = await self.application.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
+        found, _ = await self.application.store.actions.page(caller=None, status=None, lead=None, after=None, limit=100)
         return list(found)
 
     async def recover(self, rounds: int = 6) -> None:
@@ -140,7 +140,7 @@ class Ground:
         for _ in range(rounds):
             while await worker.work_once(connections):
                 pass
-            due = await self.application.store.next_due(connections)
+            due = await self.application.store.actions.next_due(connections)
             if due is None:
                 break
             self.clock.jump(seconds=max((due - self.clock()).total_seconds(), 0) + 0.1)

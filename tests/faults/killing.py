@@ -222,7 +222,7 @@ async def acting(point: Point, tell: Callable[[str], None]) -> None:
 
     async with ground_of(point, flow, begun(flow)) as ground:
         prepared = await flow.prepare(ground) if flow.prepare else None
-        await ground.application.store.outbound()  # the state is open: what is killed is work, not the start
+        await ground.application.store.limits.outbound()  # the state is open: what is killed is work, not the start
         ground.application.outbox.at = at
         tell("go")
         said = await flow.act(ground, prepared) if flow.act else await ground.ask(flow.tool, flow.arguments)
@@ -246,7 +246,7 @@ async def recovering(point: Point) -> tuple[list[dict[str, Any]], list[dict[str,
         if not flow.again:
             said += await ground.ask(flow.tool, flow.arguments)
         rows = [row.model_dump(mode="json") for row in await ground.rows()]
-        log = await ground.application.store.verify()
+        log = await ground.application.store.audit.verify()
     return [asdict(each) for each in said], rows, list(log.faults)
 
 

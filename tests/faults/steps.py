@@ -93,9 +93,8 @@ def full(name: str) -> Callable[[Ground], Mend]:
 
 
 def _engine(ground: Ground) -> Any:
-    rooms = ground.application.store._rooms  # pyright: ignore[reportPrivateUsage]
-    assert rooms is not None
-    return rooms.audit.database._engine  # pyright: ignore[reportPrivateUsage]
+    assert ground.application.store.opened
+    return ground.application.store.audit.database._engine  # pyright: ignore[reportPrivateUsage]
 
 
 ALL = ("start", "proposed", "beginning", "claiming", "claimed", "answered", "settled")

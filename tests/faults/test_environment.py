@@ -84,7 +84,7 @@ async def test_a_file_that_another_process_holds_for_half_a_minute_lets_nothing_
         wire, url = lane.open(when, "dialsheet")
         given = settings(mine, "dialsheet", "allow", url=url, key=wire.there.key)
         async with standing(given, "allow") as ground:
-            await ground.application.store.outbound()
+            await ground.application.store.limits.outbound()
             holder: list[Any] = []
 
             def at(step: str) -> None:
@@ -102,7 +102,7 @@ async def test_a_file_that_another_process_holds_for_half_a_minute_lets_nothing_
             await anyio.to_thread.run_sync(holder[0].__exit__, None, None, None)
             said[when] += await ground.ask("send_sms", SMS)
             assert await recorded(ground) == ["done"]
-            assert (await ground.application.store.verify()).faults == ()
+            assert (await ground.application.store.audit.verify()).faults == ()
         return wire
 
     async def both(when: str, moment: str, wires: list[Wire]) -> None:
@@ -137,7 +137,7 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 async def main():
     sms = calls_of("dialsheet")["send_sms"]
     async with standing(settings(folder, "dialsheet", "allow", url=url, key=key), "allow") as ground:
-        await ground.application.store.outbound()
+        await ground.application.store.limits.outbound()
         filled = []
 
         def at(step):
@@ -202,7 +202,7 @@ async def test_a_database_server_that_drops_every_connection_costs_no_message_an
     clock = Clock()
     wire.there.clock = clock.seconds
     async with standing(given, "allow", clock) as ground:
-        await ground.application.store.outbound()
+        await ground.application.store.limits.outbound()
         dropped: list[str] = []
 
         def at(step: str) -> None:
@@ -216,7 +216,7 @@ async def test_a_database_server_that_drops_every_connection_costs_no_message_an
         await ground.recover(rounds=1)
         said += await ground.ask("send_sms", SMS)
         statuses = await recorded(ground)
-        faults = (await ground.application.store.verify()).faults
+        faults = (await ground.application.store.audit.verify()).faults
 
     assert (statuses, wire.taken[SENDS], faults) == (["done"], 1, ())
     assert said[-1].status == "duplicate"
@@ -252,7 +252,7 @@ async def test_a_database_server_that_goes_down_and_comes_back_costs_no_message_
         clock = Clock()
         wire.there.clock = clock.seconds
         async with standing(given, "allow", clock) as ground:
-            await ground.application.store.outbound()
+            await ground.application.store.limits.outbound()
 
             def at(step: str) -> None:
                 if step == moment and postgres.runs and not said:
@@ -265,7 +265,7 @@ async def test_a_database_server_that_goes_down_and_comes_back_costs_no_message_
             await ground.recover(rounds=1)
             said += await ground.ask("send_sms", SMS)
             ended = await recorded(ground)
-            faults = (await ground.application.store.verify()).faults
+            faults = (await ground.application.store.audit.verify()).faults
 
     told = [each.line.partition(":")[0] if each.status == "error" else each.status for each in said]
     assert (told, ended, wire.taken[SENDS], faults) == (statuses, ["done"], 1, ())

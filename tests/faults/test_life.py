@@ -138,7 +138,7 @@ class Watched(Local):
 
     async def _note(self, to: str, text: str) -> None:
         world = self.world
-        found, _ = await self.application.store.list_actions(
+        found, _ = await self.application.store.actions.page(
             caller=None, status="sending", lead=None, after=None, limit=100
         )
         mine = [row for row in found if row.arguments["message"] == text]
@@ -285,7 +285,7 @@ class Life(RuleBasedStateMachine):
             self.world.confirmed.add(row.id)
             await application.pipelines["local"].approve(row, "Ann")
         else:
-            await application.store.call_off(row.id, None, "declined", "Ann said no")
+            await application.store.actions.call_off(row.id, None, "declined", "Ann said no")
 
     # What happens meanwhile
 
@@ -321,16 +321,16 @@ class Life(RuleBasedStateMachine):
     def _block(self, phone: str, on: bool) -> None:
         async def change(application: Application) -> None:
             if on:
-                await application.store.block({"sms": phone}, "said so", "Ann")
+                await application.store.contacts.block({"sms": phone}, "said so", "Ann")
             else:
-                await application.store.unblock({"sms": phone}, "Ann")
+                await application.store.contacts.unblock({"sms": phone}, "Ann")
 
         self._in(0, change)
         (self.world.blocked.add if on else self.world.blocked.discard)(phone)
 
     def _kill_switch(self, on: bool) -> None:
         async def turn(application: Application) -> None:
-            await application.store.set_outbound(on, "Ann")
+            await application.store.limits.set_outbound(on, "Ann")
 
         self._in(1, turn)
         self.world.off = not on
@@ -359,7 +359,7 @@ class Life(RuleBasedStateMachine):
 
     def _rows(self) -> list[Action]:
         async def read(application: Application) -> list[Action]:
-            found, _ = await application.store.list_actions(caller=None, status=None, lead=None, after=None, limit=100)
+            found, _ = await application.store.actions.page(caller=None, status=None, lead=None, after=None, limit=100)
             return list(found)
 
         return self.portal.call(read, self.processes[0])

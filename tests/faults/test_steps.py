@@ -72,7 +72,7 @@ class Stage:
         said: list[Said] = []
         mends: list[Mend] = []
         async with standing(given, road, clock) as ground:
-            await ground.application.store.outbound()
+            await ground.application.store.limits.outbound()
 
             def at(passed: str) -> None:
                 steps.append(passed)
@@ -91,7 +91,7 @@ class Stage:
             await ground.recover(rounds=1)
             said += await ground.ask(tool, arguments)
             rows = await ground.rows()
-            log = await ground.application.store.verify()
+            log = await ground.application.store.audit.verify()
         taken = wire.taken if wire else changed(before, embedded(folder))
         if wire:
             self.street.close(name)

@@ -209,7 +209,7 @@ def sending(*marks: Mark, **more: Any) -> Terms:
 
 async def begun(store: Store, terms: Terms = PLAIN, **values: Any) -> Action:
     """Begin an action that nothing forbids."""
-    action = await store.begin(asked(**values), "policy", terms)
+    action = await store.actions.begin(asked(**values), "policy", terms)
     assert isinstance(action, Action)
     return action
 
@@ -220,7 +220,7 @@ async def all_pages(
     rows: list[Action] = []
     after: str | None = None
     while True:
-        page, after = await store.list_actions(caller=caller, status=status, lead=lead, after=after, limit=limit)
+        page, after = await store.actions.page(caller=caller, status=status, lead=lead, after=after, limit=limit)
         rows += page
         assert len(page) == limit or after is None
         if after is None:

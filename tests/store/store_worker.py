@@ -36,17 +36,17 @@ async def go() -> None:
 
 async def claim(store: Store, ids: list[str]) -> None:
     await go()
-    say([each for each in ids if await store.claim(each, "token", sending()) is not None])
+    say([each for each in ids if await store.actions.claim(each, "token", sending()) is not None])
 
 
 async def propose(store: Store, digests: list[str]) -> None:
     await go()
-    say([(await store.propose(asked(digest=digest), timedelta(minutes=10))).id for digest in digests])
+    say([(await store.actions.propose(asked(digest=digest), timedelta(minutes=10))).id for digest in digests])
 
 
 async def undo(store: Store, ids: list[str]) -> None:
     await go()
-    say([each for each in ids if await store.mark_undone(each, "ops")])
+    say([each for each in ids if await store.actions.mark_undone(each, "ops")])
 
 
 async def create(store: Store, _: list[str]) -> None:
@@ -59,7 +59,7 @@ async def write(store: Store, counts: list[str]) -> None:
     ids: list[str] = []
     for _ in range(int(counts[0])):
         action = await begun(store)
-        await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+        await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
         ids.append(action.id)
     say(ids)
 
@@ -75,7 +75,7 @@ async def send(store: Store, texts: list[str]) -> None:
     won: list[str] = []
 
     async def one(text: str) -> None:
-        if isinstance(await store.begin(asked(), "policy", sending(sms(text))), Action):
+        if isinstance(await store.actions.begin(asked(), "policy", sending(sms(text))), Action):
             won.append(text)
 
     await go()
@@ -88,7 +88,7 @@ async def send(store: Store, texts: list[str]) -> None:
 async def take(store: Store, _: list[str]) -> None:
     await go()
     taken: list[str] = []
-    while action := await store.take(["work"]):
+    while action := await store.actions.take(["work"]):
         taken.append(action.id)
     say(taken)
 
@@ -97,9 +97,9 @@ async def items(store: Store, arguments: list[str]) -> None:
     action_id, fence = arguments
     await go()
     taken: list[int] = []
-    while some := await store.take_items(action_id, 3, fence=int(fence)):
+    while some := await store.items.take(action_id, 3, fence=int(fence)):
         taken += [item.no for item in some]
-        assert await store.settle_items(action_id, [(item.no, "done", None) for item in some], fence=int(fence))
+        assert await store.items.settle(action_id, [(item.no, "done", None) for item in some], fence=int(fence))
     say(taken)
 
 

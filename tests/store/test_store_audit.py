@@ -21,13 +21,13 @@ DAY = timedelta(days=1)
 
 
 async def logged(store: Store) -> list[Mapping[str, Any]]:
-    return [entry.body for entry in await store.entries(None, 0, 1000)]
+    return [entry.body for entry in await store.audit.entries(None, 0, 1000)]
 
 
 async def filled(store: Store, count: int = 8) -> list[Entry]:
     for number in range(count):
-        await store.record({"event": "denied", "number": number})
-    return list(await store.entries(None, 0, count))
+        await store.audit.record({"event": "denied", "number": number})
+    return list(await store.audit.entries(None, 0, count))
 
 
 # What is in it
@@ -41,18 +41,18 @@ async def test_each_step_of_an_action_is_an_entry(state: State, clock: Clock) ->
     new = asked(
         effect="outward", arguments={"message": "secret"}, verdict="confirm", rule="policy.outward", request="r1"
     )
-    proposed = await store.propose(new, DAY)
-    await store.propose(new, DAY)
-    await store.claim(proposed.id, "token", sending(sms(), due=clock.moment + DAY))
+    proposed = await store.actions.propose(new, DAY)
+    await store.actions.propose(new, DAY)
+    await store.actions.claim(proposed.id, "token", sending(sms(), due=clock.moment + DAY))
     clock.advance(days=1)
-    taken = await store.take(["work"])
+    taken = await store.actions.take(["work"])
     assert taken
-    assert await store.put_off(proposed.id, clock.moment + timedelta(hours=1), "quiet hours", fence=taken.fence)
-    await store.claim(proposed.id, None, sending(sms()))
+    assert await store.actions.put_off(proposed.id, clock.moment + timedelta(hours=1), "quiet hours", fence=taken.fence)
+    await store.actions.claim(proposed.id, None, sending(sms()))
     clock.advance(seconds=2)
-    await store.settle(proposed.id, Ended("done", summary="secret", result={"text": "secret"}))
-    await store.mark_undone(proposed.id, "ops")
-    await store.unmark_undone(proposed.id)
+    await store.actions.settle(proposed.id, Ended("done", summary="secret", result={"text": "secret"}))
+    await store.actions.mark_undone(proposed.id, "ops")
+    await store.actions.unmark_undone(proposed.id)
 
     who = {"action": proposed.id, "caller": "ops", "connection": "work", "tool": "create_lead"}
     call = {
@@ -75,14 +75,14 @@ async def test_each_step_of_an_action_is_an_entry(state: State, clock: Clock) ->
 
 
 async def test_what_was_refused_or_called_off_is_an_entry_too(store: Store, clock: Clock) -> None:
-    await store.note(asked(verdict="deny", rule="policy.tools"), "blocked", "the policy denies it")
-    queued = await store.propose(asked(), DAY, "pending_approval")
-    await store.call_off(queued.id, "ops", "declined", "no", by="jo")
-    stopped = await store.propose(asked(), DAY)
-    await store.call_off(stopped.id, "ops", "expired", "void")
+    await store.actions.note(asked(verdict="deny", rule="policy.tools"), "blocked", "the policy denies it")
+    queued = await store.actions.propose(asked(), DAY, "pending_approval")
+    await store.actions.call_off(queued.id, "ops", "declined", "no", by="jo")
+    stopped = await store.actions.propose(asked(), DAY)
+    await store.actions.call_off(stopped.id, "ops", "expired", "void")
     failed = await begun(store, caller="x")
-    await store.settle(failed.id, Ended("failed", reason="no credit", error="payment_required"))
-    await store.record({"event": "denied", "tool": "delete_record", "rule": None})
+    await store.actions.settle(failed.id, Ended("failed", reason="no credit", error="payment_required"))
+    await store.audit.record({"event": "denied", "tool": "delete_record", "rule": None})
 
     said = [{name: body.get(name) for name in ("event", "status", "reason", "by")} for body in await logged(store)]
 
@@ -108,21 +108,21 @@ async def test_every_reason_is_reworded_and_that_of_a_block_is_redacted(state: S
         return dict.fromkeys(arguments, "hidden")
 
     store = state.store(clock=clock, redact=redact, reword=str.upper)
-    noted = await store.note(asked(), "blocked", "a rule")
-    await store.block({"sms": "+1"}, "she is ill", "ops")
-    await store.record({"event": "denied", "reason": "no"})
+    noted = await store.actions.note(asked(), "blocked", "a rule")
+    await store.contacts.block({"sms": "+1"}, "she is ill", "ops")
+    await store.audit.record({"event": "denied", "reason": "no"})
 
     assert noted.reason == "a rule"
-    assert await store.blocked({"sms": "+1"}) == {"sms": "she is ill"}
+    assert await store.contacts.blocked({"sms": "+1"}) == {"sms": "she is ill"}
     assert [body["reason"] for body in await logged(store)] == ["A RULE", "HIDDEN", "NO"]
     await store.aclose()
 
 
 async def test_blocks_and_the_kill_switch_are_entries(store: Store) -> None:
-    await store.block({"sms": "+1"}, "STOP", "ops")
-    await store.unblock({"sms": "+1"}, "jo")
-    await store.block({}, None, "ops")
-    await store.set_outbound(False, "jo")
+    await store.contacts.block({"sms": "+1"}, "STOP", "ops")
+    await store.contacts.unblock({"sms": "+1"}, "jo")
+    await store.contacts.block({}, None, "ops")
+    await store.limits.set_outbound(False, "jo")
 
     assert await logged(store) == [
         {"event": "do_not_contact", "addresses": {"sms": "+1"}, "reason": "STOP", "by": "ops"},
@@ -135,7 +135,7 @@ async def test_a_claim_that_is_refused_leaves_no_entry(store: Store) -> None:
     await begun(store, sending(sms()))
     before = await logged(store)
 
-    await store.begin(asked(), "policy", sending(sms()))
+    await store.actions.begin(asked(), "policy", sending(sms()))
 
     assert await logged(store) == before
 
@@ -143,33 +143,33 @@ async def test_a_claim_that_is_refused_leaves_no_entry(store: Store) -> None:
 async def test_entries_are_numbered_and_read_from_a_number_or_a_moment_on(store: Store, clock: Clock) -> None:
     first = await filled(store, 3)
     clock.advance(hours=1)
-    await store.record({"event": "denied"})
+    await store.audit.record({"event": "denied"})
 
     assert [entry.no for entry in first] == [1, 2, 3]
-    assert [entry.no for entry in await store.entries(None, 1, 2)] == [2, 3]
-    (last,) = await store.entries(clock.moment, 0, 9)
+    assert [entry.no for entry in await store.audit.entries(None, 1, 2)] == [2, 3]
+    (last,) = await store.audit.entries(clock.moment, 0, 9)
     assert (last.no, last.at, last.body) == (4, clock.moment, {"event": "denied"})
 
 
 async def test_any_text_can_be_written_down(store: Store) -> None:
-    await store.record({"text": "\0\ud800\u2028é|\U0001f600"})
+    await store.audit.record({"text": "\0\ud800\u2028é|\U0001f600"})
 
     assert await logged(store) == [{"text": "\0?\u2028é|\U0001f600"}]
-    assert (await store.verify()).faults == ()
+    assert (await store.audit.verify()).faults == ()
 
 
 # Whether it was changed
 
 
 async def test_an_untouched_log_has_no_faults_and_says_what_it_can_not_prove(store: Store) -> None:
-    empty = await store.verify()
+    empty = await store.audit.verify()
     entries = await filled(store)
-    found = await store.verify()
+    found = await store.audit.verify()
 
     assert (empty.entries, empty.head, empty.faults) == (0, None, ())
     assert (found.entries, found.head, found.faults) == (8, entries[-1].mac, ())
     assert "newest entries were not cut off" in found.unproven[0]
-    assert await store.verify(entries[5].mac.upper() + "\n") == found._replace(unproven=())
+    assert await store.audit.verify(entries[5].mac.upper() + "\n") == found._replace(unproven=())
 
 
 SWAP = "UPDATE audit SET {0} = (SELECT {0} FROM audit AS o WHERE o.no = 9 - audit.no) WHERE no IN (4, 5)"
@@ -201,8 +201,8 @@ async def test_what_was_changed_is_found(store: Store, state: State, name: str) 
 
     state.sql(statement)
 
-    assert any(fault in each for each in (await store.verify()).faults)
-    assert len(await store.entries(None, -1, 100)) >= 6  # it can still be read
+    assert any(fault in each for each in (await store.audit.verify()).faults)
+    assert len(await store.audit.entries(None, -1, 100)) >= 6  # it can still be read
 
 
 async def test_entries_that_were_moved_up_over_a_gap_are_found(store: Store, state: State) -> None:
@@ -212,7 +212,7 @@ async def test_entries_that_were_moved_up_over_a_gap_are_found(store: Store, sta
     state.sql("UPDATE audit SET no = 100 + no WHERE no > 5")
     state.sql("UPDATE audit SET no = no - 101 WHERE no > 100")
 
-    found = await store.verify()
+    found = await store.audit.verify()
     assert found.entries == 7
     assert "entry 5 was altered, moved or put in" in found.faults[0]
 
@@ -221,12 +221,12 @@ async def test_a_cut_tail_is_found_with_a_head_alone(store: Store, state: State)
     entries = await filled(store)
     state.sql("DELETE FROM audit WHERE no > 5")
 
-    assert (await store.verify()).faults == ()
-    assert (await store.verify(entries[4].mac)).faults == ()
-    (fault,) = (await store.verify(entries[7].mac)).faults
+    assert (await store.audit.verify()).faults == ()
+    assert (await store.audit.verify(entries[4].mac)).faults == ()
+    (fault,) = (await store.audit.verify(entries[7].mac)).faults
     assert "the tail was cut off, or the log replaced" in fault
     await filled(store)  # the log has gone on since
-    assert (await store.verify(entries[7].mac)).faults == (fault,)
+    assert (await store.audit.verify(entries[7].mac)).faults == (fault,)
 
 
 async def test_without_the_key_nobody_writes_an_entry_that_passes(store: Store, state: State, clock: Clock) -> None:
@@ -235,12 +235,12 @@ async def test_without_the_key_nobody_writes_an_entry_that_passes(store: Store, 
     await filled(forger, 1)
     await filled(store, 1)
 
-    found = await store.verify()
+    found = await store.audit.verify()
 
     assert "1 entry, the first is 3, sealed with another key" in found.faults[0]
-    assert (await forger.verify()).faults[0].startswith("3 entries, the first is 1, sealed with another key")
+    assert (await forger.audit.verify()).faults[0].startswith("3 entries, the first is 1, sealed with another key")
     state.sql("UPDATE audit SET key_id = (SELECT key_id FROM audit AS o WHERE o.no = 1) WHERE no = 3")
-    assert "entry 3 was altered" in (await store.verify()).faults[0]
+    assert "entry 3 was altered" in (await store.audit.verify()).faults[0]
     await forger.aclose()
 
 
@@ -248,7 +248,7 @@ async def test_a_log_without_a_key_proves_nothing_and_says_so(state: State, cloc
     store = state.store(clock=clock, key=lambda: b"")
     await filled(store)
 
-    found = await store.verify((await store.entries(None, 7, 1))[0].mac)
+    found = await store.audit.verify((await store.audit.entries(None, 7, 1))[0].mac)
 
     assert found.faults == ()
     assert found.unproven == ("anything: the log is sealed without a key",)
@@ -259,7 +259,7 @@ async def test_many_faults_are_counted_not_listed(store: Store, state: State) ->
     await filled(store, 30)
     state.sql("UPDATE audit SET body = '{}'")
 
-    faults = (await store.verify()).faults
+    faults = (await store.audit.verify()).faults
 
     assert (len(faults), faults[-1]) == (21, "and 10 more")
 
@@ -303,20 +303,20 @@ async def test_whatever_is_changed_before_the_head_is_found(folder: Any, change:
         connection.execute(audit.insert(), rows)
     database.close()
 
-    assert bool((await store.verify(head)).faults) == (rows != before)
+    assert bool((await store.audit.verify(head)).faults) == (rows != before)
     await store.aclose()
 
 
 async def test_processes_that_write_at_once_make_one_chain(store: Store, other: Store) -> None:
     async def write(of: Store, number: int) -> None:
         action = await begun(of, PLAIN, digest=str(number))
-        await of.settle(action.id, Ended("done"))
+        await of.actions.settle(action.id, Ended("done"))
 
     async with anyio.create_task_group() as group:
         for number in range(20):
             group.start_soon(write, (store, other)[number % 2], number)
 
-    found = await store.verify()
+    found = await store.audit.verify()
     assert (found.entries, found.faults) == (40, ())
 
 
@@ -329,8 +329,8 @@ async def test_an_entry_is_written_with_its_action_or_not_at_all(
     store = state.store(clock=clock, redact=refuse)
 
     with pytest.raises(RuntimeError, match="here"):
-        await store.begin(asked(), "policy", Terms(marks=(sms(),)))
+        await store.actions.begin(asked(), "policy", Terms(marks=(sms(),)))
 
-    assert await store.list_actions(caller=None, status=None, lead=None, after=None, limit=1) == ((), None)
-    assert await store.held_by([sms().key]) == {}
+    assert await store.actions.page(caller=None, status=None, lead=None, after=None, limit=1) == ((), None)
+    assert await store.actions.held_by([sms().key]) == {}
     await store.aclose()

@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 
 
 async def refused(store: Store, terms: Terms) -> Stopped | Repeated | None:
-    got = await store.begin(asked(), "policy", terms)
+    got = await store.actions.begin(asked(), "policy", terms)
     return None if isinstance(got, Action) else got
 
 
@@ -43,36 +43,36 @@ def at_most(most: int, **more: Any) -> Bound:
 
 
 async def test_what_is_another_call_by_now_is_not_claimed(store: Store) -> None:
-    proposed = await store.propose(asked(), DAY)
+    proposed = await store.actions.propose(asked(), DAY)
 
-    assert await store.claim(proposed.id, "token", sending(sms(), digest="of another call")) is None
-    assert await store.get(proposed.id) == proposed
-    assert isinstance(await store.claim(proposed.id, "token", sending(sms(), digest=proposed.digest)), Action)
+    assert await store.actions.claim(proposed.id, "token", sending(sms(), digest="of another call")) is None
+    assert await store.actions.get(proposed.id) == proposed
+    assert isinstance(await store.actions.claim(proposed.id, "token", sending(sms(), digest=proposed.digest)), Action)
 
 
 # The kill switch
 
 
 async def test_the_kill_switch_stops_what_goes_out_and_nothing_else(store: Store, clock: Clock) -> None:
-    proposed = await store.propose(asked(), DAY)
-    await store.set_outbound(False, "jo")
+    proposed = await store.actions.propose(asked(), DAY)
+    await store.limits.set_outbound(False, "jo")
 
     words = "kill switch: outbound was turned off by jo at 2026-03-20T10:00:00.123Z"
     assert await refused(store, sending(sms())) == Stopped(words)
-    assert await store.claim(proposed.id, "token", sending(sms())) == Stopped(words)
-    assert await store.get(proposed.id) == proposed
-    assert await store.keys_of(proposed.id) == ()
+    assert await store.actions.claim(proposed.id, "token", sending(sms())) == Stopped(words)
+    assert await store.actions.get(proposed.id) == proposed
+    assert await store.actions.keys_of(proposed.id) == ()
     assert await refused(store, Terms(marks=(sms(),))) is None
 
 
 async def test_what_is_deferred_stops_at_the_kill_switch_when_it_is_due(store: Store, clock: Clock) -> None:
     waiting = await begun(store, sending(sms(), due=clock.moment + DAY))
-    await store.set_outbound(False, "jo")
+    await store.limits.set_outbound(False, "jo")
     clock.advance(days=1)
 
-    stopped = await store.claim(waiting.id, None, sending(sms()))
-    await store.set_outbound(True, "jo")
-    sent = await store.claim(waiting.id, None, sending(sms()))
+    stopped = await store.actions.claim(waiting.id, None, sending(sms()))
+    await store.limits.set_outbound(True, "jo")
+    sent = await store.actions.claim(waiting.id, None, sending(sms()))
 
     assert isinstance(stopped, Stopped)
     assert isinstance(sent, Action)
@@ -86,7 +86,7 @@ async def test_a_message_is_a_repeat_until_its_time_has_passed_since_it_was_done
     first = await begun(store, sending(sms()))
     assert await repeats(store, sms()) == first.id
     clock.advance(seconds=20)
-    await store.settle(first.id, DONE)
+    await store.actions.settle(first.id, DONE)
 
     clock.advance(days=1, milliseconds=-1)
     assert await repeats(store, sms()) == first.id
@@ -97,29 +97,29 @@ async def test_a_message_is_a_repeat_until_its_time_has_passed_since_it_was_done
 
 
 async def test_a_repeat_of_what_waits_to_be_claimed_is_refused_and_leaves_it_open(store: Store) -> None:
-    proposed = await store.propose(asked(), DAY)
+    proposed = await store.actions.propose(asked(), DAY)
     first = await begun(store, sending(sms()))
 
-    got = await store.claim(proposed.id, "token", sending(sms()))
+    got = await store.actions.claim(proposed.id, "token", sending(sms()))
 
     assert got == Repeated(first)
-    assert await store.get(proposed.id) == proposed
+    assert await store.actions.get(proposed.id) == proposed
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "declined", "expired", "blocked"])
 async def test_what_did_not_happen_stops_no_repeat(store: Store, status: Status) -> None:
     first = await begun(store, sending(sms()))
 
-    await store.settle(first.id, Ended(status))
+    await store.actions.settle(first.id, Ended(status))
 
-    assert await store.held_by([sms().key]) == {}
+    assert await store.actions.held_by([sms().key]) == {}
     assert await repeats(store, sms()) is None
 
 
 async def test_what_may_have_happened_stops_a_repeat(store: Store, clock: Clock) -> None:
     first = await begun(store, sending(sms()))
 
-    await store.settle(first.id, Ended("unknown"))
+    await store.actions.settle(first.id, Ended("unknown"))
 
     clock.advance(hours=23)
     assert await repeats(store, sms()) == first.id
@@ -131,11 +131,11 @@ async def test_what_is_being_done_stops_a_repeat_however_short_its_time(store: S
 
     for _ in range(5):
         clock.advance(seconds=10)
-        assert await store.hold(first.id, fence=1)
+        assert await store.actions.hold(first.id, fence=1)
         assert await repeats(store, call) == first.id
     clock.advance(days=3)  # its process has died, and nobody has found out what became of it
     assert await repeats(store, call) == first.id
-    await store.settle(first.id, Ended("unknown"))
+    await store.actions.settle(first.id, Ended("unknown"))
     clock.advance(seconds=2)
 
     assert await repeats(store, call) is None
@@ -156,10 +156,10 @@ async def test_effects_that_did_not_happen_are_given_back_one_by_one(store: Stor
     marks = (sms("one"), sms("two"), sms("three"))
     first = await begun(store, sending(*marks))
 
-    await store.settle(first.id, Ended("done", released=(sms("two").key,)))
+    await store.actions.settle(first.id, Ended("done", released=(sms("two").key,)))
 
-    assert set(await store.held_by([mark.key for mark in marks])) == {sms("one").key, sms("three").key}
-    assert await store.keys_of(first.id) == tuple(mark.key for mark in marks)
+    assert set(await store.actions.held_by([mark.key for mark in marks])) == {sms("one").key, sms("three").key}
+    assert await store.actions.keys_of(first.id) == tuple(mark.key for mark in marks)
     assert await repeats(store, sms("two")) is None
     assert await repeats(store, sms("four"), sms("three")) == first.id
 
@@ -167,7 +167,7 @@ async def test_effects_that_did_not_happen_are_given_back_one_by_one(store: Stor
 async def test_a_clock_that_is_set_back_makes_no_repeat_a_new_message(store: Store, clock: Clock) -> None:
     first = await begun(store, sending(sms()))
     clock.advance(hours=-1)
-    await store.settle(first.id, DONE)
+    await store.actions.settle(first.id, DONE)
 
     clock.advance(hours=-5)
 
@@ -176,7 +176,7 @@ async def test_a_clock_that_is_set_back_makes_no_repeat_a_new_message(store: Sto
 
 async def test_a_resend_names_the_one_it_repeats_and_takes_its_place(store: Store) -> None:
     first = await begun(store, sending(sms()))
-    await store.settle(first.id, DONE)
+    await store.actions.settle(first.id, DONE)
 
     second = await begun(store, sending(sms(), resend_of=first.id))
 
@@ -188,12 +188,12 @@ async def test_a_resend_names_the_one_it_repeats_and_takes_its_place(store: Stor
 async def test_what_was_put_off_longer_than_its_resend_counts_stops_a_repeat_again(store: Store, clock: Clock) -> None:
     first = await begun(store, sending(sms(), due=clock.moment + DAY))
     second = await begun(store, sending(sms(), resend_of=first.id))
-    await store.settle(second.id, DONE)
+    await store.actions.settle(second.id, DONE)
     assert await repeats(store, sms()) == second.id
     clock.advance(hours=25)
 
-    assert await store.claim(first.id, None, sending(sms()))
-    await store.settle(first.id, DONE)
+    assert await store.actions.claim(first.id, None, sending(sms()))
+    await store.actions.settle(first.id, DONE)
 
     assert await repeats(store, sms()) == first.id
 
@@ -201,9 +201,9 @@ async def test_what_was_put_off_longer_than_its_resend_counts_stops_a_repeat_aga
 async def test_a_resend_that_fails_gives_the_place_back(store: Store) -> None:
     first = await begun(store, sending(sms()))
     second = await begun(store, sending(sms(), resend_of=first.id))
-    await store.settle(first.id, DONE)
+    await store.actions.settle(first.id, DONE)
 
-    await store.settle(second.id, Ended("failed"))
+    await store.actions.settle(second.id, Ended("failed"))
 
     assert await repeats(store, sms()) == first.id
 
@@ -219,7 +219,7 @@ async def test_fifty_equal_sends_over_two_processes_are_one(state: State, start:
 
 async def last_ended(store: Store, sent: list[tuple[str, bool]]) -> str | None:
     """The last one, if it has ended: of one that is repeated while it is under way both are."""
-    last = await store.get(sent[-1][0]) if sent else None
+    last = await store.actions.get(sent[-1][0]) if sent else None
     return last.id if last and last.finished_at else None
 
 
@@ -239,19 +239,19 @@ async def test_no_text_goes_out_again_within_its_time_unless_it_says_so(
     for what, text in plan:
         if what in {"send", "resend"}:
             of = await last_ended(store, sent[text]) if what == "resend" else None
-            got = await store.begin(asked(), "policy", sending(sms(text), resend_of=of))
+            got = await store.actions.begin(asked(), "policy", sending(sms(text), resend_of=of))
             if isinstance(got, Action):
                 sent[text].append((got.id, of is not None))
         elif what == "wait":
             clock.advance(hours=13)
             for action_id, _ in (*sent["a"], *sent["b"]):
-                await store.hold(action_id, fence=1)
+                await store.actions.hold(action_id, fence=1)
         elif sent[text]:
             with contextlib.suppress(Conflict):
-                await store.settle(sent[text][-1][0], Ended(what))  # type: ignore[arg-type]
+                await store.actions.settle(sent[text][-1][0], Ended(what))  # type: ignore[arg-type]
 
     for text in "ab":
-        rows = [(found, again) for each, again in sent[text] if (found := await store.get(each))]
+        rows = [(found, again) for each, again in sent[text] if (found := await store.actions.get(each))]
         for (later, again), number in zip(rows, range(len(rows)), strict=True):
             for earlier, _ in rows[: 0 if again else number]:
                 assert later.started_at
@@ -271,22 +271,22 @@ async def test_the_same_write_is_one_until_the_same_fields_were_changed_again(st
         clock.advance(seconds=1)
         action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=f"update_{verb}")
         undo = {"verb": verb, "id": record, "before": {}, "after": after}
-        return (await store.settle(action.id, Ended("done", undo=undo, touched=((verb, record),)))).id
+        return (await store.actions.settle(action.id, Ended("done", undo=undo, touched=((verb, record),)))).id
 
     first = await wrote("write:1", "lead", "7", title="CEO", company="A")
     await wrote("write:2", "lead", "8", title="CTO")
     await wrote("write:3", "deal", "7", title="CTO")
     await wrote("write:4", "lead", "7", status="new")
-    assert list(await store.held_by([mark.key])) == [mark.key]
+    assert list(await store.actions.held_by([mark.key])) == [mark.key]
     assert isinstance(await refused(store, Terms(marks=(mark,))), Repeated)
 
     await wrote("write:5", "lead", "7", title="CTO")
     second = await wrote("write:1", "lead", "7", title="CEO")
 
     assert first != second
-    assert (await store.held_by([mark.key]))[mark.key].id == second
+    assert (await store.actions.held_by([mark.key]))[mark.key].id == second
     clock.advance(seconds=60)
-    assert await store.held_by([mark.key]) == {}
+    assert await store.actions.held_by([mark.key]) == {}
 
 
 def note(verb: str, **after: Any) -> dict[str, Any]:
@@ -320,8 +320,8 @@ async def test_a_write_is_no_repeat_where_what_it_did_was_changed_by_whatever_to
         [said] = [each for each in TOOLS if each.name == tool]
         kind = {"creates": said.creates, "deletes": said.deletes}
         action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=tool, **kind)
-        assert list(await store.held_by([key])) == [key]
-        await store.settle(action.id, Ended("done", undo=undo, touched=touched))
+        assert list(await store.actions.held_by([key])) == [key]
+        await store.actions.settle(action.id, Ended("done", undo=undo, touched=touched))
 
     got = await refused(store, Terms(marks=(Mark(key="write:1", seconds=60),)))
 
@@ -340,12 +340,12 @@ async def test_a_limit_counts_what_went_out_by_channel_connection_address_and_ti
     await begun(store, sending(sms("c")), connection="home")
     await begun(store, sending(Mark(key="m", seconds=9, channel="email", address="+14155550123")))
     ended = await begun(store, sending(sms("d")))
-    await store.settle(ended.id, Ended("failed"))
+    await store.actions.settle(ended.id, Ended("failed"))
     await begun(store, sending(sms("e"), due=clock.moment + DAY))
 
     async def count(**more: Any) -> int:
         bounds = [at_most(most, **{"since": since, **more}) for most in range(8)]
-        return [await store.counted([bound]) for bound in bounds].index(None) - 1
+        return [await store.limits.counted([bound]) for bound in bounds].index(None) - 1
 
     assert await count() == 3
     assert await count(since=EPOCH) == 4
@@ -360,7 +360,7 @@ async def test_a_claim_over_a_limit_is_stopped_and_leaves_nothing(store: Store, 
     await begun(store, sending(sms("a"), bounds=bounds))
 
     assert await refused(store, sending(sms("b"), bounds=bounds)) == Stopped("the limit of 1")
-    assert await store.held_by([sms("b").key]) == {}
+    assert await store.actions.held_by([sms("b").key]) == {}
 
 
 async def test_a_batch_is_stopped_where_it_would_go_over_the_limit(store: Store) -> None:
@@ -376,20 +376,20 @@ async def test_what_is_deferred_counts_from_the_moment_it_is_sent(store: Store, 
     other = await begun(store, sending(sms("b"), bounds=bounds, due=clock.moment + DAY))
     clock.advance(days=1)
 
-    sent = await store.claim(waiting.id, None, sending(sms("a"), bounds=bounds))
-    stopped = await store.claim(other.id, None, sending(sms("b"), bounds=bounds))
+    sent = await store.actions.claim(waiting.id, None, sending(sms("a"), bounds=bounds))
+    stopped = await store.actions.claim(other.id, None, sending(sms("b"), bounds=bounds))
 
     assert isinstance(sent, Action)
     assert stopped == Stopped("the limit of 1")
-    assert await store.counted([at_most(1, since=clock.moment)]) is not None
+    assert await store.limits.counted([at_most(1, since=clock.moment)]) is not None
 
 
 async def test_neither_a_resend_nor_an_undo_makes_room_under_a_limit(store: Store) -> None:
     first = await begun(store, sending(sms()))
-    await store.settle(first.id, DONE)
+    await store.actions.settle(first.id, DONE)
     second = await begun(store, sending(sms(), resend_of=first.id))
-    await store.settle(second.id, DONE)
-    assert await store.mark_undone(second.id, "ops")
+    await store.actions.settle(second.id, DONE)
+    assert await store.actions.mark_undone(second.id, "ops")
 
     assert await refused(store, sending(sms("x"), bounds=(at_most(2),))) == Stopped("the limit of 2")
 
@@ -398,7 +398,7 @@ async def test_under_a_limit_no_more_go_out_however_many_try_at_once(store: Stor
     got: Counter[str] = Counter()
 
     async def one(of: Store, number: int) -> None:
-        made = await of.begin(asked(), "policy", sending(sms(str(number)), bounds=(at_most(5),)))
+        made = await of.actions.begin(asked(), "policy", sending(sms(str(number)), bounds=(at_most(5),)))
         got[type(made).__name__] += 1
 
     async with anyio.create_task_group() as group:
@@ -413,7 +413,7 @@ async def test_imports_are_counted_by_their_records_in_the_moment_of_claiming(st
         return Terms(bounds=(at_most(99, caller="ops", tool="import_leads", size=size, channels=()),))
 
     done = await begun(store, terms(60), tool="import_leads", size=60)
-    await store.settle(done.id, DONE)
+    await store.actions.settle(done.id, DONE)
     await begun(store, tool="import_leads", size=500, caller="someone")
 
     assert await refused(store, terms(40)) == Stopped("the limit of 99")
@@ -426,15 +426,15 @@ async def test_imports_are_counted_by_their_records_in_the_moment_of_claiming(st
 async def test_an_effect_that_is_over_stops_no_repeat_and_still_counts(store: Store) -> None:
     enrolled = (sms("one"), sms("two"))
     first = await begun(store, sending(*enrolled))
-    await store.settle(first.id, DONE)
+    await store.actions.settle(first.id, DONE)
 
-    await store.let_go(first.id, (sms("one").key,))
+    await store.actions.let_go(first.id, (sms("one").key,))
 
     assert await repeats(store, sms("two")) == first.id
-    assert await store.counted([at_most(2)]) == "the limit of 2"
-    assert await store.mark_undone(first.id, "ops")
-    await store.unmark_undone(first.id)
-    assert list(await store.held_by([mark.key for mark in enrolled])) == [sms("two").key]
+    assert await store.limits.counted([at_most(2)]) == "the limit of 2"
+    assert await store.actions.mark_undone(first.id, "ops")
+    await store.actions.unmark_undone(first.id)
+    assert list(await store.actions.held_by([mark.key for mark in enrolled])) == [sms("two").key]
 
 
 # Addresses
@@ -446,22 +446,22 @@ async def test_who_set_an_address_is_remembered(store: Store, clock: Clock) -> N
     clock.advance(hours=1)
     later = await begun(store, Terms(writes=(mine, Address(channel="sms", address="+1"))), tool="update_lead")
 
-    found = await store.written([mine, Address(channel="sms", address="+2")], clock.moment - DAY)
+    found = await store.contacts.written([mine, Address(channel="sms", address="+2")], clock.moment - DAY)
 
     assert [(each.by, each.tool, each.at, each.action) for each in found] == [
         ("ops", "update_lead", clock.moment, later.id)
     ]
-    assert await store.written([Address(channel="email", address="Jane@Example.com")], EPOCH) == found
-    assert await store.written([mine], clock.moment + timedelta(milliseconds=1)) == ()
-    assert await store.written([], EPOCH) == ()
+    assert await store.contacts.written([Address(channel="email", address="Jane@Example.com")], EPOCH) == found
+    assert await store.contacts.written([mine], clock.moment + timedelta(milliseconds=1)) == ()
+    assert await store.contacts.written([], EPOCH) == ()
 
 
 async def test_an_address_that_was_blocked_meanwhile_stops_the_claim(store: Store) -> None:
     crowd = tuple(sms(address=f"+1415555{number:04}") for number in range(1200))
-    await store.block({"call": "+14155550007", "sms": "+14155551190"}, "STOP", "ops")
+    await store.contacts.block({"call": "+14155550007", "sms": "+14155551190"}, "STOP", "ops")
 
     got = await refused(store, sending(*crowd))
-    await store.unblock({"sms": "+14155551190"}, "jo")
+    await store.contacts.unblock({"sms": "+14155551190"}, "jo")
 
     assert isinstance(got, Stopped)
     assert got.reason.startswith("do-not-contact: ")

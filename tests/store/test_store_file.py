@@ -51,13 +51,33 @@ def test_a_file_at_the_newest_layout_is_opened_without_the_migration_library(fol
         "import sys, pathlib, anyio, crm_mcp.store\n"
         "async def main():\n"
         "    store = crm_mcp.store.Store(pathlib.Path(sys.argv[1]))\n"
-        "    await store.get('a_x')\n"
+        "    await store.actions.get('a_x')\n"
         "    await store.aclose()\n"
         "anyio.run(main)\n"
         "print(sorted({'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)))"
     )
 
     assert python(code, str(folder)) == "['sqlalchemy']"
+
+
+def test_the_first_call_loads_the_database_library_in_another_thread_than_the_event_loop(folder: Path) -> None:
+    code = (
+        "import sys, pathlib, threading, anyio, crm_mcp.store\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name in ('sqlalchemy', 'crm_mcp.store.limits'):\n"
+        "            print(name, threading.current_thread() is threading.main_thread())\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "async def main():\n"
+        "    store = crm_mcp.store.Store(pathlib.Path(sys.argv[1]))\n"
+        "    async with anyio.create_task_group() as group:\n"
+        "        group.start_soon(store.actions.get, 'a_x')\n"
+        "        group.start_soon(store.limits.outbound)\n"
+        "    await store.aclose()\n"
+        "anyio.run(main)\n"
+    )
+
+    assert sorted(python(code, str(folder)).splitlines()) == ["crm_mcp.store.limits False", "sqlalchemy False"]
 
 
 async def test_a_new_folder_and_file_are_for_this_user_alone(tmp_path: Path) -> None:
@@ -197,9 +217,9 @@ async def test_a_full_disk_refuses_and_loses_nothing(small_disk: Path) -> None:
         await begin_many(store)
     assert caught.value.wrote is False
 
-    assert await store.get(first.id) == first
+    assert await store.actions.get(first.id) == first
     ballast.unlink()
-    assert (await store.settle(first.id, Ended("done"))).status == "done"
+    assert (await store.actions.settle(first.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
@@ -223,7 +243,7 @@ async def test_a_store_can_be_used_again_after_closing(store: Store) -> None:
     action = await begun(store)
     await store.aclose()
 
-    assert await store.get(action.id) == action
+    assert await store.actions.get(action.id) == action
 
 
 async def test_a_file_that_another_program_holds_can_be_read_and_is_written_later(
@@ -235,11 +255,11 @@ async def test_a_file_that_another_program_holds_can_be_read_and_is_written_late
     with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unreachable, match="is in use by another program; try again") as caught:
-            await store.settle(action.id, Ended("done"))
+            await store.actions.settle(action.id, Ended("done"))
         assert caught.value.wrote is False
-        assert await store.get(action.id) == action
+        assert await store.actions.get(action.id) == action
 
-    assert (await store.settle(action.id, Ended("done"))).status == "done"
+    assert (await store.actions.settle(action.id, Ended("done"))).status == "done"
 
 
 @pytest.mark.parametrize("opened", [True, False])
@@ -247,7 +267,7 @@ async def test_while_a_file_is_locked_every_call_is_refused_within_seconds(
     store: Store, folder: Path, opened: bool
 ) -> None:
     if opened:
-        await store.get("a_x")
+        await store.actions.get("a_x")
     waited: list[float] = []
     read: list[float] = []
 
@@ -260,7 +280,7 @@ async def test_while_a_file_is_locked_every_call_is_refused_within_seconds(
 
     async def reads() -> None:
         started = time.monotonic()
-        await store.get("a_x")
+        await store.actions.get("a_x")
         read.append(time.monotonic() - started)
 
     with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as holder:
@@ -274,7 +294,7 @@ async def test_while_a_file_is_locked_every_call_is_refused_within_seconds(
     assert len(waited) == 12
     assert max(waited) < 7
     assert max(read) < 4
-    assert await store.list_actions(caller=None, status=None, lead=None, after=None, limit=1) == ((), None)
+    assert await store.actions.page(caller=None, status=None, lead=None, after=None, limit=1) == ((), None)
 
 
 async def test_a_faulty_statement_is_no_fault_of_the_file(folder: Path) -> None:

@@ -53,17 +53,21 @@ async def act(store: Store, step: tuple[str, str, str | None, set[str], int], nu
     what, caller, lead, kinds, _ = step
     new: dict[str, Any] = {"caller": caller, "lead": lead, "digest": f"d{number}"}
     if what in {"propose", "queue"}:
-        return (await store.propose(asked(**new), TTL, "proposed" if what == "propose" else "pending_approval")).id
+        return (
+            await store.actions.propose(asked(**new), TTL, "proposed" if what == "propose" else "pending_approval")
+        ).id
     if what == "blocked":
-        return (await store.note(asked(**new), "blocked", None)).id
+        return (await store.actions.note(asked(**new), "blocked", None)).id
     due = store.clock() + timedelta(seconds=1) if what == "defer" else None
     action = await begun(store, Terms(job=what == "job", due=due), **new)
     if what in {"done", "undone"}:
-        await store.settle(action.id, Ended("done", touched=tuple((kind, "1") for kind in sorted(kinds))))
+        await store.actions.settle(action.id, Ended("done", touched=tuple((kind, "1") for kind in sorted(kinds))))
     if what == "undone":
-        assert await store.mark_undone(action.id, caller)
+        assert await store.actions.mark_undone(action.id, caller)
     if what in {"failed", "unknown"}:
-        await store.settle(action.id, Ended("failed" if what == "failed" else "unknown", touched=(("lead", "1"),)))
+        await store.actions.settle(
+            action.id, Ended("failed" if what == "failed" else "unknown", touched=(("lead", "1"),))
+        )
     return action.id
 
 
@@ -85,7 +89,7 @@ async def test_pages_hold_every_action_once_newest_first(
             clock.advance(seconds=step[4])
 
         # What a row reads as by itself decides where the filters list it.
-        seen = [found for each in reversed(ids) if (found := await store.get(each))]
+        seen = [found for each in reversed(ids) if (found := await store.actions.get(each))]
         for status in (None, *get_args(Status)):
             for lead in LEADS:
                 wanted = [
@@ -98,10 +102,10 @@ async def test_pages_hold_every_action_once_newest_first(
 
 async def test_what_comes_between_two_pages_shifts_nothing(store: Store) -> None:
     ids = [(await begun(store)).id for _ in range(5)]
-    first, after = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=2)
+    first, after = await store.actions.page(caller=None, status=None, lead=None, after=None, limit=2)
     await begun(store)
 
-    second, after = await store.list_actions(caller=None, status=None, lead=None, after=after, limit=3)
+    second, after = await store.actions.page(caller=None, status=None, lead=None, after=after, limit=3)
 
     assert [row.id for row in (*first, *second)] == ids[::-1]
     assert after is None
@@ -110,21 +114,21 @@ async def test_what_comes_between_two_pages_shifts_nothing(store: Store) -> None
 @pytest.mark.parametrize("position", ["", "x", "-1", "1.5", "٣", "9" * 19, "9" * 40])
 async def test_a_made_up_position_is_refused(store: Store, position: str) -> None:
     with pytest.raises(InvalidArgument):
-        await store.list_actions(caller=None, status=None, lead=None, after=position, limit=1)
+        await store.actions.page(caller=None, status=None, lead=None, after=position, limit=1)
     with pytest.raises(InvalidArgument):
-        await store.changes(since=None, kinds=(), after=position, limit=1)
+        await store.actions.changes(since=None, kinds=(), after=position, limit=1)
 
 
 async def test_a_position_of_another_state_is_refused(store: Store) -> None:
     with pytest.raises(InvalidArgument, match="no position of this state; start again"):
-        await store.changes(since=None, kinds=(), after="1", limit=1)
+        await store.actions.changes(since=None, kinds=(), after="1", limit=1)
 
 
 async def drained(store: Store, position: str, limit: int, kinds: tuple[str, ...] = ()) -> tuple[list[Action], str]:
     rows: list[Action] = []
     more = True
     while more:
-        page, position, more = await store.changes(since=None, kinds=kinds, after=position, limit=limit)
+        page, position, more = await store.actions.changes(since=None, kinds=kinds, after=position, limit=limit)
         assert len(page) == limit or not more
         rows += page
     return rows, position
@@ -143,7 +147,7 @@ async def test_a_reader_of_changes_sees_each_once_in_order(
     async with scratch(state, clock) as store:
         seen: list[str] = []
         expected: list[str] = []
-        _, position, _ = await store.changes(since=None, kinds=kinds, after=None, limit=limit)
+        _, position, _ = await store.actions.changes(since=None, kinds=kinds, after=None, limit=limit)
         for number, step in enumerate([*plan, None]):
             if step is None:
                 rows, position = await drained(store, position, limit, kinds)
@@ -158,9 +162,9 @@ async def test_a_reader_of_changes_sees_each_once_in_order(
 
 async def test_without_since_and_after_the_feed_starts_now(store: Store) -> None:
     action = await begun(store)
-    await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
 
-    rows, position, more = await store.changes(since=None, kinds=(), after=None, limit=5)
+    rows, position, more = await store.actions.changes(since=None, kinds=(), after=None, limit=5)
 
     assert (rows, more) == ((), False)
     assert await drained(store, position, 5) == ([], position)
@@ -170,40 +174,40 @@ async def test_changes_come_in_the_order_of_finishing_from_a_moment_on(store: St
     ids = [(await begun(store)).id for _ in range(4)]
     for each in (ids[3], ids[0], ids[2]):
         clock.advance(milliseconds=1)
-        await store.settle(each, Ended("done", touched=(("lead", each),)))
+        await store.actions.settle(each, Ended("done", touched=(("lead", each),)))
     since = clock.moment - timedelta(milliseconds=1)
 
-    rows, position, more = await store.changes(since=since, kinds=("lead",), after=None, limit=1)
-    rest, end, _ = await store.changes(since=since, kinds=("lead",), after=position, limit=5)
+    rows, position, more = await store.actions.changes(since=since, kinds=("lead",), after=None, limit=1)
+    rest, end, _ = await store.actions.changes(since=since, kinds=("lead",), after=position, limit=5)
 
     assert [row.id for row in (*rows, *rest)] == [ids[0], ids[2]]
     assert more
-    assert await store.changes(since=clock.moment + TTL, kinds=(), after=None, limit=5) == ((), end, False)
+    assert await store.actions.changes(since=clock.moment + TTL, kinds=(), after=None, limit=5) == ((), end, False)
 
 
 async def test_a_clock_that_is_set_back_hides_no_change(store: Store, clock: Clock) -> None:
-    _, position, _ = await store.changes(since=clock.moment, kinds=(), after=None, limit=5)
+    _, position, _ = await store.actions.changes(since=clock.moment, kinds=(), after=None, limit=5)
     clock.advance(hours=-1)
     action = await begun(store)
-    done = await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    done = await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
 
     assert (await drained(store, position, 5))[0] == [done]
 
 
 async def test_an_undone_change_is_not_shown_again(store: Store) -> None:
-    _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=5)
+    _, position, _ = await store.actions.changes(since=None, kinds=(), after=None, limit=5)
     action = await begun(store)
-    await store.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
     rows, position = await drained(store, position, 5)
     assert len(rows) == 1
 
-    assert await store.mark_undone(action.id, "ops")
+    assert await store.actions.mark_undone(action.id, "ops")
 
     assert (await drained(store, position, 5))[0] == []
 
 
 async def test_a_reader_misses_nothing_while_processes_write(store: Store, state: State, start: Start) -> None:
-    _, position, _ = await store.changes(since=None, kinds=(), after=None, limit=7)
+    _, position, _ = await store.actions.changes(since=None, kinds=(), after=None, limit=7)
     workers = start(2, "write", state, "40")
     seen: list[str] = []
 
@@ -233,7 +237,7 @@ async def test_changes_are_read_in_the_order_of_an_index(folder: Path) -> None:
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        await store.changes(since=EPOCH, kinds=("lead",), after=None, limit=5, connection="work")
+        await store.actions.changes(since=EPOCH, kinds=("lead",), after=None, limit=5, connection="work")
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     await store.aclose()
@@ -249,11 +253,11 @@ async def test_actions_and_changes_of_one_connection_or_of_a_lead_in_each(store:
     ids: list[str] = []
     for connection, lead in (("work", "1"), ("home", "1"), ("work", "2"), ("home", "2"), ("gone", "1")):
         action = await begun(store, PLAIN, connection=connection, lead=lead)
-        await store.settle(action.id, Ended("done", touched=(("lead", lead),)))
+        await store.actions.settle(action.id, Ended("done", touched=(("lead", lead),)))
         ids.append(action.id)
 
     async def listed(lead: str | dict[str, str] | None, connection: str | None = None) -> list[int]:
-        rows, _ = await store.list_actions(
+        rows, _ = await store.actions.page(
             caller=None, status=None, lead=lead, connection=connection, after=None, limit=9
         )
         return [ids.index(row.id) for row in rows]
@@ -263,7 +267,7 @@ async def test_actions_and_changes_of_one_connection_or_of_a_lead_in_each(store:
     assert await listed({"work": "1", "home": "2"}) == [3, 0]
     assert await listed({"work": "1", "home": "2"}, "home") == [3]
     assert await listed({}) == []
-    changed, _, _ = await store.changes(
+    changed, _, _ = await store.actions.changes(
         since=datetime.min.replace(tzinfo=UTC), kinds=(), after=None, limit=9, connection="home"
     )
     assert [ids.index(row.id) for row in changed] == [1, 3]

@@ -109,15 +109,15 @@ async def test_a_state_of_the_first_version_keeps_its_rows(bare: State) -> None:
     at_0001(bare, OLD_ROW, done)
     store = bare.store(clock=lambda: NOW)
 
-    rows, _ = await store.list_actions(caller="ops", status=None, lead="1", after=None, limit=9)
+    rows, _ = await store.actions.page(caller="ops", status=None, lead="1", after=None, limit=9)
 
     assert [(row.id, row.status, row.arguments, row.fence) for row in rows] == [
         ("a_done", "done", {"message": "hé"}, 0),
         ("a_old", "sending", {"message": "hé"}, 0),
     ]
     assert (rows[0].verdict, rows[0].rule, rows[0].request, rows[0].looks) == ("allow", "", None, 0)
-    assert await store.blocked({"sms": "+1"}) == {"sms": ""}
-    assert await store.lifted({"sms": "+1"}) == {}
+    assert await store.contacts.blocked({"sms": "+1"}) == {"sms": ""}
+    assert await store.contacts.lifted({"sms": "+1"}) == {}
     await store.aclose()
 
 
@@ -144,7 +144,7 @@ async def test_what_an_older_action_made_is_known_from_its_tool(
     at_0001(bare, {**OLD_ROW, "tool": tool})
     store = bare.store(clock=lambda: NOW)
 
-    row = await store.get("a_old")
+    row = await store.actions.get("a_old")
 
     assert row
     assert (row.creates, row.repeatable, row.deletes) == (creates, repeatable, deletes)
@@ -157,16 +157,16 @@ async def test_what_ran_in_the_first_version_is_lost_ten_minutes_after_it_began(
     store = bare.store(clock=lambda: moment)
 
     async def reads() -> str | None:
-        row = await store.get("a_old")
+        row = await store.actions.get("a_old")
         return row and row.status
 
     moment = NOW + timedelta(minutes=7, seconds=59)
-    assert (await reads(), await store.take(["work"])) == ("sending", None)
+    assert (await reads(), await store.actions.take(["work"])) == ("sending", None)
     moment = NOW + timedelta(minutes=10)
     assert await reads() == "sending"
     moment += timedelta(milliseconds=1)
     assert await reads() == "unknown"
-    taken = await store.take(["work"])
+    taken = await store.actions.take(["work"])
 
     assert taken
     assert (taken.id, taken.fence) == ("a_old", 1)
@@ -200,10 +200,10 @@ async def test_processes_that_make_or_migrate_a_state_at_once_all_succeed(
     ids = at_once(workers)
 
     store = bare.store()
-    rows, _ = await store.list_actions(caller=None, status=None, lead=None, after=None, limit=9)
+    rows, _ = await store.actions.page(caller=None, status=None, lead=None, after=None, limit=9)
     assert {row.id for row in rows} == set(ids)
     assert len(rows) == 3
-    assert (await store.verify()).faults == ()
+    assert (await store.audit.verify()).faults == ()
     await store.aclose()
 
 
@@ -212,7 +212,7 @@ async def test_a_state_of_a_newer_version_is_left_alone(state: State) -> None:
     store = state.store()
 
     with pytest.raises(Unreachable, match="was made by a newer crm-mcp; update crm-mcp"):
-        await store.get("a_x")
+        await store.actions.get("a_x")
 
     engine = engine_of(state)
     with engine.connect() as connection:
@@ -228,7 +228,7 @@ async def test_a_database_of_another_program_is_left_alone(bare: State) -> None:
     store = bare.store()
 
     with pytest.raises(Unreachable, match="is of another program"):
-        await store.get("a_x")
+        await store.actions.get("a_x")
 
     with engine.connect() as connection:
         assert inspect(connection).get_table_names() == ["notes"]

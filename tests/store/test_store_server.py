@@ -159,17 +159,17 @@ async def test_a_writer_that_another_holds_up_gives_up_in_time_and_readers_go_on
             for _ in range(8):
                 group.start_soon(busy, store, action.id)
             await anyio.sleep(0.2)
-            assert await store.get(action.id) == action
+            assert await store.actions.get(action.id) == action
             assert time.monotonic() - started < 4
 
     assert 4 < time.monotonic() - started < 8
-    assert (await store.settle(action.id, Ended("done"))).status == "done"
+    assert (await store.actions.settle(action.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
 async def busy(store: Store, action_id: str) -> None:
     with pytest.raises(Unreachable, match=r"is in use by another program|is busy") as caught:
-        await store.settle(action_id, Ended("done"))
+        await store.actions.settle(action_id, Ended("done"))
     assert caught.value.wrote is False
 
 
@@ -180,9 +180,9 @@ async def test_leases_are_renewed_and_items_taken_beside_a_writer(server: State)
     action = await begun(store)
     with held(server, f"SELECT pg_advisory_xact_lock({WRITER})"):
         with anyio.fail_after(3):
-            assert await store.hold(action.id, fence=1)
-            assert await store.take(["work"]) is None
-            assert await store.take_items(action.id, 1, fence=1) == ()
+            assert await store.actions.hold(action.id, fence=1)
+            assert await store.actions.take(["work"]) is None
+            assert await store.items.take(action.id, 1, fence=1) == ()
     await store.aclose()
 
 
@@ -195,8 +195,8 @@ async def test_connections_that_broke_between_calls_are_replaced(server: State) 
         "AND pid <> pg_backend_pid()"
     )
 
-    assert await store.get(action.id) == action
-    assert (await store.settle(action.id, Ended("done"))).status == "done"
+    assert await store.actions.get(action.id) == action
+    assert (await store.actions.settle(action.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
@@ -286,18 +286,18 @@ async def test_whether_a_commit_was_done_whose_answer_is_lost_is_not_claimed_to_
 async def test_a_call_is_answered_though_the_server_hangs(
     server: State, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crm_mcp.store.ANSWER", 1.0)
+    monkeypatch.setattr("crm_mcp.store.threads.ANSWER", 1.0)
     store = changed(server, port=wire.port).store()
     action = await begun(store)
     wire.deaf.set()
 
     with anyio.fail_after(5), pytest.raises(Unreachable, match="does not answer"):
-        await store.settle(action.id, Ended("done"))
+        await store.actions.settle(action.id, Ended("done"))
 
     wire.cut()
     wire.deaf.clear()
     with anyio.fail_after(10):
-        assert await store.get(action.id)
+        assert await store.actions.get(action.id)
     await store.aclose()
 
 
@@ -305,9 +305,9 @@ async def test_two_stores_with_one_url_share_the_state(server: State) -> None:
     one, two = server.store(), server.store()
     action = await begun(one, sending(sms()))
 
-    assert await two.get(action.id) == action
-    assert await two.held_by([sms().key]) == {sms().key: action}
-    assert not await two.hold(action.id, fence=1)
+    assert await two.actions.get(action.id) == action
+    assert await two.actions.held_by([sms().key]) == {sms().key: action}
+    assert not await two.actions.hold(action.id, fence=1)
     await one.aclose()
     await two.aclose()
 

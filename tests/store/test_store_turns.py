@@ -28,7 +28,7 @@ async def job(store: Store, *keys: str, digest: str = "d1") -> Action:
 async def turn(
     store: Store, row: Action, given: str, mark: Mark, *bounds: Bound, fence: int = 1
 ) -> Stopped | Repeated | None:
-    return await store.take_turn(row.id, given, sending(mark, bounds=bounds), fence=fence)
+    return await store.actions.take_turn(row.id, given, sending(mark, bounds=bounds), fence=fence)
 
 
 async def test_an_item_takes_its_mark_once_it_is_known_whose_it_is(store: Store) -> None:
@@ -37,10 +37,10 @@ async def test_an_item_takes_its_mark_once_it_is_known_whose_it_is(store: Store)
     assert await turn(store, row, "jane@x.example", enrolment("L1", "jane@x.example")) is None
     assert await turn(store, row, "jane@x.example", enrolment("L1", "jane@x.example")) is None, "it is resumed"
 
-    assert set(await store.held_by(["L1", "L2", "jane@x.example"])) == {"L1", "L2"}
-    assert await store.counted([at_most(2)]) == "the limit of 2"
-    assert await store.counted([at_most(3), at_most(2, address="bob@x.example")]) is None
-    assert await store.counted([at_most(1, address="jane@x.example")])
+    assert set(await store.actions.held_by(["L1", "L2", "jane@x.example"])) == {"L1", "L2"}
+    assert await store.limits.counted([at_most(2)]) == "the limit of 2"
+    assert await store.limits.counted([at_most(3), at_most(2, address="bob@x.example")]) is None
+    assert await store.limits.counted([at_most(1, address="jane@x.example")])
 
 
 async def test_what_another_action_or_another_item_has_is_refused(store: Store) -> None:
@@ -74,15 +74,15 @@ async def test_nothing_takes_its_turn_once_it_is_forbidden_or_the_job_is_another
 ) -> None:
     row, second = await job(store, "L1"), await job(store, "L2", digest="d2")
     clock.advance(seconds=15)
-    assert await other.take(["work"])
+    assert await other.actions.take(["work"])
 
     assert await turn(store, row, "L1", enrolment("L1")) == CALLED_OFF
     assert await turn(other, row, "L1", enrolment("L1"), fence=2) is None
-    await store.set_outbound(False, "jo")
+    await store.limits.set_outbound(False, "jo")
     stopped = await turn(other, row, "L1", enrolment("L1"), fence=2)
-    await store.call_off(second.id, "ops", "cancelled", "taken back")
+    await store.actions.call_off(second.id, "ops", "cancelled", "taken back")
 
     assert isinstance(stopped, Stopped)
     assert stopped.reason.startswith("kill switch: outbound was turned off by jo")
     assert await turn(store, second, "L2", enrolment("L2")) == CALLED_OFF
-    assert await store.take_turn(second.id, "L2", Terms(), fence=1) == CALLED_OFF
+    assert await store.actions.take_turn(second.id, "L2", Terms(), fence=1) == CALLED_OFF

@@ -80,14 +80,14 @@ async def listed(context: Context, lead: Lead, channels: Sequence[Channel] = CHA
     """Return on which of these channels a lead is on our own list, by an address or by itself, with the reason."""
     found: dict[Channel, str] = {}
     for keys in _keys(context, lead, channels):
-        found = await context.store.blocked(keys) | found
+        found = await context.store.contacts.blocked(keys) | found
     return found
 
 
 async def block(context: Context, lead: Lead, channels: Iterable[Channel], reason: str | None, by: str) -> None:
     """Put a lead's addresses on these channels, and the lead itself, on our list."""
     for keys in _keys(context, lead, channels):
-        await context.store.block(keys, reason, by)
+        await context.store.contacts.block(keys, reason, by)
 
 
 async def lift(context: Context, lead: Lead, channels: Iterable[Channel], by: str) -> None:
@@ -105,7 +105,7 @@ async def lift(context: Context, lead: Lead, channels: Iterable[Channel], by: st
     for channel in on:
         await _stopped(context, lead, channel)
     for keys in _keys(context, lead, on):
-        await context.store.unblock(keys, by)
+        await context.store.contacts.unblock(keys, by)
 
 
 async def replied(context: Context, lead: Lead) -> bool:
@@ -113,7 +113,7 @@ async def replied(context: Context, lead: Lead) -> bool:
     answers = [each for each in await heard.all_written(context, lead) if each.direction == "inbound"]
     if not answers:
         return False
-    rows, _ = await context.store.list_actions(
+    rows, _ = await context.store.actions.page(
         caller=None,
         status=None,
         lead={context.connection: lead.id},
@@ -132,7 +132,7 @@ async def _stopped(context: Context, lead: Lead, channel: Channel) -> str | None
     said = await heard.stops(context, lead, channel)
     lifted: datetime | None = None
     for keys in _keys(context, lead, (channel,)) if said else ():
-        at = (await context.store.lifted(keys)).get(channel)
+        at = (await context.store.contacts.lifted(keys)).get(channel)
         lifted = max(filter(None, (lifted, at)), default=None)
     for each in said:
         # One without a time may be of before: what a person has lifted since stays lifted.
@@ -225,7 +225,7 @@ async def fresh(context: Context, lead: Lead, channels: Iterable[Channel]) -> tu
         return ()
     now = context.clock()
     remarks: list[str] = []
-    for each in await context.store.written(list(shown), now - FRESH_FOR):
+    for each in await context.store.contacts.written(list(shown), now - FRESH_FOR):
         address = shown[Address(channel=each.channel, address=each.address)]
         minutes = max(0, int((now - each.at).total_seconds() // 60))
         ago = f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"

@@ -213,13 +213,13 @@ def _by_its_name(context: Context, key: str) -> Lead:
 async def _leave_out_enrolled(context: Context, sequence: str, people: _People, *, dry_run: bool) -> None:
     """Leave out those whom an earlier action has enrolled, unless the CRM says that they are out again."""
     keys = {enrolment_key(context.connection, sequence, lead): lead for lead in people.able}
-    held = await context.store.held_by([*keys, *people.unread])
+    held = await context.store.actions.held_by([*keys, *people.unread])
     for key, lead in keys.items():
         if (holder := held.get(key)) is None:
             continue
         if await is_over(context, sequence, lead, holder):
             if not (dry_run or context.settings.dry_run):
-                await context.store.let_go(holder.id, [key])
+                await context.store.actions.let_go(holder.id, [key])
             continue
         people.held[lead] = holder
         del people.able[lead]
@@ -245,7 +245,7 @@ async def _look_at_all(context: Context, channels: Sequence[Channel], people: _P
     together = [
         each.model_copy(update={"most": each.most - people.size + 1}) for each in people.bounds if not each.address
     ]
-    if people.size and people.forbidden is None and (full := await context.store.counted(together)):
+    if people.size and people.forbidden is None and (full := await context.store.limits.counted(together)):
         people.forbidden = Finding(f"{full}: no room for {people.size} more", "daily_limit")
     for lead in people.able.values():
         people.remarks += await contact.fresh(context, lead, channels or CHANNELS)
@@ -321,7 +321,7 @@ async def _repeated(context: Context, people: _People) -> Action | None:
         return None
     if people.unread:
         # Of an address it is not known here whose it is: the job that was given it knows what became of that.
-        items = await context.store.items(holder.id)
+        items = await context.store.items.all(holder.id)
         took = {each.payload["lead"][0] for each in items if each.status not in ("failed", "cancelled")}
         if not took.issuperset(people.unread.values()):
             return None
@@ -423,9 +423,9 @@ async def unenrol(context: Context, name: str, keys: Sequence[str], client: Clie
 
 async def let_go(context: Context, sequence: str, leads: Sequence[str]) -> None:
     """Let these leads be enrolled in a sequence again: they are in it no more."""
-    held = await context.store.held_by([enrolment_key(context.connection, sequence, each) for each in leads])
+    held = await context.store.actions.held_by([enrolment_key(context.connection, sequence, each) for each in leads])
     for action in {each.id for each in held.values()}:
-        await context.store.let_go(action, [key for key, holder in held.items() if holder.id == action])
+        await context.store.actions.let_go(action, [key for key, holder in held.items() if holder.id == action])
 
 
 @dataclass

@@ -299,7 +299,7 @@ class _LeadWrite:
         noted = frozenset(self._work.seen.writes)
         missing = [each for each in dict.fromkeys(new) if each not in noted]
         if missing and self._work.row.approved_by != BY_HAND:
-            await self._context.store.add_written(self._work.row, missing)
+            await self._context.store.actions.add_written(self._work.row, missing)
 
     async def _import(
         self, rows: Sequence[ImportRow], if_exists: IfExists, act: Callable[[], Awaitable[Any]]

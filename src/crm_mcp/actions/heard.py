@@ -137,7 +137,7 @@ async def block_opted_out(store: Store, marks: Sequence[Mark], error: CrmError) 
     [(channel, address)] = reached
     if address is None or channel not in MAY_OPT_OUT:
         return None
-    await store.block({channel: address}, OPTED_OUT, OPTED_OUT)
+    await store.contacts.block({channel: address}, OPTED_OUT, OPTED_OUT)
     return f"do-not-contact: {OPTED_OUT}, so it is blocked on this channel from now on; nothing was sent"
 
 
@@ -171,7 +171,7 @@ async def _is_settled(context: Context, lead: Lead, channel: Channel, message: s
     if address is None or not message:  # one without an id can't be told from the next
         return False
     key = address_of(channel, address, context.settings.country)
-    seen = await context.store.approved_facts((channel, ENROLMENT), key)
+    seen = await context.store.contacts.approved_facts((channel, ENROLMENT), key)
     return any(message in facts.get(DOUBTED, ()) for facts in seen)
 
 

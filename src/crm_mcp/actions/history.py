@@ -139,7 +139,7 @@ async def is_of_another(context: Context, row: Action, done: Done) -> bool:
     again. The CRM can't tell whose it is, and one effect is not the success of two."""
     began = row.started_at or row.created_at
     for status in ("sending", "done"):  # in the order in which an action takes them: none slips through
-        others, _ = await context.store.list_actions(
+        others, _ = await context.store.actions.page(
             caller=None, status=status, lead=None, after=None, limit=100, connection=context.connection
         )
         for each in others:
@@ -156,7 +156,7 @@ async def logged_note(context: Context, row: Action, content: str, kind: NoteKin
     Those that other actions have logged are not this one's.
     """
     lead = (await context.lead(row.lead or str(row.arguments["lead"]))).id
-    others, _ = await context.store.list_actions(
+    others, _ = await context.store.actions.page(
         caller=None,
         status="done",
         lead={context.connection: lead},
@@ -238,7 +238,7 @@ async def _earlier(context: Context, row: Action) -> frozenset[str]:
     """Return the messages of the action that this one repeats on purpose: those are not this one's."""
     known: set[str] = set()
     named = row.arguments.get("resend_of")
-    while isinstance(named, str) and (earlier := await context.store.get(named)):
+    while isinstance(named, str) and (earlier := await context.store.actions.get(named)):
         known |= {record for kind, record in earlier.touched if kind == "message"}
         named = earlier.arguments.get("resend_of")
     return frozenset(known)

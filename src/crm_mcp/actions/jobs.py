@@ -87,14 +87,14 @@ class _Work:
             if self._failures >= MOST_FAILURES:
                 why = "not tried"
             await self._pause(pause)
-        return shown(await self._store.get(self._row.id) or self._row)
+        return shown(await self._store.actions.get(self._row.id) or self._row)
 
     async def give_up(self) -> None:
         """Settle what is left of a job that this program fails at: nobody goes on with it."""
         self._bulk = replace(self._bulk, progress=untold)  # it may be what fails
         lost = Told("unknown", {"reason": "not known whether it was done: the program failed"})
         try:
-            items = await self._state(lambda: self._store.items(self._row.id, "sending"))
+            items = await self._state(lambda: self._store.items.all(self._row.id, "sending"))
             await self._settle(items, [lost] * len(items))
             while await self._claimed(AT_ONCE, "not tried") is not None:
                 pass
@@ -112,7 +112,7 @@ class _Work:
         return None
 
     async def _claimed(self, most: int, why: str | None) -> float | None:
-        taken = await self._fenced(lambda fence: self._store.take_items(self._row.id, most, fence=fence))
+        taken = await self._fenced(lambda fence: self._store.items.take(self._row.id, most, fence=fence))
         if not taken:
             return None
         self._outbox.at("items taken")
@@ -126,14 +126,14 @@ class _Work:
     async def _begin(self) -> None:
         """Make the items where there are none, and find out what became of those that somebody has left half done."""
         row = self._row
-        items = await self._state(lambda: self._store.items(row.id))
+        items = await self._state(lambda: self._store.items.all(row.id))
         if not items:
             # With each come the keys of its marks: whoever calls the job off releases those of what was not begun.
             payloads = [
                 {**each, "marks": self._bulk.marks(row, Item(no=no, payload=dict(each), status="waiting"))}
                 for no, each in enumerate(self._bulk.items(row))
             ]
-            await self._state(lambda: self._store.add_items(row.id, payloads))
+            await self._state(lambda: self._store.items.add(row.id, payloads))
             self._outbox.at("items added")
             self._total = len(payloads)
             return
@@ -187,7 +187,7 @@ class _Work:
             for key in self._bulk.marks(self._row, item)
         ]
         settled = await self._fenced(
-            lambda fence: self._store.settle_items(self._row.id, ends, fence=fence, released=released)
+            lambda fence: self._store.items.settle(self._row.id, ends, fence=fence, released=released)
         )
         if settled:
             self._ended += sum(1 for each in told if each.status != "waiting")
@@ -205,10 +205,10 @@ class _Work:
     async def _end(self) -> dict[str, Any]:
         """Settle the job, if nothing of it is left."""
         row = self._row
-        items = await self._state(lambda: self._store.items(row.id))
+        items = await self._state(lambda: self._store.items.all(row.id))
         if any(each.status in ("waiting", "sending") for each in items):
             # It was called off, or somebody else has it.
-            return shown(await self._store.get(row.id) or row)
+            return shown(await self._store.actions.get(row.id) or row)
         done = self._bulk.sum_up(row, items)
         end = ended(done)
         if items and all(each.status == "unknown" for each in items):

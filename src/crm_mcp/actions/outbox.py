@@ -104,9 +104,9 @@ class Outbox:
     async def start(self, new: NewAction, approved_by: str, terms: Terms, deed: Deed, seen: Preview) -> dict[str, Any]:
         """Begin an action that needs no answer, and run it."""
         self.at("beginning")
-        got = await self.store.begin(new, approved_by, terms)
+        got = await self.store.actions.begin(new, approved_by, terms)
         if isinstance(got, Stopped):
-            return shown(await self.store.note(new, "blocked", got.reason))
+            return shown(await self.store.actions.note(new, "blocked", got.reason))
         if isinstance(got, Repeated):
             return await self.outcome(got.earlier)
         return await self._go(got, deed, seen)
@@ -139,25 +139,25 @@ class Outbox:
             why = f"void, because it has changed since it was shown: {changed}; make the call again"
             return await self.end(row, "expired", why)
         self.at("claiming")
-        got = await self.store.claim(row.id, approved_by, terms(row, fresh), caller=caller)
+        got = await self.store.actions.claim(row.id, approved_by, terms(row, fresh), caller=caller)
         if isinstance(got, Stopped) and row.status == "scheduled":
             # Another was quicker, and took the room: whether it ends or waits on is seen at the next look.
-            await self.store.put_off(row.id, self.store.clock() + AGAIN, got.reason, fence=row.fence)
-            return shown(await self.store.get(row.id) or row)
+            await self.store.actions.put_off(row.id, self.store.clock() + AGAIN, got.reason, fence=row.fence)
+            return shown(await self.store.actions.get(row.id) or row)
         if isinstance(got, Stopped):
             return await self.end(row, "blocked", got.reason)
         if isinstance(got, Repeated):
             await self.end(row, "cancelled", f"the same is {got.earlier.status} as {got.earlier.id}")
             return await self.outcome(got.earlier)
         if got is None:
-            return again(await self.store.get(row.id) or row)
+            return again(await self.store.actions.get(row.id) or row)
         return await self._go(got, deed, fresh)
 
     async def _blocked(self, row: Action, fresh: Preview) -> dict[str, Any] | None:
         """Say what becomes of an action that a rule forbids now; None: it is scheduled for later."""
         if fresh.until and row.status == "scheduled":
-            await self.store.put_off(row.id, fresh.until, fresh.blocked or "", fence=row.fence)
-            return shown(await self.store.get(row.id) or row)
+            await self.store.actions.put_off(row.id, fresh.until, fresh.blocked or "", fence=row.fence)
+            return shown(await self.store.actions.get(row.id) or row)
         if fresh.until and fresh.defer:
             return None
         if fresh.until and row.status == "pending_approval":
@@ -172,7 +172,7 @@ class Outbox:
             while earlier.status == "sending":
                 await anyio.sleep(wait)
                 wait = min(wait * 2, 0.5)
-                earlier = await self.store.get(earlier.id) or earlier
+                earlier = await self.store.actions.get(earlier.id) or earlier
         return again(earlier)
 
     # Running
@@ -221,7 +221,7 @@ class Outbox:
         if ended and isinstance(ended[0], Exception) and called:
             raise ended[0]
         if not ended or isinstance(ended[0], Exception):
-            return shown(await self.store.get(row.id) or row)
+            return shown(await self.store.actions.get(row.id) or row)
         return ended[0]
 
     async def resume(self, row: Action, deed: Deed) -> None:
@@ -268,7 +268,7 @@ class Outbox:
         while True:
             await anyio.sleep(LEASE.total_seconds() / 3)
             try:
-                await self.store.hold(row.id, fence=self.fence(row))
+                await self.store.actions.hold(row.id, fence=self.fence(row))
             except Exception as error:
                 # A fault of this program, too: what is being sent is not broken off because its lease is not renewed.
                 fault = not isinstance(error, CrmError)
@@ -282,9 +282,9 @@ class Outbox:
         With a `fence`, only while no other process has claimed it.
         """
         try:
-            result = shown(await self.store.settle(row.id, end, fence=fence))
+            result = shown(await self.store.actions.settle(row.id, end, fence=fence))
         except Conflict:
-            return shown(await self.store.get(row.id) or row)  # found out, or called off, by another
+            return shown(await self.store.actions.get(row.id) or row)  # found out, or called off, by another
         except CrmError as error:
             if self._tasks is not None:
                 self._tasks.start_soon(self._settle_late, row, end, fence)
@@ -302,7 +302,7 @@ class Outbox:
             await anyio.sleep(wait)
             wait = min(wait * 2, 5.0)
             try:
-                await self.store.settle(row.id, end, fence=fence)
+                await self.store.actions.settle(row.id, end, fence=fence)
             except CrmError as error:
                 if error.code in ("conflict", "not_found") or self.ending.is_set():
                     # Whoever finds the row looks at the CRM's history, as after a crash.
@@ -328,8 +328,10 @@ class Outbox:
 
     async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
-        ended = await self.store.call_off(row.id, row.caller, status, reason, jobs=False, approved_by=row.approved_by)
-        return shown(ended) if ended else again(await self.store.get(row.id) or row)
+        ended = await self.store.actions.call_off(
+            row.id, row.caller, status, reason, jobs=False, approved_by=row.approved_by
+        )
+        return shown(ended) if ended else again(await self.store.actions.get(row.id) or row)
 
     # Finding out
 

@@ -213,9 +213,9 @@ async def _repeats(context: Context, action_id: str, key: str) -> str:
     Raises:
         InvalidArgument: that action did not send this very message.
     """
-    earlier = await context.store.get(action_id)
-    if earlier is None or key not in await context.store.keys_of(action_id):
-        holder = (await context.store.held_by([key])).get(key)
+    earlier = await context.store.actions.get(action_id)
+    if earlier is None or key not in await context.store.actions.keys_of(action_id):
+        holder = (await context.store.actions.held_by([key])).get(key)
         raise InvalidArgument(
             f"resend_of: {quoted(action_id)} is no action that sent this very message to this address",
             f"the last one was {holder.id}" if holder else "leave it out: it was not sent in the last 24 hours",

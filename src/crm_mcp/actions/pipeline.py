@@ -133,17 +133,17 @@ class Pipeline:
             whole = dry or client.answering is not None or self.context.shows(deed.tool)
             preview = await self._previewed(deed, whole)
         except Forbidden as error:
-            await self.context.store.record(
+            await self.context.store.audit.record(
                 denied(client.caller, deed.tool.name, deed.arguments, str(error), client.request)
             )
             raise
         judged = self._judged(deed.tool, preview)
         new = self._new(deed, preview, client, judged)
         if judged.verdict == "deny":
-            await self.context.store.note(new, "blocked", f"the policy denies it ({judged.rule})")
+            await self.context.store.actions.note(new, "blocked", f"the policy denies it ({judged.rule})")
             raise Forbidden(f"the policy denies {deed.tool.name}", "a person can change [policy] in the settings file")
         if dry:
-            return {**shown(await self.context.store.note(new, "dry_run", preview.blocked)), **preview.would}
+            return {**shown(await self.context.store.actions.note(new, "dry_run", preview.blocked)), **preview.would}
         if client.answering:
             return await self._heard(client.answering, new, preview, deed, client, judged)
         if preview.repeats:
@@ -152,7 +152,7 @@ class Pipeline:
             # Whoever lost the answer of a send asks again: it is told of that one, not of the limit that it has filled.
             if earlier := await self._held(preview.marks, preview):
                 return await self._outcome(earlier, deed, client)
-            return shown(await self.context.store.note(new, "blocked", preview.blocked))
+            return shown(await self.context.store.actions.note(new, "blocked", preview.blocked))
         if judged.verdict != "allow" or preview.confirm:
             return await self._confirmed(new, preview, deed, client, queue=judged.verdict == "approve")
         return await self.outbox.start(new, "policy", terms(new, preview), deed, preview)
@@ -209,7 +209,7 @@ class Pipeline:
         except CrmError as error:
             tool = self.context.tools.one(lambda each: each.answers).name
             named = {"action_id": action_id}
-            await self.context.store.record(denied(client.caller, tool, named, str(error), client.request))
+            await self.context.store.audit.record(denied(client.caller, tool, named, str(error), client.request))
             raise
         if self.context.settings.dry_run:
             return _dry(row)
@@ -217,7 +217,7 @@ class Pipeline:
 
     async def _meant(self, action_id: str, summary: str, client: Client) -> Action:
         """Return the action that a token is given back for."""
-        row = await self.context.store.get(action_id)
+        row = await self.context.store.actions.get(action_id)
         if row is None or row.caller != client.caller or row.connection != self.context.connection:
             raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
         if row.status != "proposed":
@@ -264,12 +264,12 @@ class Pipeline:
         """Return the action that this very call has begun a moment ago, if it has: looked for before anything is read,
         because what it did may be what would be refused now."""
         key = write_mark(client.caller, digest(deed.tool.name, self.context.connection, deed.arguments)).key
-        return (await self.context.store.held_by((key,))).get(key)
+        return (await self.context.store.actions.held_by((key,))).get(key)
 
     async def _outcome(self, earlier: Action, deed: Deed, client: Client) -> dict[str, Any]:
         """Return the result for a call that repeats an earlier action; that it was made is in the log."""
         try:
-            await self.context.store.record(
+            await self.context.store.audit.record(
                 repeated(client.caller, deed.tool.name, deed.arguments, earlier, client.request)
             )
         except CrmError as error:
@@ -278,7 +278,7 @@ class Pipeline:
 
     async def _held(self, marks: Iterable[Mark], preview: Preview) -> Action | None:
         """Return the action that has, or is having, one of these effects, but for one that is repeated on purpose."""
-        held = await self.context.store.held_by([each.key for each in marks])
+        held = await self.context.store.actions.held_by([each.key for each in marks])
         return next((each for each in held.values() if each.id != preview.resend_of), None)
 
     def _judged(self, tool: Declared, preview: Preview) -> Judged:
@@ -326,7 +326,7 @@ class Pipeline:
             return await self._asked(await self._propose(new, preview), new, preview, deed, client)
         if client.fallback == "deny":
             why = "unconfirmed actions are denied here, and this client cannot ask its user"
-            return shown(await self.context.store.note(new, "blocked", why))
+            return shown(await self.context.store.actions.note(new, "blocked", why))
         if client.fallback == "approval" or preview.person_only:
             return await self._queued(new, preview)
         return shown(await self._propose(new, preview))
@@ -371,20 +371,20 @@ class Pipeline:
     async def _propose(self, new: NewAction, preview: Preview, *, queue: bool = False) -> Action:
         status: Status = "pending_approval" if queue else "proposed"
         ttl = APPROVAL_GOOD_FOR if queue else GOOD_FOR
-        row = await self.context.store.propose(new, ttl, status)
+        row = await self.context.store.actions.propose(new, ttl, status)
         if row.facts == new.facts and row.summary == preview.summary and row.asked == new.asked:
             return row
         # The record has changed since this was first asked: that question is void, a new one takes its place.
         await self.outbox.end(row, "cancelled", "asked anew, because a value that it showed has changed")
-        return await self.context.store.propose(new, ttl, status)
+        return await self.context.store.actions.propose(new, ttl, status)
 
     async def _answered(self, action_id: str, new: NewAction) -> Action:
-        row = await self.context.store.get(action_id)
+        row = await self.context.store.actions.get(action_id)
         mine = row is not None and row.caller == new.caller and row.digest == new.digest
         # What is given back as a token, or waits for a person, is no question that a client could answer.
         if row is None or not mine or (row.status == "proposed" and row.asked != "elicitation"):
             error = Forbidden("this answer belongs to another call", "make the call again without it")
-            await self.context.store.record(denied(new.caller, new.tool, new.arguments, str(error), new.request))
+            await self.context.store.audit.record(denied(new.caller, new.tool, new.arguments, str(error), new.request))
             raise error
         return row
 

@@ -250,7 +250,7 @@ async def _looked_at(context: Context, people: Reached, strangers: list[str]) ->
         ]
     bounds = [bound for each in findings for bound in each.bounds]
     nothing_wrong = not any(each.reason for each in findings)
-    if nothing_wrong and (full := await context.store.counted(_together(bounds))):
+    if nothing_wrong and (full := await context.store.limits.counted(_together(bounds))):
         findings.append(Finding(f"{full}; this would reach {len(people.leads)}", "daily_limit"))
     told = tuple(dict.fromkeys([*person, *new, *remarks]))
     return replace(people, findings=tuple(findings), new=tuple(new), remarks=told)

@@ -84,7 +84,7 @@ async def kill_switch(context: Context) -> str | None:
     """Return why nothing may go out at all, else None."""
     if context.settings.policy.outbound == "off":
         return "kill switch: outbound is off in the settings file; only a person can change it, there"
-    if turned := await context.store.outbound():
+    if turned := await context.store.limits.outbound():
         return f"kill switch: outbound was {turned}; a person can turn it on again with `crm-mcp outbound on`"
     return None
 
@@ -175,9 +175,9 @@ async def _when(context: Context, lead: Lead, channel: Way, address: str, planne
     if window and (night := zones.quiet_place(window, places, at)):
         name, clock = night
         return forbidden(f"quiet hours: {it_is} {clock:%H:%M} for {to} ({_known(places, name)})", "quiet_hours", at)
-    if bounds and await context.store.counted(bounds):
+    if bounds and await context.store.limits.counted(bounds):
         # Waiting must do for all that are reached: the one that takes longest is named.
-        reached = [each for each in bounds if await context.store.counted([each])] or [bounds[0]]
+        reached = [each for each in bounds if await context.store.limits.counted([each])] or [bounds[0]]
         ends = [(await _room_at(context, each, here, now), -place) for place, each in enumerate(reached)]
         end, place = max(ends)
         rule = "daily_limit" if reached[-place].address is None else "contact_limit"
@@ -240,7 +240,7 @@ async def _room_at(context: Context, bound: Bound, here: Zones, at: datetime) ->
     full, free = at - WEEK, at
     while free - full > timedelta(minutes=1):
         middle = full + (free - full) / 2
-        if await context.store.counted([bound.model_copy(update={"since": middle})]):
+        if await context.store.limits.counted([bound.model_copy(update={"since": middle})]):
             full = middle
         else:
             free = middle

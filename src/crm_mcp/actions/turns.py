@@ -150,15 +150,15 @@ async def _take(
     """Take the mark of an enrolment, in the transaction that tests kill switch, duplicates and limits once more."""
     sequence = row.facts["sequence"]["id"]
     key = enrolment_key(context.connection, sequence, lead.id)
-    holder = (await context.store.held_by([key])).get(key)
+    holder = (await context.store.actions.held_by([key])).get(key)
     if holder and holder.id != row.id and await is_over(context, sequence, lead.id, holder):
-        await context.store.let_go(holder.id, [key])
+        await context.store.actions.let_go(holder.id, [key])
     # Once more, because the CRM was asked for much since: the claim can't tell which channels the sequence uses.
     if said_no := await on_our_list(context, lead, channels_of(row.facts["sequence"]["steps"])):
         return said_no
     terms = Terms(outward=True, marks=(enrolment_mark(key, found.address),), bounds=found.bounds)
     first = given_key(context, sequence, item.payload["lead"])
-    got = await context.store.take_turn(row.id, first, terms, fence=_fence(row))
+    got = await context.store.actions.take_turn(row.id, first, terms, fence=_fence(row))
     if got is None:
         taken[item.no] = key
         return None

@@ -159,12 +159,12 @@ async def look_undone(context: Context, action_id: str, undoing: Action) -> Done
         same = all(current.get(name) == before[name] for name in before)
         done = _put_back(row) if same else None
     if done and row.status == "done":
-        await context.store.mark_undone(row.id, row.caller)
+        await context.store.actions.mark_undone(row.id, row.caller)
     return done
 
 
 async def _mine(context: Context, action_id: str, caller: str) -> Action:
-    row = await context.store.get(action_id)
+    row = await context.store.actions.get(action_id)
     if row is None or row.caller != caller or row.connection != context.connection:
         raise NotFound(f'there is no action "{action_id}" of yours', "see list_actions")
     return row
@@ -172,7 +172,7 @@ async def _mine(context: Context, action_id: str, caller: str) -> Action:
 
 async def _mark(context: Context, row: Action) -> None:
     try:
-        await context.store.mark_undone(row.id, row.caller)
+        await context.store.actions.mark_undone(row.id, row.caller)
     except CrmError as error:
         what = "it was taken back, but that could not be recorded"
         raise OutcomeUnknown(what, "see list_actions", detail=str(error)) from error
@@ -206,13 +206,13 @@ def _can_be_called_off(row: Action) -> bool:
 
 async def _call_off(context: Context, row: Action, caller: str) -> Done:
     reason = "taken back by its own caller"
-    ended = await context.store.call_off(row.id, caller, "cancelled", reason, by=caller)
+    ended = await context.store.actions.call_off(row.id, caller, "cancelled", reason, by=caller)
     if ended is None:
         raise Conflict(f"action {row.id} can't be cancelled any more: it has begun or ended", "see list_actions")
     fields: dict[str, Any] = {}
     summary = f"cancelled: {row.summary}"
     if row.status == "running":
-        items = await context.store.items(row.id)
+        items = await context.store.items.all(row.id)
         over = sum(1 for each in items if each.status not in ("waiting", "cancelled"))
         stay = "; unenroll_from_sequence takes them out" if context.tools.enrols(row.tool) else ""
         summary += f"; {over} of {len(items)} were done before and stay as they are{stay}"
@@ -291,7 +291,7 @@ async def _not_by(context: Context, row: Action) -> dict[str, str]:
     """Return whom an action had enrolled and has not any more, each with the reason: what is another's stays."""
     sequence, leads = _enrolled_by(row)
     keys = {lead: enrolling.enrolment_key(context.connection, sequence, lead) for lead in leads}
-    held = await context.store.held_by([*keys.values()])
+    held = await context.store.actions.held_by([*keys.values()])
     others: dict[str, str] = {}
     for lead, key in keys.items():
         holder = held.get(key)

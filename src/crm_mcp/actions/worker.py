@@ -73,7 +73,7 @@ class Worker:
                         with anyio.CancelScope(shield=True):  # what is claimed is not dropped because the server ends
                             more = await self.work_once(connections)
                         await anyio.lowlevel.checkpoint()
-                    if due := await self._store.next_due(connections):
+                    if due := await self._store.actions.next_due(connections):
                         pause = min(max((due - self._store.clock()).total_seconds(), 0.05), POLL)
             except Exception as error:
                 # At a fault of this program, too, others are worked on all the same, and it is tried again.
@@ -81,7 +81,7 @@ class Worker:
 
     async def work_once(self, connections: tuple[str, ...]) -> bool:
         """Do one thing that waits on this state; False: nothing does."""
-        row = await self._store.take(connections)
+        row = await self._store.actions.take(connections)
         if row is None:
             return False
         if self._outbox.reclaimed(row):
@@ -112,7 +112,7 @@ class Worker:
         else:
             following = row.looks + 1
             more = timedelta(seconds=LOOKS[following]) if following < len(LOOKS) else None
-            await self._store.look_again(row.id, self._store.clock() + more if more else None, fence=row.fence)
+            await self._store.actions.look_again(row.id, self._store.clock() + more if more else None, fence=row.fence)
 
     async def _come_due(self, row: Action, deed: Deed | None) -> None:
         """Send a deferred message, if every rule allows it now."""
@@ -133,11 +133,11 @@ class Worker:
                 log.info("%s came due: %s", row.id, result["status"])
             except CrmError as error:
                 why = f"it could not be sent when it was due: {error}"
-                await self._store.put_off(row.id, now + AGAIN, why, fence=row.fence, late=True)
+                await self._store.actions.put_off(row.id, now + AGAIN, why, fence=row.fence, late=True)
 
     async def _quietly(self, row: Action, end: Ended) -> None:
         """Settle what was found out; where its own process has settled it meanwhile, that counts."""
         try:
-            await self._store.settle(row.id, end, fence=row.fence)
+            await self._store.actions.settle(row.id, end, fence=row.fence)
         except CrmError as error:
             log.info("%s was settled by another: %s", row.id, error)

@@ -85,7 +85,7 @@ def _tell(action_id: str, result: dict[str, Any]) -> None:
 
 async def _found(application: Application, action_id: str) -> Action | dict[str, Any]:
     """Return an action that waits for approval, or what is to be told of it instead."""
-    row = await application.store.get(action_id)
+    row = await application.store.actions.get(action_id)
     if row is None:
         return {"status": "not found", "reason": "see `crm-mcp approvals`"}
     if row.status != "pending_approval":
@@ -117,7 +117,7 @@ async def _declined(application: Application, action_id: str, person: str) -> di
     row = await _found(application, action_id)
     if isinstance(row, dict):
         return row
-    ended = await application.store.call_off(row.id, None, "declined", f"declined by {person}", by=person)
+    ended = await application.store.actions.call_off(row.id, None, "declined", f"declined by {person}", by=person)
     return {"status": ended.status} if ended else {"status": "not decided", "reason": "somebody else was first"}
 
 
@@ -125,7 +125,7 @@ async def _waiting(application: Application) -> list[Action]:
     rows: list[Action] = []
     after: str | None = None
     while True:
-        page, after = await application.store.list_actions(
+        page, after = await application.store.actions.page(
             caller=None, status="pending_approval", lead=None, after=after, limit=100
         )
         rows += page
@@ -137,8 +137,8 @@ async def switch_outbound(application: Application, wanted: str | None) -> int:
     """Turn the kill switch, which every process on this state reads before every send; `wanted` None: say how it is."""
     async with _closing(application):
         if wanted:
-            await application.store.set_outbound(wanted == "on", operating_system_user())
-        off = await application.store.outbound()
+            await application.store.limits.set_outbound(wanted == "on", operating_system_user())
+        off = await application.store.limits.outbound()
     if application.settings.policy.outbound == "off":
         say("outbound is off: policy.outbound in the settings file says so, and only a change there lifts it")
         return 1 if wanted == "on" else 0

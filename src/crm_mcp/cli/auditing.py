@@ -41,7 +41,7 @@ async def print_log(application: Application, since: str | None, *, as_json: boo
     try:
         start = moment(since, application.store.clock()) if since else None
         after = 0
-        while entries := await application.store.entries(start, after, AT_ONCE):
+        while entries := await application.store.audit.entries(start, after, AT_ONCE):
             for each in entries:
                 if as_json:
                     say_json({"no": each.no, "at": rfc3339(each.at), **each.body, "seal": each.mac})
@@ -56,7 +56,7 @@ async def print_log(application: Application, since: str | None, *, as_json: boo
 async def print_verified(application: Application, head: str | None) -> int:
     """Verify the whole log and say what was found, and what can't be proved; returns 1 where something is wrong."""
     try:
-        found = await application.store.verify(head)
+        found = await application.store.audit.verify(head)
     finally:
         await application.aclose()
     for fault in found.faults:

@@ -202,7 +202,7 @@ class Application:
     async def _meant(self, tool: Tool, arguments: dict[str, Any]) -> list[Context]:
         """Return the contexts that a call is for, and take `crm` out of its arguments."""
         if tool.by_action and len(self.contexts) > 1:
-            row = await self.store.get(str(arguments.get("action_id", "")))
+            row = await self.store.actions.get(str(arguments.get("action_id", "")))
             return [self.contexts.get(row.connection if row else "", next(iter(self.contexts.values())))]
         if not self.takes_crm(tool):
             return list(self.contexts.values())
@@ -281,7 +281,9 @@ class Application:
         try:
             return self._tool(params.name)
         except Forbidden as error:
-            await self.store.record(denied(client.caller, params.name, params.arguments, str(error), client.request))
+            await self.store.audit.record(
+                denied(client.caller, params.name, params.arguments, str(error), client.request)
+            )
             raise
 
     async def _read(self, tool: Tool, checked: BaseModel, contexts: list[Context], client: Caller) -> dict[str, Any]:
@@ -291,7 +293,7 @@ class Application:
         if not contexts:
             here = f"the policy denies {tool.name} here"
             given = checked.model_dump(mode="json", exclude_unset=True)
-            await self.store.record(denied(client.caller, tool.name, given, here, client.request))
+            await self.store.audit.record(denied(client.caller, tool.name, given, here, client.request))
             raise Forbidden(here, "a person can change [policy] in the settings file")
         with in_time():
             if len(contexts) == 1 or tool.looks_at_all:
@@ -299,7 +301,7 @@ class Application:
             else:
                 answer = await ask_all(tool, checked, contexts, client)
         if self.settings.audit.reads:
-            await self.store.record(
+            await self.store.audit.record(
                 read_of(client.caller, tool.name, checked, [each.connection for each in contexts], client.request)
             )
         return answer

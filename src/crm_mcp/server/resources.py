@@ -78,7 +78,7 @@ async def deal_page(context: Context, deal: str) -> str:
 
 async def action_page(context: Context, action_id: str) -> str:
     """One action: who, what, when, outcome."""
-    row = await context.store.get(action_id)
+    row = await context.store.actions.get(action_id)
     if row is None:
         raise NotFound(f'there is no action "{action_id}"', "see list_actions")
     fields = {

@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Update, and_, bindparam, case, func, insert, literal, select, update
+from sqlalchemy import Connection, RowMapping, Update, and_, case, func, insert, literal, select, update
 
-from crm_mcp.errors import Conflict, NotFound
+from crm_mcp.errors import Conflict
 from crm_mcp.store import marks
 from crm_mcp.store.audit import Audit
-from crm_mcp.store.contacts import keep_written, now_blocked, switched_off
+from crm_mcp.store.contacts import keep_written, now_blocked
 from crm_mcp.store.database import Database
 from crm_mcp.store.items import call_off
-from crm_mcp.store.reading import Reading, action_of, reads_as
+from crm_mcp.store.limits import switched_off
+from crm_mcp.store.reading import Reading, action_of, present, reads_as, row_of
 from crm_mcp.store.records import (
     HELD,
     LEASE,
     OPEN,
     Action,
     Address,
-    Bound,
     Ended,
     NewAction,
     Repeated,
@@ -33,6 +33,7 @@ from crm_mcp.store.records import (
     Terms,
 )
 from crm_mcp.store.tables import UtcMillis, actions, counters, items
+from crm_mcp.store.threads import Threads, in_thread
 
 LATEST = timedelta(hours=24)
 """How long after its time a scheduled action may still start."""
@@ -41,8 +42,6 @@ AHEAD = 4 * LEASE
 
 _c = actions.c
 # Made once: to build a statement takes longer than to run it.
-_ONE = select(actions).where(_c.id == bindparam("wanted"))
-_LOCKED = _ONE.with_for_update()
 _INSERTED = insert(actions).returning(actions)
 _NEXT = (
     update(counters).where(counters.c.name == "finished").values(value=counters.c.value + 1).returning(counters.c.value)
@@ -53,15 +52,19 @@ _WORKED = ("scheduled", "sending", "running", "unknown")
 class Actions(Reading):
     """The actions of all callers, as `owner` works on them."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], audit: Audit, owner: str) -> None:
-        super().__init__(database, clock)
+    def __init__(
+        self, threads: Threads, database: Database, clock: Callable[[], datetime], audit: Audit, owner: str
+    ) -> None:
+        super().__init__(threads, database, clock)
         self._audit = audit
         self._owner = owner
 
     # The life of an action
 
-    def propose(self, new: NewAction, ttl: timedelta, status: Status) -> Action:
-        """Return the open row of the same caller and digest, or a new one."""
+    @in_thread
+    def propose(self, new: NewAction, ttl: timedelta, status: Status = "proposed") -> Action:
+        """Return the open row of the same caller and digest in this status as it is, or a new one that expires after
+        `ttl`. `status` is `proposed` or `pending_approval`."""
         if status not in {"proposed", "pending_approval"}:
             raise ValueError(f"{status} is no way to propose an action")
         # The search is part of the write: of two at once, one finds the other's.
@@ -74,8 +77,9 @@ class Actions(Reading):
             self._tell(connection, moment, status, made, self._asked(new))
             return made
 
+    @in_thread
     def begin(self, new: NewAction, approved_by: str, terms: Terms) -> Action | Stopped | Repeated:
-        """Write a row that starts, or waits for its time."""
+        """Record that an action starts now, before anything happens: `sending`, or as `terms` has it."""
         with self._writing() as (connection, moment):
             refused = self._refused(connection, moment, terms, terms.marks, new.connection)
             if refused is not None:
@@ -85,12 +89,17 @@ class Actions(Reading):
             self._follow(connection, moment, action, terms)
             return action
 
+    @in_thread
     def claim(
-        self, action_id: str, approved_by: str | None, terms: Terms, caller: str | None
+        self, action_id: str, approved_by: str | None, terms: Terms, *, caller: str | None = None
     ) -> Action | Stopped | Repeated | None:
-        """Start what is held, where it is still open."""
+        """Start what is `proposed`, `pending_approval` or `scheduled`: once, before it expires.
+
+        Only for its own `caller`, where one is given. None where it can't be: it ended, expired, or somebody else was
+        first. `approved_by` None leaves what stands there.
+        """
         with self._writing() as (connection, moment):
-            row = _row(connection, action_id, locked=True)
+            row = row_of(connection, action_id, locked=True)
             if row is None or caller not in {None, row["caller"]} or action_of(row, moment).status not in HELD:
                 return None
             if terms.digest not in {None, row["digest"]}:
@@ -108,8 +117,9 @@ class Actions(Reading):
             self._follow(connection, moment, action, terms)
             return action
 
+    @in_thread
     def note(self, new: NewAction, status: Status, reason: str | None) -> Action:
-        """Write a row that has ended."""
+        """Record an action that has ended before it began, as one that a rule blocks."""
         _must_end(status)
         with self._writing() as (connection, moment):
             ended = {"finished_at": moment, "finished_no": _next_finished(connection)}
@@ -117,11 +127,20 @@ class Actions(Reading):
             self._tell(connection, moment, "ended", action, self._asked(new) | _outcome(action))
             return action
 
-    def settle(self, action_id: str, ended: Ended, fence: int | None) -> Action:
-        """End an open action, or say what became of an unknown one, or what a job did before it was called off."""
+    @in_thread
+    def settle(self, action_id: str, ended: Ended, *, fence: int | None = None) -> Action:
+        """Record how an action ended, or what a job did before it was called off.
+
+        An `unknown` one may still become done or failed, once that is known. With a `fence` the word is taken only
+        from the one who claimed it last.
+
+        Raises:
+            Conflict: it has ended before, or the fence is an old one; nothing was changed.
+            NotFound: there is no such action.
+        """
         _must_end(ended.status)
         with self._writing() as (connection, moment):
-            row = _present(connection, action_id, locked=True)
+            row = present(connection, action_id, locked=True)
             last_word = ended.status == row["status"] == "cancelled" and row["owner"] and fence == row["fence"]
             if not last_word:
                 _must_take(row, ended.status, fence, moment)
@@ -134,21 +153,29 @@ class Actions(Reading):
             self._tell(connection, moment, "ended", action, _outcome(action))
             return action
 
+    @in_thread
     def call_off(
         self,
         action_id: str,
         caller: str | None,
         status: Status,
         reason: str,
-        jobs: bool,
+        *,
+        jobs: bool = True,
         by: str | None = None,
         approved_by: str | None = None,
     ) -> Action | None:
-        """End what has not left yet, or stop a running job."""
+        """End what has not left yet (`HELD`), or, with `jobs`, stop a running job after the item it is at.
+
+        None where it can't be, or where it is not that `caller`'s. `by` is who took it back, for the log; None: nobody,
+        a rule or the time ended it. `approved_by` is who had said yes to it.
+
+        `status` is `cancelled`, `declined`, `expired`, `blocked` or `failed`. Waiting items of a job become cancelled.
+        """
         if status in {*OPEN, "undone", "done", "unknown"}:
             raise ValueError(f"{status} is no way to call off an action")
         with self._writing() as (connection, moment):
-            row = _row(connection, action_id, locked=True)
+            row = row_of(connection, action_id, locked=True)
             if row is None or caller not in {None, row["caller"]}:
                 return None
             before = action_of(row, moment).status
@@ -166,36 +193,48 @@ class Actions(Reading):
             self._tell(connection, moment, "ended", action, _outcome(action) | {"by": by, "approved_by": approved_by})
             return action
 
-    def put_off(self, action_id: str, due: datetime, reason: str, fence: int, late: bool) -> bool:
-        """Give a scheduled action another time."""
+    @in_thread
+    def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int, late: bool = False) -> bool:
+        """Give a scheduled action another time, because a rule forbids it now: it is good for 24 hours after that.
+
+        With `late` it should have gone, and could not; it is good for as long as it was before.
+        """
         with self._writing() as (connection, moment):
             mine = and_(_c.id == action_id, _c.fence == fence, reads_as("scheduled", moment))
             values = {"due_at": due, "reason": reason, "owner": None, "lease_until": None}
             values |= {} if late else {"expires_at": due + LATEST}
-            before = _row(connection, action_id)
+            before = row_of(connection, action_id)
             if not _changes_one(connection, update(actions).where(mine).values(values)):
                 return False
             if not late or before is None or reason != before["reason"]:  # it may be tried every minute of a day
-                action = action_of(_present(connection, action_id), moment)
+                action = action_of(present(connection, action_id), moment)
                 self._tell(connection, moment, "put_off", action, {"reason": reason, "due_at": due})
             return True
 
-    def look_again(self, action_id: str, at: datetime | None, fence: int) -> bool:
-        """Count a look at the history, and set the next."""
+    @in_thread
+    def look_again(self, action_id: str, at: datetime | None, *, fence: int) -> bool:
+        """Say that the history of an unknown action was looked at in vain, and when to look next; None: no more."""
         mine = and_(_c.id == action_id, _c.fence == fence, _c.status == "unknown")
         values = {"looks": _c.looks + 1, "due_at": at, "owner": None, "lease_until": None}
         with self.database.claiming() as connection:
             return _changes_one(connection, update(actions).where(mine).values(values))
 
-    def hold(self, action_id: str, fence: int) -> bool:
-        """Renew a lease."""
+    @in_thread
+    def hold(self, action_id: str, *, fence: int) -> bool:
+        """Renew the lease of what is being worked on. False: another process has claimed it."""
         mine = and_(_c.id == action_id, _c.fence == fence, _c.owner == self._owner)
         with self.database.claiming() as connection:
             lease = update(actions).where(mine).values(lease_until=self._clock() + LEASE)
             return _changes_one(connection, lease)
 
+    @in_thread
     def take(self, connections: Sequence[str]) -> Action | None:
-        """Claim one action of these connections that nobody works on."""
+        """Return one action of these connections that needs work now, claimed for this process, with a new fence; None:
+        none does.
+
+        That is one that is scheduled and due, one that is sending or running and whose holder has said nothing for the
+        time of a lease, or an unknown one whose history is to be looked at.
+        """
         with self.database.claiming() as connection:
             moment = self._clock()
             ready = _ready_at(moment)
@@ -208,29 +247,37 @@ class Actions(Reading):
             row = _changed(connection, found, lease)
             return action_of(row, moment, self.progress(connection, [row]))
 
+    @in_thread
     def next_due(self, connections: Sequence[str]) -> datetime | None:
-        """Return the earliest time of what waits."""
+        """Return when `take` will have something to give, as far as is known; None: nothing waits."""
         with self.database.reading() as connection:
             earliest = select(func.min(_ready_at(self._clock()))).where(
                 _c.connection.in_(connections), _c.status.in_(_WORKED)
             )
             return connection.execute(earliest).scalar_one()
 
+    @in_thread
     def keep_undo(self, action_id: str, undo: Mapping[str, Any]) -> None:
-        """Keep the way back of what is under way."""
+        """Keep what is needed to take back an action that is being sent: before it leaves, so no crash loses it."""
         with self._writing() as (connection, _):
             mine = and_(_c.id == action_id, _c.status == "sending")
             connection.execute(update(actions).where(mine).values(undo=dict(undo)))
 
+    @in_thread
     def add_written(self, action: Action, writes: Sequence[Address]) -> None:
-        """Record addresses that an action under way writes."""
+        """Record addresses that an action under way writes besides those that it was claimed with."""
         with self._writing() as (connection, moment):
             keep_written(connection, action, writes, moment)
 
-    def take_turn(self, action_id: str, given: str, terms: Terms, fence: int) -> Stopped | Repeated | None:
-        """Test the terms of one item of a job, whose marks count from now on."""
+    @in_thread
+    def take_turn(self, action_id: str, given: str, terms: Terms, *, fence: int) -> Stopped | Repeated | None:
+        """Test what must hold for one item of a job just before its request leaves; None: all does.
+
+        Its marks are counted from now on, and take the place of the one, of key `given`, that the job began with.
+        `Repeated` names the job itself where another of its items has such a mark.
+        """
         with self._writing() as (connection, moment):
-            row = _present(connection, action_id, locked=True)
+            row = present(connection, action_id, locked=True)
             if row["status"] != "running" or row["fence"] != fence:
                 return Stopped("not done: the job was called off")
             if any(marks.named_twice(connection, action_id, given, mark.key) for mark in terms.marks):
@@ -242,41 +289,27 @@ class Actions(Reading):
                 marks.renew(connection, action_id, row["connection"], terms.marks, moment)
             return refused
 
+    @in_thread
     def let_go(self, action_id: str, keys: Sequence[str]) -> None:
-        """Let marks stop no repeat any more."""
+        """Let these marks of an action stop no repeat any more: what it did has ended since, as an enrolment does. They
+        still count for the limits."""
         with self.database.claiming() as connection:
             marks.let_go(connection, action_id, keys)
 
+    @in_thread
     def mark_undone(self, action_id: str, caller: str) -> bool:
-        """Turn done into undone, once. Its place in the order of finishing stays."""
+        """Turn the caller's own action from done to undone, and release its marks. Only one call ever gets True.
+
+        Its place in the order of finishing stays.
+        """
         mine = and_(_c.id == action_id, _c.caller == caller, _c.status == "done")
         return self._turn(action_id, update(actions).where(mine).values(status="undone"), undone=True)
 
+    @in_thread
     def unmark_undone(self, action_id: str) -> None:
-        """Turn undone into done."""
+        """Turn an action back from undone to done, when taking it back failed."""
         undone = and_(_c.id == action_id, _c.status == "undone")
         self._turn(action_id, update(actions).where(undone).values(status="done"), undone=False)
-
-    # What is known of marks
-
-    def held_by(self, keys: Sequence[str]) -> dict[str, Action]:
-        """Return who holds these marks."""
-        moment = self._clock()
-        with self.database.reading() as connection:
-            held = marks.holders(connection, keys, moment)
-            rows = {each: _present(connection, each) for each in set(held.values())}
-            progress = self.progress(connection, list(rows.values()))
-        return {key: action_of(rows[each], moment, progress) for key, each in held.items()}
-
-    def keys_of(self, action_id: str) -> tuple[str, ...]:
-        """Return the keys of an action's marks."""
-        with self.database.reading() as connection:
-            return marks.keys_of(connection, action_id)
-
-    def counted(self, bounds: Sequence[Bound]) -> str | None:
-        """Return the first limit that is reached."""
-        with self.database.reading() as connection:
-            return marks.counted(connection, bounds)
 
     # How it is written
 
@@ -305,7 +338,7 @@ class Actions(Reading):
         held = marks.holders(connection, [mark.key for mark in own], moment, action_id, terms.resend_of or "")
         for mark in own:
             if mark.key in held:
-                row = _present(connection, held[mark.key])
+                row = present(connection, held[mark.key])
                 return Repeated(action_of(row, moment, self.progress(connection, [row])))
         reached = None if terms.due is not None else marks.counted(connection, terms.bounds, own, of)
         return None if reached is None else Stopped(reached)
@@ -333,7 +366,7 @@ class Actions(Reading):
             if not _changes_one(connection, change):
                 return False
             marks.take_back(connection, action_id, undone=undone)
-            action = action_of(_present(connection, action_id), moment)
+            action = action_of(present(connection, action_id), moment)
             self._tell(connection, moment, "undone" if undone else "undo_failed", action, {})
             return True
 
@@ -420,24 +453,11 @@ def _ready_at(moment: datetime) -> Any:
     return case((_c.status.in_(("sending", "running")), free), (_c.status.in_(("scheduled", "unknown")), later))
 
 
-def _row(connection: Connection, action_id: str, *, locked: bool = False) -> RowMapping | None:
-    # Leases are renewed without the right to write: what is read to be changed is locked as well.
-    query = _LOCKED if locked else _ONE
-    return connection.execute(query, {"wanted": action_id}).mappings().one_or_none()
-
-
 def _changed(connection: Connection, action_id: str, values: Mapping[str, Any]) -> RowMapping:
     """Give a row these values, and return it."""
     return (
         connection.execute(update(actions).where(_c.id == action_id).values(values).returning(actions)).mappings().one()
     )
-
-
-def _present(connection: Connection, action_id: str, *, locked: bool = False) -> RowMapping:
-    row = _row(connection, action_id, locked=locked)
-    if row is None:
-        raise NotFound(f'there is no action "{action_id[:40]}"', "list_actions shows those there are")
-    return row
 
 
 def _has_items(connection: Connection, action_id: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -21,6 +22,7 @@ from sqlalchemy import Connection, insert, select
 from crm_mcp.store.database import Database
 from crm_mcp.store.records import Entry, Verified
 from crm_mcp.store.tables import audit, millis, moment_of
+from crm_mcp.store.threads import Part, Threads, in_thread
 
 MOST_NAMED = 20
 """How many faults a verification names; the rest it counts."""
@@ -33,22 +35,22 @@ _NO_TAIL = "that the newest entries were not cut off, or all of it replaced by s
 _NO_KEY = "anything: the log is sealed without a key"
 
 
-class Audit:
+class Audit(Part):
     """The log. `key` gives the secret of the seals, `redact` the form in which arguments are written down, and `reword`
     that of reasons."""
 
     def __init__(
         self,
+        threads: Threads,
         database: Database,
         clock: Callable[[], datetime],
         key: Callable[[], bytes],
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         reword: Callable[[str], str] = str,
     ) -> None:
-        self.database = database
+        super().__init__(threads, database, clock)
         self.redact = redact
         self._reword = reword
-        self._clock = clock
         self._given = key
 
     @cached_property
@@ -77,15 +79,17 @@ class Audit:
             added.append({"no": no, "at": millis(at), "key_id": self._key_id, "body": body, "mac": mac})
         connection.execute(_ADDED, added)
 
+    @in_thread
     def record(self, event: Mapping[str, Any]) -> None:
-        """Add an entry on its own."""
+        """Append an entry that belongs to no action: a call that was denied, or a read, where reads are recorded."""
         if isinstance(given := event.get("arguments"), Mapping):
             event = {**event, "arguments": self.redact(cast("Mapping[str, Any]", given))}
         with self.database.writing() as connection:
             self.append(connection, self._clock(), event)
 
+    @in_thread
     def entries(self, since: datetime | None, after: int, limit: int) -> tuple[Entry, ...]:
-        """Return entries after a number, oldest first."""
+        """Return entries of the log after number `after`, oldest first."""
         query = select(_c.no, _c.at, _c.body, _c.mac).where(_c.no > after).order_by(_c.no).limit(limit)
         if since is not None:
             query = query.where(_c.at >= millis(since))
@@ -93,8 +97,12 @@ class Audit:
             rows = connection.execute(query).all()
         return tuple(Entry(row.no, moment_of(row.at), _read(row.body), row.mac) for row in rows)
 
-    def verify(self, head: str | None) -> Verified:
-        """Seal every entry again, in one state of the log."""
+    async def verify(self, head: str | None = None) -> Verified:
+        """Look for altered, removed and reordered entries; with the `head` of an earlier time also for a cut tail."""
+        return await self.threads.run(lambda: self._verified(head), within=math.inf)
+
+    def _verified(self, head: str | None) -> Verified:
+        # Seals every entry again, in one state of the log, for as long as that takes.
         with self.database.reading() as connection:
             return _checked(_raw(connection), self._key, self._key_id, head and head.strip().lower())
 

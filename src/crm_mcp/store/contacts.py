@@ -1,4 +1,4 @@
-"""Who must not be contacted, who set an address, and the kill switch: whatever lead or connection they belong to."""
+"""Who must not be contacted, and who set an address: whatever lead or connection they belong to."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, false, insert, or_, select, update
 
 from crm_mcp.address import address_key
-from crm_mcp.model import Channel, rfc3339
+from crm_mcp.model import Channel
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
 from crm_mcp.store.records import Action, Address, Written
-from crm_mcp.store.tables import actions, do_not_contact, marks, switches
+from crm_mcp.store.tables import actions, do_not_contact, marks
 from crm_mcp.store.tables import addresses as written
+from crm_mcp.store.threads import Part, Threads, in_thread
 
-OUTBOUND = "outbound"
 NOTHING_HAPPENED = ("failed", "blocked", "cancelled", "declined", "expired")
 """How an action may have ended that wrote no address after all."""
 
@@ -27,16 +27,23 @@ _c = do_not_contact.c
 _w = written.c
 
 
-class Contacts:
+class Contacts(Part):
     """The do-not-contact list and what stands beside it."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime], audit: Audit) -> None:
-        self.database = database
-        self._clock = clock
+    def __init__(self, threads: Threads, database: Database, clock: Callable[[], datetime], audit: Audit) -> None:
+        super().__init__(threads, database, clock)
         self._audit = audit
 
-    def block(self, several: Sequence[Mapping[Channel, str]], reasons: Sequence[str | None], by: str) -> None:
-        """Add to the list, all or none. What is on it stays, with the new reason where one is given."""
+    async def block(self, addresses: Mapping[Channel, str], reason: str | None, by: str) -> None:
+        """Put addresses on the do-not-contact list; a new reason replaces the old one."""
+        await self.block_many([addresses], [reason], by)
+
+    @in_thread
+    def block_many(self, several: Sequence[Mapping[Channel, str]], reasons: Sequence[str | None], by: str) -> None:
+        """Put the addresses of several people on the do-not-contact list, all or none, each with a reason of their own.
+
+        What is on it stays, with the new reason where one is given.
+        """
         wanted = [(each, reason) for each, reason in zip(several, reasons, strict=True) if each]
         if not wanted:
             return
@@ -76,8 +83,9 @@ class Contacts:
                 ],
             )
 
+    @in_thread
     def unblock(self, addresses: Mapping[Channel, str], by: str) -> None:
-        """Take off the list; the row stays, and says when."""
+        """Take addresses off the do-not-contact list. That it was lifted, and when, is kept."""
         if not addresses:
             return
         with self.database.writing() as connection:
@@ -87,22 +95,25 @@ class Contacts:
             told = {"event": "do_not_contact_lifted", "addresses": dict(addresses), "by": by}
             self._audit.append(connection, moment, told)
 
+    @in_thread
     def blocked(self, addresses: Mapping[Channel, str]) -> dict[Channel, str]:
-        """Return those that are on the list, with the reason."""
+        """Return which of these are on the do-not-contact list, with the reason ("" where none was given)."""
         with self.database.reading() as connection:
             rows = connection.execute(_listed(addresses)).all()
         found = {row.channel: row.reason or "" for row in rows if row.lifted_at is None}
         return {channel: found[channel] for channel in addresses if channel in found}
 
+    @in_thread
     def lifted(self, addresses: Mapping[Channel, str]) -> dict[Channel, datetime]:
-        """Return those that were taken off the list, with the moment."""
+        """Return of which of these a block was lifted, and when: a STOP from before that blocks no more."""
         with self.database.reading() as connection:
             rows = connection.execute(_listed(addresses)).all()
         found = {row.channel: row.lifted_at for row in rows if row.lifted_at is not None}
         return {channel: found[channel] for channel in addresses if channel in found}
 
+    @in_thread
     def written(self, addresses: Sequence[Address], since: datetime) -> tuple[Written, ...]:
-        """Return the last who set each address, in the order of `addresses`."""
+        """Return who has set these addresses since then, the last one of each, in the order of `addresses`."""
         each = (and_(_w.channel == one.channel, _w.address == address_key(one.address)) for one in addresses)
         # A job that was called off had begun, and what failed may have written a part: that is there.
         stopped = and_(actions.c.status == "cancelled", actions.c.started_at.is_not(None))
@@ -118,9 +129,10 @@ class Contacts:
         names = tuple(Written.model_fields)
         return tuple(Written.model_validate({name: last[key][name] for name in names}) for key in keys if key in last)
 
+    @in_thread
     def approved_facts(self, channels: Sequence[str], address: str) -> tuple[dict[str, Any], ...]:
-        """Return the facts of the newest 100 actions that reached an address on one of these channels after a person
-        had seen them and said yes."""
+        """Return the facts of the newest 100 actions that reached an address on one of these channels, or that may
+        have, after a person had seen them and said yes."""
         person = or_(actions.c.approved_by.in_(("elicitation", "cli")), actions.c.approved_by.startswith("approval"))
         reached = and_(
             marks.c.action == actions.c.id,
@@ -132,21 +144,6 @@ class Contacts:
         query = select(actions.c.facts).where(person, select(marks.c.no).where(reached).exists())
         with self.database.reading() as connection:
             return tuple(connection.execute(query.order_by(actions.c.no.desc()).limit(100)).scalars())
-
-    def outbound(self) -> str | None:
-        """Return who turned the kill switch, and when."""
-        with self.database.reading() as connection:
-            return switched_off(connection)
-
-    def set_outbound(self, on: bool, by: str) -> None:
-        """Turn the kill switch."""
-        with self.database.writing() as connection:
-            moment = self._clock()
-            values: dict[str, Any] = {"value": "on" if on else "off", "by": by, "at": moment}
-            switch = switches.c.name == OUTBOUND
-            if not connection.execute(update(switches).where(switch).values(values)).rowcount:
-                connection.execute(insert(switches).values(values | {"name": OUTBOUND}))
-            self._audit.append(connection, moment, {"event": "outbound", "value": values["value"], "by": by})
 
 
 def now_blocked(connection: Connection, reached: Sequence[tuple[str | None, str | None]]) -> str | None:
@@ -162,13 +159,6 @@ def now_blocked(connection: Connection, reached: Sequence[tuple[str | None, str 
             if (channel, address) in asked:
                 return channel
     return None
-
-
-def switched_off(connection: Connection) -> str | None:
-    """Return None while messages may go out, else by whom and when they were stopped, in words."""
-    query = select(switches.c.value, switches.c.by, switches.c.at).where(switches.c.name == OUTBOUND)
-    row = connection.execute(query).one_or_none()
-    return None if row is None or row.value == "on" else f"turned off by {row.by} at {rfc3339(row.at)}"
 
 
 def keep_written(connection: Connection, action: Action, writes: Sequence[Address], moment: datetime) -> None:

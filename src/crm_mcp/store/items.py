@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, insert, select, update
 
 from crm_mcp.store import marks
-from crm_mcp.store.database import Database
 from crm_mcp.store.marks import LOST_AFTER
 from crm_mcp.store.records import OPEN, Item, ItemStatus
 from crm_mcp.store.tables import actions, items
+from crm_mcp.store.threads import Part, in_thread
 
 MARKS = "marks"
 """The keys of an item's marks: under this name they come with its payload, and stand in its result while it waits."""
@@ -21,15 +20,16 @@ _c = items.c
 _JOB = (actions.c.status, actions.c.fence, actions.c.lease_until)
 
 
-class Items:
+class Items(Part):
     """The items of all jobs."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self.database = database
-        self._clock = clock
-
+    @in_thread
     def add(self, action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
-        """Number the items from 0; what is there under a number stays. What has ended, or was called off, gets none."""
+        """Give an action its items, numbered from 0 in their order, before it is claimed. What is there under a number
+        stays, and an action that has ended, or was called off, gets none.
+
+        `marks` in a payload are the keys of its marks: released where the job is called off before its turn.
+        """
         with self.database.writing() as connection:
             job = _job(connection, action_id)
             if job is None or job["status"] not in OPEN:
@@ -49,8 +49,12 @@ class Items:
             if rows:
                 connection.execute(insert(items), rows)
 
-    def take(self, action_id: str, most: int, fence: int) -> tuple[Item, ...]:
-        """Claim waiting items of a job that runs."""
+    @in_thread
+    def take(self, action_id: str, most: int, *, fence: int) -> tuple[Item, ...]:
+        """Return up to `most` waiting items, which are `sending` from now on.
+
+        Empty where none waits, the job was called off, or another process has claimed the job.
+        """
         with self.database.claiming() as connection:
             job = _job(connection, action_id)
             if job is None or job["status"] != "running" or job["fence"] != fence:
@@ -61,14 +65,19 @@ class Items:
             connection.execute(update(items).where(taken).values(status="sending"))
             return tuple(map(_item, connection.execute(select(items).where(taken).order_by(_c.no)).mappings()))
 
+    @in_thread
     def settle(
         self,
         action_id: str,
         ended: Sequence[tuple[int, ItemStatus, Mapping[str, Any] | None]],
+        *,
         fence: int,
-        released: Sequence[str],
+        released: Sequence[str] = (),
     ) -> bool:
-        """End items that were claimed."""
+        """Record what became of items that are `sending`; releases these keys of marks of the job.
+
+        False, with nothing written: another process has claimed the job.
+        """
         with self.database.claiming() as connection:
             job = _job(connection, action_id)
             if job is None or job["fence"] != fence:
@@ -82,8 +91,10 @@ class Items:
                 call_off(connection, action_id)
             return True
 
-    def all(self, action_id: str, status: ItemStatus | None) -> tuple[Item, ...]:
-        """Return items; those that were under way in a job that was called off and died are unknown."""
+    @in_thread
+    def all(self, action_id: str, status: ItemStatus | None = None) -> tuple[Item, ...]:
+        """Return a job's items, in their order; those that were under way in a job that was called off and died are
+        unknown."""
         query = select(items).where(_c.action == action_id).order_by(_c.no)
         with self.database.reading() as connection:
             job = connection.execute(select(*_JOB).where(actions.c.id == action_id)).mappings().one_or_none()

@@ -3,50 +3,85 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Text, and_, false, func, or_, select, type_coerce
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Text,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    type_coerce,
+)
 
-from crm_mcp.errors import InvalidArgument
+from crm_mcp.errors import InvalidArgument, NotFound
 from crm_mcp.store import marks
-from crm_mcp.store.database import Database
 from crm_mcp.store.marks import LOST_AFTER
 from crm_mcp.store.records import HELD, LOST, Action, Status
 from crm_mcp.store.tables import actions, counters, items
+from crm_mcp.store.threads import Part, in_thread
 
 HIGHEST = 2**63 - 1
 
 _c = actions.c
+# Made once: to build a statement takes longer than to run it.
+_ONE = select(actions).where(_c.id == bindparam("wanted"))
+_LOCKED = _ONE.with_for_update()
 _STORED = tuple(name for name in Action.model_fields if name != "progress")
 
 
-class Reading:
+class Reading(Part):
     """What is known of actions."""
 
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
-        self.database = database
-        self._clock = clock
-
+    @in_thread
     def get(self, action_id: str) -> Action | None:
-        """Return one action, as it reads now."""
+        """Return one action, or None where there is none of that id."""
         with self.database.reading() as connection:
-            row = connection.execute(select(actions).where(_c.id == action_id)).mappings().one_or_none()
-            if row is None:
-                return None
-            return action_of(row, self._clock(), self.progress(connection, [row]))
+            row = row_of(connection, action_id)
+            return None if row is None else action_of(row, self._clock(), self.progress(connection, [row]))
 
-    def list_actions(
+    @in_thread
+    def held_by(self, keys: Sequence[str]) -> dict[str, Action]:
+        """Return for each of these marks the action that has, or is having, this effect; without those that nobody
+        has."""
+        moment = self._clock()
+        with self.database.reading() as connection:
+            held = marks.holders(connection, keys, moment)
+            rows = {each: present(connection, each) for each in set(held.values())}
+            progress = self.progress(connection, list(rows.values()))
+        return {key: action_of(rows[each], moment, progress) for key, each in held.items()}
+
+    @in_thread
+    def keys_of(self, action_id: str) -> tuple[str, ...]:
+        """Return the keys of an action's marks, also of those that have run out."""
+        with self.database.reading() as connection:
+            return marks.keys_of(connection, action_id)
+
+    @in_thread
+    def page(
         self,
+        *,
         caller: str | None,
         status: Status | None,
         lead: str | Mapping[str, str] | None,
-        connection: str | None,
         after: str | None,
         limit: int,
+        connection: str | None = None,
     ) -> tuple[tuple[Action, ...], str | None]:
-        """Return a page, newest first."""
+        """Return actions, of one connection or of all, newest first, and the position of what follows (None: the end).
+
+        `lead` is a lead's id, or its id in each connection, because the same id may be another lead elsewhere.
+
+        Raises:
+            InvalidArgument: `after` is no position.
+        """
         moment = self._clock()
         query = select(actions).order_by(_c.no.desc()).limit(limit + 1)
         if caller is not None:
@@ -69,22 +104,36 @@ class Reading:
         page = tuple(action_of(row, moment, progress) for row in shown)
         return page, str(shown[-1]["no"]) if len(rows) > limit else None
 
+    @in_thread
     def changes(
-        self, since: datetime | None, kinds: tuple[str, ...], of: str | None, after: str | None, limit: int
+        self,
+        *,
+        since: datetime | None,
+        kinds: tuple[str, ...],
+        after: str | None,
+        limit: int,
+        connection: str | None = None,
     ) -> tuple[tuple[Action, ...], str, bool]:
-        """Return a page in the order of finishing."""
+        """Return finished actions that changed records, oldest first; the next position; whether more wait.
+
+        No `kinds` means all. Whoever goes on from each position sees every change once. `after` wins over `since`;
+        without both there are no rows and the position is now.
+
+        Raises:
+            InvalidArgument: `after` is no position of this state.
+        """
         moment = self._clock()
         each = (_c.touched_kinds.contains(f"|{kind}|", autoescape=True) for kind in kinds)
         wanted = or_(false(), *each) if kinds else _c.touched_kinds != ""
         # Said by what is left out, so that the index on the order of finishing is used, and not that on the status.
         query = select(actions).where(_c.status.not_in(("failed", "unknown")), wanted)
-        if of is not None:
-            query = query.where(_c.connection == of)
-        with self.database.reading() as connection:
-            newest = _finished(connection)  # read first: rows up to this number are there, whatever finishes meanwhile
-            start = self._start(connection, since, after, newest)
+        if connection is not None:
+            query = query.where(_c.connection == connection)
+        with self.database.reading() as db:
+            newest = _finished(db)  # read first: rows up to this number are there, whatever finishes meanwhile
+            start = self._start(db, since, after, newest)
             query = query.where(_c.finished_no > start, _c.finished_no <= newest)
-            rows = connection.execute(query.order_by(_c.finished_no).limit(limit + 1)).mappings().all()
+            rows = db.execute(query.order_by(_c.finished_no).limit(limit + 1)).mappings().all()
         shown = tuple(action_of(row, moment) for row in rows[:limit])
         if len(rows) > limit:
             return shown, str(rows[limit - 1]["finished_no"]), True
@@ -102,11 +151,6 @@ class Reading:
         first = connection.execute(select(func.min(_c.finished_no)).where(_c.finished_at >= since)).scalar_one()
         return newest if first is None else first - 1
 
-    def written_since(self, caller: str, tool: str, since: datetime) -> int:
-        """Return how many records a caller's actions of this tool have written, or are writing, since then."""
-        with self.database.reading() as connection:
-            return marks.written_by(connection, caller, tool, since)
-
     def progress(self, connection: Connection, rows: Sequence[RowMapping]) -> dict[str, dict[str, int]]:
         """Return for each job among these that runs how many of its items have ended, of how many."""
         jobs = {row["id"]: row["size"] for row in rows if row["status"] == "running"}
@@ -120,6 +164,21 @@ class Reading:
                 far["done"] += 0 if status in {"waiting", "sending"} else count
         # Its items are made a moment after it has begun: one for each record.
         return {job: found.get(job, {"done": 0, "total": size}) for job, size in jobs.items()}
+
+
+def row_of(connection: Connection, action_id: str, *, locked: bool = False) -> RowMapping | None:
+    """Return the row of an action, `locked` to be changed; None: there is none."""
+    # Leases are renewed without the right to write: what is read to be changed is locked as well.
+    query = _LOCKED if locked else _ONE
+    return connection.execute(query, {"wanted": action_id}).mappings().one_or_none()
+
+
+def present(connection: Connection, action_id: str, *, locked: bool = False) -> RowMapping:
+    """Return the row of an action that must be there."""
+    row = row_of(connection, action_id, locked=locked)
+    if row is None:
+        raise NotFound(f'there is no action "{action_id[:40]}"', "list_actions shows those there are")
+    return row
 
 
 def reads_as(status: Status, moment: datetime) -> ColumnElement[bool]:

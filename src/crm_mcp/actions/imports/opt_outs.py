@@ -34,7 +34,7 @@ async def block_addresses(store: Store, refused: Iterable[Places], by: str) -> N
     between."""
     found: list[dict[Channel, str]] = [{channel: address} for places in refused for channel, address in places]
     if found:
-        await store.block_many(found, [REASON] * len(found), by)
+        await store.contacts.block_many(found, [REASON] * len(found), by)
 
 
 async def block_leads(
@@ -47,7 +47,7 @@ async def block_leads(
         if row.blocked and outcome.id
     ]
     if found:
-        await store.block_many(found, [REASON] * len(found), by)
+        await store.contacts.block_many(found, [REASON] * len(found), by)
 
 
 def refused_by_cells(cells: Sequence[str], columns: Columns) -> tuple[tuple[Channel, ...], OptOutColumn | None]:

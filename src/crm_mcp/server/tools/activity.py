@@ -131,7 +131,7 @@ async def list_changes(
     after = unseal(context, query, cursor) if cursor else None
 
     async def build(most: int) -> dict[str, Any]:
-        rows, position, more = await context.store.changes(
+        rows, position, more = await context.store.actions.changes(
             since=since, kinds=tuple(kinds or ()), after=after, limit=most, connection=connection
         )
         changes = [

@@ -98,7 +98,7 @@ async def delete_record(context: Context, call: DeleteRecord, shown: Preview) ->
     with saying(wrote=False):
         kept = await deleted.keep(context, kind, id, fields, label)
         if kept and (work := under_way.get()):
-            await context.store.keep_undo(work.row.id, kept)  # before it is gone: then a crash loses nothing
+            await context.store.actions.keep_undo(work.row.id, kept)  # before it is gone: then a crash loses nothing
     await context.crm(DeletesRecords).delete(kind, id)
     return Done(f"deleted {named(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
 
@@ -159,7 +159,7 @@ async def list_actions(
     stored = cast("Status | None", "proposed" if status == "confirmation_required" else status)
 
     async def build(most: int) -> dict[str, Any]:
-        rows, following = await context.store.list_actions(
+        rows, following = await context.store.actions.page(
             caller=None, status=stored, lead=of, after=after, limit=most, connection=connection
         )
         actions = [

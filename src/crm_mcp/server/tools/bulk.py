@@ -83,7 +83,7 @@ async def ask_import_leads(context: Context, call: ImportLeads, client: Client) 
     fields = {name for row in given.rows for name in (*row.draft.shown(), *(row.draft.custom_fields or ()))}
     count = len(given.good)
     since = context.clock() - HOUR
-    recent = await context.store.written_since(client.caller, import_leads.name, since)
+    recent = await context.store.limits.written_since(client.caller, import_leads.name, since)
     many = recent + count >= FREE_AN_HOUR
     # Whoever sets the time zone of a lead that exists decides when a text or a call may reach it.
     zoned = if_exists == "update" and any(moves_clock(row.draft.custom_fields) for row in given.rows)
