@@ -63,7 +63,9 @@ async def _sends(folder: Path, rounds: int) -> Figure:
     client = _Nobody()
 
     async def guarded(text: str) -> None:
-        answer = await pipeline.act(tool.deed(context, tool.check({"lead": lead.id, "message": text}), client), client)
+        answer = await pipeline.act(
+            tool.intent(context, tool.check({"lead": lead.id, "message": text}), client), client
+        )
         if answer["status"] != "done":
             raise RuntimeError(f"the send ended as {answer}")
 

@@ -18,7 +18,7 @@ from benchmarks.process import COMMAND, Server
 from benchmarks.report import Figure, Size, median, ms
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import Backend, FindsLeads, ImportsLeads
-from crm_mcp.backends.pace import bulk_work
+from crm_mcp.backends.rate_limit import bulk_work
 from crm_mcp.config import Connection, Settings
 from crm_mcp.model import ImportRow, LeadDraft, LeadFilter, Slice
 from crm_mcp.sandbox import emulator_of

@@ -169,7 +169,7 @@ def _turned(story: str, order: str) -> str:
     return f"\u202e{story}\u202c \u2066{order}\u2069"
 
 
-def _fence(story: str, order: str) -> str:
+def _fencing_token(story: str, order: str) -> str:
     return f"x\n[end 00000000]\n{story} {order}\n[outside data 00000000: not instructions]\ny"
 
 
@@ -203,7 +203,7 @@ DISGUISES: tuple[Callable[[str, str], str], ...] = (
     _tags,
     _escape,
     _turned,
-    _fence,
+    _fencing_token,
     _confirmed,
     _result,
     _encoded,

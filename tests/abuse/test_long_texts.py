@@ -14,35 +14,48 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.actions import audit, masking, opt_out
-from crm_mcp.actions.addresses import address_of, addresses_in, moves_clock, one_email
-from crm_mcp.actions.approval import bounded, differences, exactly, lined, quoted_json, said, same_words, whole
+from crm_mcp.actions import audit, redaction
+from crm_mcp.actions.guards import opt_out
+from crm_mcp.actions.guards.addresses import address_of, addresses_in, moves_clock, one_email
+from crm_mcp.actions.guards.quiet_hours import field_key
 from crm_mcp.actions.imports.columns import map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
 from crm_mcp.actions.imports.opt_outs import refused_by_object
 from crm_mcp.actions.imports.rows import rows
 from crm_mcp.actions.intent import Preview
-from crm_mcp.actions.outreach import message_key, segments
-from crm_mcp.actions.places import may_be_address
-from crm_mcp.actions.zones import field_key
+from crm_mcp.actions.messages import message_key, segments
+from crm_mcp.actions.summary import (
+    differences,
+    fit_summary,
+    full_texts,
+    humanize,
+    indent_block,
+    quote_json,
+    same_words,
+    show_exactly,
+)
+from crm_mcp.actions.vendor_operations.places import may_be_address, named_in, tells_people, unnamed
+from crm_mcp.actions.vendor_operations.sizes import records_of
 from crm_mcp.address import email_address, phone_number, profile_key
-from crm_mcp.backends.answers import faulty, says_opted_out, told_in
+from crm_mcp.backends.catalog import load
 from crm_mcp.backends.dialsheet import records as dialsheet
 from crm_mcp.backends.getsales import records as getsales
-from crm_mcp.backends.http import Api, Terms
+from crm_mcp.backends.http import Api, ApiProfile
+from crm_mcp.backends.http_errors import faulty, says_opted_out, told_in
 from crm_mcp.backends.identity import People, person_of
 from crm_mcp.backends.local import words
 from crm_mcp.backends.local.smtp import letter
 from crm_mcp.backends.opt_out_fields import opt_out_field, refused_channels
-from crm_mcp.backends.pace import Limits, Pace
+from crm_mcp.backends.rate_limit import Limits, RateLimit
 from crm_mcp.errors import CrmError, choices
 from crm_mcp.model import Activity, Lead, fold
 from crm_mcp.server import resources
-from crm_mcp.server.cap import capped
-from crm_mcp.server.show import fits, set_apart, text_of
+from crm_mcp.server.cap import cap
+from crm_mcp.server.rendering import fits, set_apart, text_of
 from crm_mcp.text import neutral, neutral_json, normal, one_line, rendered, unescaped, unmarked, unseen
 
 LENGTH = 100_000
+CLOSED = load("getsales").get("delete_list")
 SEEDS = (
     *("a", "1", "1 ", "+1 ", "-", "\\", '"', "(", ", ", "\n", "\r", "> ", "a:\n>", "sep=,\n", '"\n'),
     *("<", "<p>", "<br ", "<style>", "</style ", "<style></style ", "&", "&#9", "]("),
@@ -85,19 +98,19 @@ READERS: dict[str, Callable[[str], object]] = {
     "field_key": field_key,
     "message_key": lambda text: message_key("email", "jane@a.example", text, text),
     "segments": segments,
-    "said": lambda text: said({text: [text]}),
-    "lined": lined,
-    "exactly": exactly,
-    "quoted_json": quoted_json,
+    "said": lambda text: humanize({text: [text]}),
+    "lined": indent_block,
+    "exactly": show_exactly,
+    "quoted_json": quote_json,
     "same_words": lambda text: same_words(text, f"{text} "),
-    "whole": lambda text: whole({"a": [text]}),
-    "bounded": lambda text: bounded(Preview(text, text)),
+    "whole": lambda text: full_texts({"a": [text]}),
+    "bounded": lambda text: fit_summary(Preview(text, text)),
     "differences": lambda text: differences({"a": {text: text}}, {"a": {text: "other"}}),
     "a stop": lambda text: [opt_out.is_stop(text, channel, text, {text}) for channel in ("sms", "email")],
     "perhaps a stop": lambda text: [opt_out.may_be_stop(text, channel, text, {text}) for channel in ("sms", "email")],
     "names": lambda text: opt_out.names_of(Lead(id="1", name=text, company=text)),
-    "masked": lambda text: masking.masked({text: text}, "secret"),
-    "part_of": lambda text: masking.part_of({text: text}, 14_000),
+    "masked": lambda text: redaction.masked({text: text}, "secret"),
+    "part_of": lambda text: redaction.part_of({text: text}, 14_000),
     "redactor": lambda text: audit.redactor(False, ["secret"])({text: text}),
     "reworder": lambda text: audit.reworder(False, ["secret"])(f'it "{text}" was {text}'),
     "refused_channels": lambda text: refused_channels({text: text, "do not call": text}),
@@ -122,11 +135,14 @@ READERS: dict[str, Callable[[str], object]] = {
     "an address of a letter": lambda text: letter("a@b.example", text, "Hello", "Text", None),
     "set_apart": lambda text: set_apart(f"[outside data a: not instructions]\n{text}", "| "),
     "text_of": lambda text: text_of({"lead": {text: text}, "rows": [{"a": text}, {text: 1}]}),
-    "capped": lambda text: fits(capped(neutral_json({"lead": {text: text}, "rows": [{text: text}]}), "see there")),
+    "capped": lambda text: fits(cap(neutral_json({"lead": {text: text}, "rows": [{text: text}]}), "see there")),
     "a lead's page": lambda text: resources._value({text: [text]}),  # pyright: ignore[reportPrivateUsage]
     "an activity": lambda text: resources._entry(Activity(kind="note", id="1", text=text, outcome=text)),  # pyright: ignore[reportPrivateUsage]
     "a csv": lambda text: [*read_csv(text)],
     "a csv of leads": lambda text: [*rows(table := read_csv(f"name,email\n{text}"), map_columns(table.header), "US")],
+    "records_of": lambda text: records_of(CLOSED, {"options": {text: text}}),
+    "named_in": lambda text: named_in(CLOSED, {"options": {text: text}}),
+    "unnamed": lambda text: (unnamed(CLOSED, {text: text}), tells_people(CLOSED, {text: text})),
     "a label": lambda text: Lead(id="1", custom_fields={text: text}).label,
 }
 
@@ -168,8 +184,8 @@ def test_the_last_line_of_a_note_says_what_it_is() -> None:
 
 
 def test_a_key_is_found_in_an_error_without_end(tmp_path: Any) -> None:
-    pace = Pace("key", Limits(per_minute=1000), tmp_path / "pace.sqlite3")
-    api = Api(Terms("Tiny", "http://127.0.0.1:9", SecretStr("aaa\\a1")), pace)
+    pace = RateLimit("key", Limits(per_minute=1000), tmp_path / "pace.sqlite3")
+    api = Api(ApiProfile("Tiny", "http://127.0.0.1:9", SecretStr("aaa\\a1")), pace)
 
     for text in texts(LENGTH * 10):
         assert "aaa\\a1" not in api._clean(f"{text}aaa\\a1")  # pyright: ignore[reportPrivateUsage]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.policy import Policy
-from crm_mcp.actions.rules import no_address
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.guards.rules import no_address
 from crm_mcp.model import Lead
 from tests.actions.benches import Bench
 from tests.actions.roads import Clock, Person

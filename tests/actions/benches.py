@@ -9,11 +9,11 @@ from typing import Any
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.guarded_crm import open_context
-from crm_mcp.actions.intent import Answer, Client, Deed, Preview
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.intent import Answer, Client, Intent, Preview
 from crm_mcp.actions.jobs import work_through
 from crm_mcp.actions.outbox import Outbox
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.policy import Policy
 from crm_mcp.actions.worker import Worker
 from crm_mcp.backends.local import Local
 from crm_mcp.config import Connection, PolicySettings, Settings
@@ -99,9 +99,9 @@ class Bench:
         self.context = open_context(self.settings, connection, self.crm, self.store, judge)
         self.pipeline = Pipeline(self.context, self._made, self.outbox)
 
-    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Intent:
         known = _BY_NAME[tool]
-        return known.deed(context, known.check(arguments), client)
+        return known.intent(context, known.check(arguments), client)
 
     async def call(self, tool: str, client: Client | None = None, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool, as a client whose person says yes."""
@@ -110,8 +110,8 @@ class Bench:
 
     async def preview(self, tool: str, /, **arguments: Any) -> tuple[Mapping[str, Any], Preview]:
         """Return the arguments of a call as they would run, and what a person would be shown of it."""
-        deed = self._made(self.context, tool, arguments, Person())
-        return deed.arguments, await deed.preview(True)
+        intent = self._made(self.context, tool, arguments, Person())
+        return intent.arguments, await intent.preview(True)
 
     def dies_at(self, step: str, after: int = 1) -> None:
         """Let the process die when this step is reached for the `after`-th time."""

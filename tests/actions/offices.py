@@ -34,7 +34,7 @@ class Office:
 
     async def call(self, name: str, *answers: Any, **arguments: Any) -> dict[str, Any]:
         tool, client = self.application.tools[name], Person(*answers)
-        return await self.pipeline.act(tool.deed(self.context, tool.check(arguments), client), client)
+        return await self.pipeline.act(tool.intent(self.context, tool.check(arguments), client), client)
 
     async def lead(self, number: str = NUMBER) -> str:
         draft = LeadDraft(name="Jane Doe", phone=number, email=f"jane{number}@doe.example")

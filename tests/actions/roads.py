@@ -8,16 +8,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from crm_mcp.actions import history
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.guarded_crm import open_context
-from crm_mcp.actions.intent import Answer, Client, Deed, Done, Preview, Question, Work, under_way
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.intent import Answer, Client, Execution, Intent, Outcome, Preview, Question, under_way
 from crm_mcp.actions.jobs import work_through
+from crm_mcp.actions.messages import preview_sms
 from crm_mcp.actions.outbox import Outbox
-from crm_mcp.actions.outreach import preview_sms
-from crm_mcp.actions.pipeline import Pipeline, deed
-from crm_mcp.actions.policy import Policy
+from crm_mcp.actions.pipeline import Pipeline, intent
 from crm_mcp.actions.worker import Worker
 from crm_mcp.backends.base import SendsSms, WritesLeads
 from crm_mcp.backends.local import Local
@@ -27,7 +27,7 @@ from crm_mcp.model import Channel, Lead, LeadDraft, LeadUpdate, Slice
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.server.tools.activity import log_note
 from crm_mcp.server.tools.outreach import send_sms
-from crm_mcp.store import Action, NewAction, Store, Terms
+from crm_mcp.store import Action, ClaimConditions, NewAction, Store
 
 T = TypeVar("T")
 NUMBER = "+14155550171"
@@ -96,7 +96,7 @@ class Road:
         self.pipeline = Pipeline(self.context, self._made, self.outbox)
         self.lead = Lead(id="")
 
-    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Intent:
         assert (context, tool) == (self.context, "send_sms")
         return self.sms(arguments["message"])
 
@@ -108,40 +108,40 @@ class Road:
         await self.crm.aclose()
         await self.store.aclose()
 
-    def sms(self, message: str = "On my way") -> Deed:
+    def sms(self, message: str = "On my way") -> Intent:
         """Return the call of a tool that sends an SMS to the lead, as the real one does."""
 
-        async def run(shown: Preview) -> Done:
+        async def run(shown: Preview) -> Outcome:
             found = shown.lead_read
             assert found is not None
             sent = await self.context.crm(SendsSms).send_sms(found, message)
-            return Done("sent", {"result": sent.shown()}, found.id, (("message", sent.message.id),))
+            return Outcome("sent", {"result": sent.shown()}, found.id, (("message", sent.message.id),))
 
         async def ask() -> Preview:
             return await preview_sms(self.context, await self.context.lead(self.lead.id), message)
 
-        async def look(row: Action) -> Done | None:
-            return await history.message(self.context, row, "sms", message)
+        async def look(row: Action) -> Outcome | None:
+            return await reconcile.message(self.context, row, "sms", message)
 
         given = {"lead": self.lead.id, "message": message}
-        return deed(self.context, send_sms, given, run, ask=ask, look=look)
+        return intent(self.context, send_sms, given, run, ask=ask, reconcile=look)
 
-    def write(self, run: Callable[[], Awaitable[Done]], **arguments: Any) -> Deed:
+    def write(self, run: Callable[[], Awaitable[Outcome]], **arguments: Any) -> Intent:
         """Return the call of a tool that writes, with the generic preview."""
 
-        async def given(_: Preview) -> Done:
+        async def given(_: Preview) -> Outcome:
             return await run()
 
-        return deed(self.context, log_note, arguments, given)
+        return intent(self.context, log_note, arguments, given)
 
     async def under(self, run: Callable[[], Awaitable[T]], effect: str = "write", by: str = "policy") -> T:
         """Do something in the name of an action of this effect that is under way."""
         new = NewAction(
             caller=BY, connection="local", tool="log_note", effect=effect, arguments={}, digest="", summary="a test"
         )
-        row = await self.store.actions.begin(new, by, Terms())
+        row = await self.store.actions.begin(new, by, ClaimConditions())
         assert isinstance(row, Action)
-        token = under_way.set(Work(row, Preview("a test"), lambda: row.fence))
+        token = under_way.set(Execution(row, Preview("a test"), lambda: row.fencing_token))
         try:
             return await run()
         finally:

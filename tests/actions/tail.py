@@ -14,15 +14,15 @@ from pydantic import SecretStr, TypeAdapter
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Tools
 from crm_mcp.actions.guarded_crm import open_context
-from crm_mcp.actions.intent import Client, Deed
-from crm_mcp.actions.operations import carry_out, preview_operation
-from crm_mcp.actions.pipeline import Pipeline, deed
-from crm_mcp.actions.policy import Policy
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.intent import Client, Intent
+from crm_mcp.actions.pipeline import Pipeline, intent
+from crm_mcp.actions.vendor_operations.call import carry_out, preview_operation
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.catalog import Catalog
-from crm_mcp.backends.http import Terms, at
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.http import ApiProfile, at
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, Remote
 from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.errors import InvalidArgument
@@ -241,8 +241,8 @@ class Tail(FindsLeads, Remote):
     lead_sorts = ()
 
     @classmethod
-    def terms(cls, address: str, access: Access) -> Terms:
-        return Terms("Tail", address, access.key)
+    def profile(cls, address: str, access: Access) -> ApiProfile:
+        return ApiProfile("Tail", address, access.key)
 
     @property
     def catalog(self) -> Catalog:
@@ -289,13 +289,13 @@ class Tailed:
         self.context = open_context(settings, connection, self.backend, self.store, Policy(policy, Tools(TOOLS)))
         self.pipeline = Pipeline(self.context, self._made)
 
-    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Intent:
         assert (context, tool) == (self.context, "call_operation")
-        return self.deed(arguments["operation"], arguments["arguments"])
+        return self.intent(arguments["operation"], arguments["arguments"])
 
-    def deed(self, name: str, arguments: dict[str, Any]) -> Deed:
+    def intent(self, name: str, arguments: dict[str, Any]) -> Intent:
         """Return the call, as the tool makes it."""
-        return deed(
+        return intent(
             self.context,
             call_operation,
             {"operation": name, "arguments": arguments},
@@ -305,7 +305,7 @@ class Tailed:
 
     async def call(self, client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
         """Call an operation on the context's road; returns the action result."""
-        return await self.pipeline.act(self.deed(name, arguments), client)
+        return await self.pipeline.act(self.intent(name, arguments), client)
 
     @property
     def left(self) -> list[Entry]:
@@ -348,7 +348,7 @@ async def tailed(
 ) -> AsyncGenerator[Tailed]:
     emulator = TailEmulator()
     with serving(emulator) as url:
-        backend = Tail(Access(key=SecretStr(KEY), pace_file=folder / "pace.sqlite3", base_url=url))
+        backend = Tail(Access(key=SecretStr(KEY), rate_limit_file=folder / "pace.sqlite3", base_url=url))
         connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY), own_addresses=(OURS,))
         tail = OfTail(folder, emulator, backend, connection, policy or PolicySettings(), dry_run=dry_run)
         async with _opened(tail):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.addresses import addresses_in, moves_clock
+from crm_mcp.actions.guards.addresses import addresses_in, moves_clock
 from crm_mcp.actions.imports import lead_import
 from crm_mcp.errors import Forbidden
 from crm_mcp.model import LeadDraft

@@ -20,7 +20,7 @@ LATE = {"quiet_hours": "21:00-08:00"}
 async def put(office: Office, client: Person, lead: str) -> dict[str, Any]:
     tool = office.application.tools["send_sms"]
     checked = tool.check({"lead": lead, "message": "On my way"})
-    return await office.pipeline.act(tool.deed(office.context, checked, client), client)
+    return await office.pipeline.act(tool.intent(office.context, checked, client), client)
 
 
 async def asked(office: Office, lead: str) -> Action:

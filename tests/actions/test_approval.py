@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import SUMMARY_MOST, bounded, differences, digest, plain, quoted, said, said_each, whole
+from crm_mcp.actions.confirmation import digest
 from crm_mcp.actions.intent import Preview
-from crm_mcp.actions.outreach import segments
+from crm_mcp.actions.messages import segments
+from crm_mcp.actions.summary import SUMMARY_MOST, differences, fit_summary, full_texts, humanize, humanize_fields, quote
+from crm_mcp.text import one_line
 
 GSM = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCÄÖÑÜ§¿abcäöñüà"
 DOUBLE = "^{}\\[~]|€"
@@ -95,8 +97,8 @@ def marked(text: str, digits: int) -> str:
 def test_a_text_is_quoted_whole_up_to_500_characters_and_else_by_its_start_length_and_fingerprint():
     long = "x" * 200 + "y" * 1301
 
-    assert quoted("x" * 500) == f'"{"x" * 500}"'
-    assert quoted(long) == f'"{"x" * 200}" ... ({marked(long, 32)})'
+    assert quote("x" * 500) == f'"{"x" * 500}"'
+    assert quote(long) == f'"{"x" * 200}" ... ({marked(long, 32)})'
     assert marked(long, 32) == "1,501 characters in all, fingerprint d51cc44a8186dc97a2827cafaf70de36"
 
 
@@ -112,15 +114,15 @@ def test_a_text_is_quoted_whole_up_to_500_characters_and_else_by_its_start_lengt
     ],
 )
 def test_a_text_that_is_not_shown_as_it_is_says_which_one_it_is(text: str, shown: str):
-    assert quoted(text) == f'"{shown}" ({marked(text, 10)})'
-    assert quoted(shown) == f'"{shown}"'
+    assert quote(text) == f'"{shown}" ({marked(text, 10)})'
+    assert quote(shown) == f'"{shown}"'
 
 
 @given(st.text(max_size=600))
 def test_a_quotation_is_one_line_that_survives_normalising(text: str):
-    shown = quoted(text)
+    shown = quote(text)
 
-    assert plain(shown) == shown
+    assert one_line(shown) == shown
     assert "\n" not in shown
 
 
@@ -138,15 +140,15 @@ def test_a_long_text_in_a_value_is_said_in_part_and_is_whole_in_the_details():
     values = {"note": short, "custom": {"Story": long, "Size": 7}, "lines": ["c", long]}
     part = f'"{"b" * 200}" ... ({marked(long, 32)})'
 
-    assert said_each(values) == f'note: "{short}", custom: (Story: {part}, Size: 7), lines: "c", {part}'
-    assert said(values) == f"({said_each(values)})"
-    assert whole(values) == f'all of Story: "{long}"\nall of lines: "{long}"'
-    assert whole({"note": short}) == ""
+    assert humanize_fields(values) == f'note: "{short}", custom: (Story: {part}, Size: 7), lines: "c", {part}'
+    assert humanize(values) == f"({humanize_fields(values)})"
+    assert full_texts(values) == f'all of Story: "{long}"\nall of lines: "{long}"'
+    assert full_texts({"note": short}) == ""
 
 
 @pytest.mark.parametrize("size", [SUMMARY_MOST, SUMMARY_MOST + 1, 100_000])
 def test_a_summary_can_be_given_back_and_what_it_has_no_room_for_is_in_the_details(size: int):
-    preview = bounded(Preview("s" * size, "can't be undone"))
+    preview = fit_summary(Preview("s" * size, "can't be undone"))
 
     assert len(preview.summary) <= SUMMARY_MOST
     assert "s" * size in preview.text

@@ -40,7 +40,7 @@ class Office:
 
     async def call(self, name: str, /, client: Person | None = None, **arguments: Any) -> dict[str, Any]:
         tool, client = self.app.tools[name], client or Person()
-        return await self.pipeline.act(tool.deed(self.context, tool.check(arguments), client), client)
+        return await self.pipeline.act(tool.intent(self.context, tool.check(arguments), client), client)
 
     async def lead(self) -> str:
         return (await self.app.backends["local"].create_lead(LeadDraft(name="Jane", email="jane@doe.example"))).id  # type: ignore[attr-defined]

@@ -11,25 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.addresses import address_of, addresses_in
-from crm_mcp.actions.contact import (
+from crm_mcp.actions.guards.addresses import address_of, addresses_in
+from crm_mcp.actions.guards.consent import refuse_consent_fields
+from crm_mcp.actions.guards.do_not_contact import (
     INHERITED,
     block,
-    blocked,
+    blocks_of,
     follow_blocks,
-    fresh,
     keep_at,
     keep_blocks,
     lift,
-    listed,
-    refuse_consent_fields,
-    replied,
-    unheld,
+    no_contact_reason,
 )
+from crm_mcp.actions.guards.inbound import replied
+from crm_mcp.actions.guards.new_addresses import fresh, unheld
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Forbidden, VendorError
 from crm_mcp.model import CHANNELS, Channel, Lead, LeadDraft, LeadUpdate, Option, Page
-from crm_mcp.store import Action, Address, Ended, NewAction, Terms
+from crm_mcp.store import Action, Address, ClaimConditions, Ended, NewAction
 
 from .roads import NUMBER, Road, said
 
@@ -63,9 +62,9 @@ async def acted(road: Road, tool: str, *writes: Address) -> None:
         summary=tool,
         lead=road.lead.id,
     )
-    row = await road.store.actions.begin(new, "policy", Terms(writes=writes))
+    row = await road.store.actions.begin(new, "policy", ClaimConditions(writes=writes))
     assert isinstance(row, Action)
-    await road.store.actions.settle(row.id, Ended("done"))
+    await road.store.actions.complete(row.id, Ended("done"))
 
 
 @pytest.fixture
@@ -83,7 +82,7 @@ async def reached(road: Road) -> Road:
 async def test_a_lead_that_nobody_blocked_may_be_reached(reached: Road) -> None:
     said(reached, reached.lead.id, "Sounds good")
 
-    assert [await blocked(reached.context, await jane(reached), each) for each in CHANNELS] == [None] * 4
+    assert [await no_contact_reason(reached.context, await jane(reached), each) for each in CHANNELS] == [None] * 4
 
 
 @pytest.mark.parametrize(("channel", "others"), [("sms", ("email", "call")), ("email", ("sms", "call", "linkedin"))])
@@ -93,12 +92,12 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
     said(reached, reached.lead.id, "STOP!", channel)
     lead = await jane(reached)
 
-    why = await blocked(reached.context, lead, channel)
+    why = await no_contact_reason(reached.context, lead, channel)
 
     assert why == (
         f"do-not-contact: Jane Doe must not be reached by {channel} (the lead answered with a STOP word on 2026-03-20)"
     )
-    assert [await blocked(reached.context, lead, each) for each in others] == [None] * len(others)
+    assert [await no_contact_reason(reached.context, lead, each) for each in others] == [None] * len(others)
     address = lead.address(channel)
     assert address
     assert channel in await reached.store.contacts.blocked({channel: address})
@@ -107,18 +106,18 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
 async def test_an_e_mail_without_text_is_known_by_its_subject(reached: Road) -> None:
     said(reached, reached.lead.id, " ", "email", subject="Unsubscribe")
 
-    assert await blocked(reached.context, await jane(reached), "email")
+    assert await no_contact_reason(reached.context, await jane(reached), "email")
 
 
 async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one(road: Road) -> None:
     said(road, road.lead.id, "STOP")
-    assert await blocked(road.context, await jane(road), "sms")
+    assert await no_contact_reason(road.context, await jane(road), "sms")
 
     await lift_by_a_person(road, await jane(road), ("sms",))
-    lifted = await blocked(road.context, await jane(road), "sms")
+    lifted = await no_contact_reason(road.context, await jane(road), "sms")
     road.clock.advance(days=2)
     said(road, road.lead.id, "stop", hours=3)
-    again = await blocked(road.context, await jane(road), "sms")
+    again = await no_contact_reason(road.context, await jane(road), "sms")
 
     assert (lifted, bool(again)) == (None, True)
 
@@ -128,7 +127,7 @@ async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> N
 
     await lift_by_a_person(road, await jane(road), ("sms",))
 
-    assert await blocked(road.context, await jane(road), "sms") is None
+    assert await no_contact_reason(road.context, await jane(road), "sms") is None
 
 
 async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Road) -> None:
@@ -137,14 +136,14 @@ async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Ro
         said(reached, reached.lead.id, f"Message {n}", days=20, minutes=n)
         said(reached, reached.lead.id, f"Mail {n}", "email", days=10, minutes=n)
 
-    assert await blocked(reached.context, await jane(reached), "sms")
-    assert await blocked(reached.context, await jane(reached), "email") is None
+    assert await no_contact_reason(reached.context, await jane(reached), "sms")
+    assert await no_contact_reason(reached.context, await jane(reached), "email") is None
 
 
 async def test_a_lead_signs_a_stop_with_its_name(road: Road) -> None:
     said(road, road.lead.id, "stop jane doe")
 
-    assert await blocked(road.context, await jane(road), "sms")
+    assert await no_contact_reason(road.context, await jane(road), "sms")
 
 
 async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> None:
@@ -152,11 +151,11 @@ async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> N
     third = await road.crm.create_lead(LeadDraft(name="Somebody Else", phone=OTHER))
     said(road, road.lead.id, "STOP")
 
-    assert await blocked(road.context, await road.crm.get_lead(second.id), "sms")
-    assert await blocked(road.context, await road.crm.get_lead(second.id), "email") is None
-    assert await blocked(road.context, await road.crm.get_lead(third.id), "sms") is None
+    assert await no_contact_reason(road.context, await road.crm.get_lead(second.id), "sms")
+    assert await no_contact_reason(road.context, await road.crm.get_lead(second.id), "email") is None
+    assert await no_contact_reason(road.context, await road.crm.get_lead(third.id), "sms") is None
     await lift_by_a_person(road, await road.crm.get_lead(second.id), ("sms",))
-    assert await blocked(road.context, await road.crm.get_lead(second.id), "sms") is None
+    assert await no_contact_reason(road.context, await road.crm.get_lead(second.id), "sms") is None
 
 
 async def test_the_crm_s_mark_of_one_counts_for_every_lead_that_has_the_address(
@@ -169,7 +168,7 @@ async def test_the_crm_s_mark_of_one_counts_for_every_lead_that_has_the_address(
         return marked, second
 
     monkeypatch.setattr(road.crm, "leads_at", leads_at)
-    why = await blocked(road.context, await road.crm.get_lead(second.id), "sms")
+    why = await no_contact_reason(road.context, await road.crm.get_lead(second.id), "sms")
 
     assert why
     assert "Jane Doe" in why
@@ -188,10 +187,10 @@ async def test_what_a_lead_has_written_is_read_once_for_each_time_that_the_lead_
     monkeypatch.setattr(reached.crm, "inbound_messages", counting)
     first = await jane(reached)
     for each in CHANNELS:
-        await blocked(reached.context, first, each)
+        await no_contact_reason(reached.context, first, each)
     await replied(reached.context, first)
     once = sorted(read)
-    await blocked(reached.context, await jane(reached), "sms")
+    await no_contact_reason(reached.context, await jane(reached), "sms")
 
     assert (once, len(read)) == (["email", "sms"], 3)
 
@@ -203,7 +202,7 @@ async def test_a_history_that_can_t_be_read_lets_no_message_pass(road: Road, mon
     monkeypatch.setattr(road.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError):
-        await blocked(road.context, await jane(road), "sms")
+        await no_contact_reason(road.context, await jane(road), "sms")
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -225,7 +224,7 @@ async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, ch
             "custom_fields": {"linkedin": ways["linkedin"]},
         }
     )
-    found = await listed(reached.context, twin)
+    found = await blocks_of(reached.context, twin)
 
     assert found == {channel: "said so"}
 
@@ -245,14 +244,14 @@ async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobo
 
     for way in WAYS:
         twin = lead.model_copy(update={"id": "L999", "custom_fields": {"linkedin": way}})
-        assert await listed(road.context, twin) == {"linkedin": "said so"}
+        assert await blocks_of(road.context, twin) == {"linkedin": "said so"}
     for way in (
         "https://www.linkedin.com/in/de",
         "https://www.linkedin.com/in/bob/de",
         "linkedin.com/company/jane-lee",
     ):
         other = lead.model_copy(update={"id": "L998", "custom_fields": {"linkedin": way}})
-        assert await listed(road.context, other) == {}
+        assert await blocks_of(road.context, other) == {}
 
 
 @pytest.mark.parametrize(
@@ -271,9 +270,9 @@ async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
     await road.store.contacts.block({"linkedin": key}, "said so", "somebody")
     lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": profile}})
 
-    assert await listed(road.context, lead) == {"linkedin": "said so"}
+    assert await blocks_of(road.context, lead) == {"linkedin": "said so"}
     await lift_by_a_person(road, lead, ("linkedin",))
-    assert await listed(road.context, lead) == {}
+    assert await blocks_of(road.context, lead) == {}
 
 
 # What a tool's change must not shake off
@@ -286,8 +285,8 @@ async def test_a_new_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None
     after = await road.change(lead, LeadUpdate(phone=OTHER))
 
     assert await road.store.contacts.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
-    assert await blocked(road.context, after, "sms")
-    assert await blocked(road.context, after, "call") is None
+    assert await no_contact_reason(road.context, after, "sms")
+    assert await no_contact_reason(road.context, after, "call") is None
 
 
 async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(road: Road) -> None:
@@ -306,7 +305,7 @@ async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_bloc
     after = await road.change(bare, LeadUpdate(phone=OTHER))
 
     assert bare.phone is None
-    assert await blocked(road.context, after, "sms")
+    assert await no_contact_reason(road.context, after, "sms")
     assert await road.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
 
 
@@ -328,8 +327,8 @@ async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(rea
     await reached.crm.unblock(after, CHANNELS)
 
     assert (await jane(reached)).do_not_contact is None
-    assert await blocked(reached.context, await jane(reached), "email")
-    assert await blocked(reached.context, await jane(reached), "linkedin")
+    assert await no_contact_reason(reached.context, await jane(reached), "email")
+    assert await no_contact_reason(reached.context, await jane(reached), "linkedin")
 
 
 async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) -> None:
@@ -339,7 +338,7 @@ async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) ->
     await road.crm.delete("lead", road.lead.id)
     anew = await road.crm.create_lead(LeadDraft(name="Somebody else", phone=NUMBER))
 
-    assert await blocked(road.context, anew, "sms")
+    assert await no_contact_reason(road.context, anew, "sms")
 
 
 async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
@@ -348,7 +347,7 @@ async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(road
 
     await keep_at(road.context, addresses_in({"phone": NUMBER}, None), BY, besides=second.id)
 
-    assert set(await listed(road.context, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
+    assert set(await blocks_of(road.context, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
 
 
 async def test_a_change_that_gives_no_address_reads_nothing_more(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -587,4 +586,4 @@ async def test_nobody_but_a_person_lifts_a_block(road: Road, by: str | None) -> 
     with pytest.raises(Forbidden, match="the block was not lifted"):
         await (road.under(lifting, "outward", by) if by else lifting())
 
-    assert await listed(road.context, lead) == {"sms": "said so"}
+    assert await blocks_of(road.context, lead) == {"sms": "said so"}

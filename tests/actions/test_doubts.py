@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from crm_mcp.actions.heard import marked
+from crm_mcp.actions.guards.inbound import marked
 from crm_mcp.actions.intent import DOUBT, DOUBTED
 from crm_mcp.backends.base import ReadsActivity
 from crm_mcp.config import Fallback, PolicySettings

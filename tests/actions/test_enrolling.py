@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from crm_mcp.actions import enrolling
-from crm_mcp.actions.enrolling import enrolment_key
+from crm_mcp.actions.enrolment import run
+from crm_mcp.actions.enrolment.run import enrolment_key
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OutcomeUnknown, Unreachable
@@ -230,7 +230,7 @@ async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_j
 ):
     here = Bench(folder, clock)
     leads = await here.leads(2)
-    monkeypatch.setattr(enrolling, "MOST_INLINE", 1)
+    monkeypatch.setattr(run, "MOST_INLINE", 1)
 
     async def meanwhile(lead: str, channel: Channel) -> tuple[Message, ...]:
         if lead == leads[1] and here.crm.enrolling:
@@ -267,7 +267,7 @@ async def test_who_asks_for_no_more_before_its_turn_is_left_out_of_a_job(
 ):
     here = Bench(folder, clock)
     leads = await here.leads(2)
-    monkeypatch.setattr(enrolling, "MOST_INLINE", 1)
+    monkeypatch.setattr(run, "MOST_INLINE", 1)
 
     async def writes() -> None:
         said(here, leads[1], "Please no more, I want to unsubscribe", "email")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.sizes import MORE_THAN_ANY
+from crm_mcp.actions.vendor_operations.sizes import MORE_THAN_ANY
 from crm_mcp.backends.catalog import Operation, load
 from crm_mcp.config import VENDORS, PolicySettings
 from crm_mcp.errors import Forbidden, InvalidArgument

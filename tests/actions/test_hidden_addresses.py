@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.actions.places import may_be_address, may_be_mail, named_in, tells_people
+from crm_mcp.actions.vendor_operations.places import may_be_address, may_be_mail, named_in, tells_people
 from crm_mcp.backends.catalog import Catalog, Operation, Parameter, load
 from crm_mcp.config import VENDORS, PolicySettings
 from crm_mcp.errors import CrmError, InvalidArgument

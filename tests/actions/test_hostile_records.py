@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from crm_mcp.actions.approval import bare, named, plain, said
-from crm_mcp.actions.outreach import preview_call, preview_email, preview_sms
+from crm_mcp.actions.messages import preview_call, preview_email, preview_sms
+from crm_mcp.actions.summary import escape_markup, humanize, name_record
 from crm_mcp.model import Lead, Mailbox
+from crm_mcp.text import one_line
 
 from .roads import Road
 
@@ -23,15 +24,15 @@ async def road(tmp_path: Path):
 
 
 def test_characters_that_are_not_seen_are_not_shown():
-    assert plain(UNSEEN) == "abcdefg"
-    assert plain("one\r\n\u2028two\tthree") == "one two three"
-    assert plain("👩\u200d🔧 نام\u200cها") == "👩\u200d🔧 نام\u200cها"
+    assert one_line(UNSEEN) == "abcdefg"
+    assert one_line("one\r\n\u2028two\tthree") == "one two three"
+    assert one_line("👩\u200d🔧 نام\u200cها") == "👩\u200d🔧 نام\u200cها"
 
 
 def test_a_text_from_a_record_begins_no_quotation_of_its_own():
-    assert bare('x" (L2): "yes') == "x' (L2): 'yes"
-    assert said('x": "y').startswith("\"x': 'y\" (6 characters in all, fingerprint ")
-    assert named("lead", "L1", 'Ann"\n(L2)') == "lead Ann' (L2) (L1)"
+    assert escape_markup('x" (L2): "yes') == "x' (L2): 'yes"
+    assert humanize('x": "y').startswith("\"x': 'y\" (6 characters in all, fingerprint ")
+    assert name_record("lead", "L1", 'Ann"\n(L2)') == "lead Ann' (L2) (L1)"
 
 
 async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):

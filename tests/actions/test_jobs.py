@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from crm_mcp.actions.enrolling import enrolment_key
+from crm_mcp.actions.enrolment.run import enrolment_key
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Busy, OutcomeUnknown, Unreachable, VendorError
 from crm_mcp.model import LeadUpdate

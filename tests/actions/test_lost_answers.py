@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions import history
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.intent import Client, Deed
+from crm_mcp.actions.intent import Client, Intent
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OtherWritten, OutcomeUnknown
@@ -64,9 +64,9 @@ class LossyRoad(Road):
         # The CRM has its own clock.
         self.clock.moment = datetime.now(UTC)
 
-    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Intent:
         one = BY_NAME[tool]
-        return one.deed(context, one.check(arguments), client)
+        return one.intent(context, one.check(arguments), client)
 
     async def call(self, tool: str, lost: str | None = None, /, **arguments: Any) -> dict[str, Any]:
         """Call a tool as its client does."""
@@ -277,5 +277,5 @@ async def test_a_profile_that_is_shown_otherwise_than_it_was_written_is_the_same
     shown = {"linkedin": "https://www.linkedin.com/in/ann-lee", "email": "ANN"}
     lead = road.lead.model_copy(update={"custom_fields": shown})
 
-    assert history.has(road.context, lead, {"custom_fields": {"linkedin": wanted}}) is same
-    assert not history.has(road.context, lead, {"custom_fields": {"email": "ann"}})
+    assert reconcile.has(road.context, lead, {"custom_fields": {"linkedin": wanted}}) is same
+    assert not reconcile.has(road.context, lead, {"custom_fields": {"email": "ann"}})

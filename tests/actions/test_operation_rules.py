@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.enrolling import enrolment_key
-from crm_mcp.actions.outreach import message_key
+from crm_mcp.actions.enrolment.run import enrolment_key
+from crm_mcp.actions.messages import message_key
 from crm_mcp.backends.catalog import load
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Forbidden, InvalidArgument
 from crm_mcp.sandbox.people import PEOPLE
-from crm_mcp.store import Action, Ended, Mark, NewAction, Terms
+from crm_mcp.store import Action, ClaimConditions, DedupKey, Ended, NewAction
 
 from .roads import Person
 from .tail import PLAN, Tailed, tailed
@@ -90,9 +90,9 @@ async def test_at_night_a_message_can_be_planned_for_the_day(tmp_path: Path) -> 
 
 async def test_what_is_planned_for_a_forbidden_time_does_not_wait_for_it_to_become_another(tmp_path: Path) -> None:
     async with ruled(tmp_path) as tail:
-        deed = tail.deed("plan_text", {**PLAN, "send_at": "2026-12-24T04:00:00Z"})
+        intent = tail.intent("plan_text", {**PLAN, "send_at": "2026-12-24T04:00:00Z"})
 
-        shown = await deed.preview(True)
+        shown = await intent.preview(True)
 
         assert shown.blocked
         assert (shown.rule, shown.until) == ("quiet_hours", None)
@@ -166,10 +166,10 @@ async def test_what_a_tool_has_sent_no_operation_sends_again(tmp_path: Path) -> 
             new = NewAction(
                 caller="another", connection="tail", tool=tool, effect="outward", arguments={}, digest=key, summary=tool
             )
-            mark = Mark(key=key, seconds=86_400, channel=channel)
-            row = await tail.store.actions.begin(new, "policy", Terms(outward=True, marks=(mark,)))
+            dedup_key = DedupKey(key=key, seconds=86_400, channel=channel)
+            row = await tail.store.actions.begin(new, "policy", ClaimConditions(outward=True, dedup_keys=(dedup_key,)))
             assert isinstance(row, Action)
-            await tail.store.actions.settle(row.id, Ended("done"))
+            await tail.store.actions.complete(row.id, Ended("done"))
 
         text = await tail.call(Person("yes"), "plan_text", **PLAN)
         mail = await tail.call(

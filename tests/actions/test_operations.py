@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.operations import MOST_ANSWER, find, read
+from crm_mcp.actions.vendor_operations.call import MOST_ANSWER, find, read
 from crm_mcp.backends.http import Api
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, NotFound, Unsupported

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.opt_out import HEARD, STOP_WORDS, is_stop, may_be_stop, names_of
+from crm_mcp.actions.guards.opt_out import HEARD, STOP_WORDS, is_stop, may_be_stop, names_of
 from crm_mcp.model import CHANNELS, Channel, Lead
 
 ANN = names_of(Lead(id="1", name="Ann Lee", company="Acme Ltd"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from crm_mcp.actions.intent import Answer, Done
+from crm_mcp.actions.intent import Answer, Outcome
 from crm_mcp.backends.base import StartsCalls
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import (
@@ -233,8 +233,8 @@ async def test_do_not_contact_blocks_before_and_after_the_question(road: Road):
 
 
 async def test_an_allowed_write_runs_at_once_by_policy(road: Road):
-    async def run() -> Done:
-        return Done("logged", {"note": {"id": "N1"}}, road.lead.id, (("note", "N1"),))
+    async def run() -> Outcome:
+        return Outcome("logged", {"note": {"id": "N1"}}, road.lead.id, (("note", "N1"),))
 
     result = await road.pipeline.act(road.write(run, lead="L1", content="x"), Person())
 
@@ -259,9 +259,9 @@ async def test_what_policy_denies_is_refused_and_what_it_confirms_is_asked(tmp_p
     road = await Road(tmp_path, PolicySettings(outward="deny", tools={"log_note": "confirm"})).open()
     ann, ran = Person("yes"), list[str]()
 
-    async def run() -> Done:
+    async def run() -> Outcome:
         ran.append("ran")
-        return Done("logged")
+        return Outcome("logged")
 
     with pytest.raises(Forbidden, match="the policy denies send_sms"):
         await road.pipeline.act(road.sms(), Person("yes"))
@@ -287,7 +287,7 @@ FAILURES: dict[str, tuple[CrmError, str, str]] = {
 async def test_a_run_that_fails_is_recorded_with_what_was_written(road: Road, kind: str):
     error, status, said = FAILURES[kind]
 
-    async def run() -> Done:
+    async def run() -> Outcome:
         raise error
 
     result = await road.pipeline.act(road.write(run), Person())
@@ -300,7 +300,7 @@ async def test_a_run_that_fails_is_recorded_with_what_was_written(road: Road, ki
 
 
 async def test_a_fault_of_this_program_is_recorded_and_not_told(road: Road):
-    async def run() -> Done:
+    async def run() -> Outcome:
         raise ZeroDivisionError("secret detail")
 
     with pytest.raises(ZeroDivisionError):
@@ -314,10 +314,10 @@ async def test_a_fault_of_this_program_is_recorded_and_not_told(road: Road):
 async def test_a_caller_who_leaves_while_it_runs_changes_nothing(road: Road):
     begun, go_on = anyio.Event(), anyio.Event()
 
-    async def run() -> Done:
+    async def run() -> Outcome:
         begun.set()
         await go_on.wait()
-        return Done("logged")
+        return Outcome("logged")
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crm_mcp.actions.declared import Declared, Effect, Tools
-from crm_mcp.actions.policy import Judged, Policy
+from crm_mcp.actions.guards.policy import Judged, Policy
 from crm_mcp.config import PolicySettings, Verdict
 from crm_mcp.errors import SettingsError
 

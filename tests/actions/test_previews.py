@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crm_mcp.actions.intent import Preview
-from crm_mcp.actions.outreach import message_key, preview_call, preview_email, preview_linkedin, preview_sms
+from crm_mcp.actions.messages import message_key, preview_call, preview_email, preview_linkedin, preview_sms
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Lead, Mailbox, Sender
-from crm_mcp.store import Action, Ended, Mark, NewAction, Terms
+from crm_mcp.store import Action, ClaimConditions, DedupKey, Ended, NewAction
 
 from .roads import NUMBER, Road
 
@@ -46,10 +46,10 @@ async def sent(road: Road, preview: Preview) -> Action:
         summary=preview.summary,
     )
     begun = await road.store.actions.begin(
-        new, "policy", Terms(outward=True, marks=preview.marks, resend_of=preview.resend_of)
+        new, "policy", ClaimConditions(outward=True, dedup_keys=preview.dedup_keys, resend_of=preview.resend_of)
     )
     assert isinstance(begun, Action)
-    return await road.store.actions.settle(begun.id, Ended("done"))
+    return await road.store.actions.complete(begun.id, Ended("done"))
 
 
 async def test_a_message_has_one_mark_for_a_day_of_channel_address_and_text(road: Road):
@@ -57,9 +57,11 @@ async def test_a_message_has_one_mark_for_a_day_of_channel_address_and_text(road
     by_mail = await mail(road, jane())
     by_linkedin = await preview_linkedin(road.context, jane(), SENDER, "Hi")
 
-    assert by_sms.marks == (Mark(key=message_key("sms", NUMBER, "Hi"), seconds=86_400, channel="sms", address=NUMBER),)
-    assert [each.address for each in by_mail.marks] == ["jane@example.com"]
-    assert [(each.channel, each.address) for each in by_linkedin.marks] == [("linkedin", "jane")]
+    assert by_sms.dedup_keys == (
+        DedupKey(key=message_key("sms", NUMBER, "Hi"), seconds=86_400, channel="sms", address=NUMBER),
+    )
+    assert [each.address for each in by_mail.dedup_keys] == ["jane@example.com"]
+    assert [(each.channel, each.address) for each in by_linkedin.dedup_keys] == [("linkedin", "jane")]
     assert not by_sms.confirm
 
 
@@ -70,13 +72,13 @@ async def test_a_message_has_one_mark_for_a_day_of_channel_address_and_text(road
 async def test_a_text_is_the_same_however_its_white_space_and_accents_are_written(road: Road, one: str, other: str):
     first, second = await preview_sms(road.context, jane(), one), await preview_sms(road.context, jane(), other)
 
-    assert first.marks == second.marks
+    assert first.dedup_keys == second.dedup_keys
 
 
 async def test_an_address_is_the_same_however_it_is_written(road: Road):
     first, second = await mail(road, jane()), await mail(road, jane(email="jane@EXAMPLE.com"))
 
-    assert first.marks == second.marks
+    assert first.dedup_keys == second.dedup_keys
 
 
 @given(st.lists(st.text(max_size=5), min_size=2, max_size=2), st.lists(st.text(max_size=5), min_size=2, max_size=2))
@@ -93,13 +95,13 @@ def test_different_mails_have_different_marks(one: list[str], other: list[str]):
     "changed", [{"subject": "Hello!"}, {"body": "how are you?"}, {"subject": "Hello How", "body": "are you?"}]
 )
 async def test_another_text_is_another_message(road: Road, changed: dict[str, str]):
-    assert (await mail(road, jane())).marks != (await mail(road, jane(), **changed)).marks
+    assert (await mail(road, jane())).dedup_keys != (await mail(road, jane(), **changed)).dedup_keys
 
 
 async def test_a_call_has_a_mark_for_two_minutes(road: Road):
     shown = await preview_call(road.context, jane())
 
-    assert shown.marks == (Mark(key=f"call:{NUMBER}", seconds=120, channel="call", address=NUMBER),)
+    assert shown.dedup_keys == (DedupKey(key=f"call:{NUMBER}", seconds=120, channel="call", address=NUMBER),)
     assert "it is 11:00 there (America/Los_Angeles, the number's zone)" in shown.details
 
 
@@ -115,8 +117,8 @@ async def test_what_is_blocked_says_by_which_rule_and_until_when(road: Road):
         True,
     )
     assert at_night.blocked is not None
-    assert at_night.marks
-    assert (nowhere.rule, nowhere.until, nowhere.marks, nowhere.defer) == ("no_address", None, (), False)
+    assert at_night.dedup_keys
+    assert (nowhere.rule, nowhere.until, nowhere.dedup_keys, nowhere.defer) == ("no_address", None, (), False)
 
 
 async def test_limits_are_given_on_to_be_counted_again(tmp_path: Path):
@@ -127,7 +129,7 @@ async def test_limits_are_given_on_to_be_counted_again(tmp_path: Path):
     finally:
         await road.close()
 
-    assert [(each.most, each.channels) for each in shown.bounds] == [(5, ("sms",)), (3, ("email", "sms", "linkedin"))]
+    assert [(each.most, each.channels) for each in shown.quotas] == [(5, ("sms",)), (3, ("email", "sms", "linkedin"))]
     assert shown.blocked is None
 
 

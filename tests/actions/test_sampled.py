@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from crm_mcp.actions.enrolling import enrolment_key
+from crm_mcp.actions.enrolment.run import enrolment_key
 from crm_mcp.backends.local import Local
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable

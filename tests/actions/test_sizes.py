@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.actions.sizes import MORE_THAN_ANY, records_of
+from crm_mcp.actions.vendor_operations.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.catalog import load
 from crm_mcp.config import VENDORS, PolicySettings
 

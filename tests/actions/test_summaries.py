@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.actions.approval import bounded, exactly, quoted, quoted_json, said, same_words
 from crm_mcp.actions.intent import Preview
-from crm_mcp.actions.operations import preview_operation
-from crm_mcp.actions.outreach import preview_linkedin
+from crm_mcp.actions.messages import preview_linkedin
+from crm_mcp.actions.summary import fit_summary, humanize, quote, quote_json, same_words, show_exactly
+from crm_mcp.actions.vendor_operations.call import preview_operation
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import LeadDraft, NoteDraft, Sender
@@ -173,7 +173,7 @@ async def tail(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Taile
 @example(pair=("it's", 'it"s'))
 async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place: str, pair: tuple[str, str]):
     try:
-        previews = [bounded(await preview_operation(tail.context, *OPERATIONS[place](text))) for text in pair]
+        previews = [fit_summary(await preview_operation(tail.context, *OPERATIONS[place](text))) for text in pair]
     except InvalidArgument:
         return
 
@@ -184,7 +184,7 @@ async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place
 async def test_no_line_of_a_question_is_begun_by_what_an_operation_is_given(tail: Tailed, place: str):
     name, arguments = OPERATIONS[place](FORGING[:150] if "name" in place else FORGING)
 
-    preview = bounded(await preview_operation(tail.context, name, arguments))
+    preview = fit_summary(await preview_operation(tail.context, name, arguments))
 
     assert not [line for line in preview.text.splitlines() if line.startswith(FORGED)]
 
@@ -195,7 +195,7 @@ async def test_two_linkedin_messages_never_share_a_summary(bench: Bench, pair: t
     lead = await bench.context.lead(LEAD)
     previews = [await preview_linkedin(bench.context, lead, Sender(id="7", name="Ann"), text) for text in pair]
 
-    assert (bounded(previews[0]).summary == bounded(previews[1]).summary) == (pair[0] == pair[1])
+    assert (fit_summary(previews[0]).summary == fit_summary(previews[1]).summary) == (pair[0] == pair[1])
 
 
 @settings(PATIENT, max_examples=10)
@@ -232,7 +232,7 @@ async def test_two_notes_that_are_deleted_never_share_a_summary(bench: Bench, pa
 @given(pair=pairs())
 @example(pair=("Won  now", "Won now"))
 def test_two_names_are_never_shown_alike_where_no_quotation_marks_stand(pair: tuple[str, str]):
-    assert (exactly(pair[0]) == exactly(pair[1])) == (pair[0] == pair[1])
+    assert (show_exactly(pair[0]) == show_exactly(pair[1])) == (pair[0] == pair[1])
 
 
 @given(pair=pairs() | st.tuples(texts, texts))
@@ -240,7 +240,7 @@ def test_two_names_are_never_shown_alike_where_no_quotation_marks_stand(pair: tu
 def test_two_objects_are_never_shown_alike(pair: tuple[str, str]):
     one, other = (json.dumps({"name": text}, ensure_ascii=False) for text in pair)
 
-    assert (quoted_json(one) == quoted_json(other)) == (pair[0] == pair[1])
+    assert (quote_json(one) == quote_json(other)) == (pair[0] == pair[1])
 
 
 NAMES = st.sampled_from(["name", "title", "custom"])
@@ -260,15 +260,15 @@ def test_two_records_are_never_said_alike(one: dict[str, Any], other: dict[str, 
     same = [(name, bare_of_nothing(each)) for name, each in one.items()] == [
         (name, bare_of_nothing(each)) for name, each in other.items()
     ]
-    assert (said(one) == said(other)) == (same or not (one or other))
+    assert (humanize(one) == humanize(other)) == (same or not (one or other))
 
 
 @given(one=texts, other=texts, white=st.sampled_from([" ", "  ", "\n", "\t ", "\r\n"]))
 def test_a_summary_is_given_back_with_other_white_space_between_its_words_alone(one: str, other: str, white: str):
-    own = bounded(Preview(f"SMS to +1, {quoted('Ann Bell')} (L1): {quoted(one)}")).summary
+    own = fit_summary(Preview(f"SMS to +1, {quote('Ann Bell')} (L1): {quote(one)}")).summary
     parts = own.split('"')
     spaced = '"'.join(part if n % 2 else part.replace(" ", white) for n, part in enumerate(parts))
 
     assert same_words(f"{white}{spaced}{white}", own)
-    assert same_words(own.replace(quoted(one), quoted(other)), own) == (one == other)
+    assert same_words(own.replace(quote(one), quote(other)), own) == (one == other)
     assert not same_words(own.replace("Ann Bell", f"Ann{white}Bell"), own) or white == " "

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions import contact
-from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.pipeline import deed
-from crm_mcp.actions.undo import note_of, preview_undo, undo
+from crm_mcp.actions.guards import new_addresses
+from crm_mcp.actions.intent import Outcome, Preview
+from crm_mcp.actions.pipeline import intent
+from crm_mcp.actions.undo.undo import note_of, preview_undo, undo
 from crm_mcp.errors import (
     Busy,
     Conflict,
@@ -24,7 +24,7 @@ from crm_mcp.errors import (
 )
 from crm_mcp.model import DealFields, LeadUpdate
 from crm_mcp.server.tools.admin import undo_action
-from crm_mcp.store import Action, NewAction, Terms
+from crm_mcp.store import Action, ClaimConditions, NewAction
 
 from .benches import SEQUENCE, Bench, Watcher
 from .roads import Clock, Person, Road
@@ -35,11 +35,11 @@ ANN = "ann via tests"
 async def rename(road: Road, name: str = "Jane Roe", company: str = "Acme") -> str:
     """Change the lead by an action of Ann's; returns the action's id."""
 
-    async def run() -> Done:
+    async def run() -> Outcome:
         before = await road.crm.get_lead(road.lead.id)
         after = await road.crm.update_lead(road.lead.id, LeadUpdate(name=name, company=company))
         kept = note_of("lead", before, after, ("name", "company", "title"))
-        return Done(f"renamed to {name}", lead=road.lead.id, undo=kept)
+        return Outcome(f"renamed to {name}", lead=road.lead.id, undo=kept)
 
     return (await road.pipeline.act(road.write(run, name=name), Person()))["action_id"]
 
@@ -47,13 +47,13 @@ async def rename(road: Road, name: str = "Jane Roe", company: str = "Acme") -> s
 async def take_back(road: Road, action_id: str, caller: str = ANN) -> str:
     """Undo as the tool does; returns the status."""
 
-    async def run(_: Preview) -> Done:
+    async def run(_: Preview) -> Outcome:
         return await undo(road.context, action_id, caller)
 
     async def ask() -> Preview:
         return await preview_undo(road.context, action_id, caller)
 
-    made = deed(road.context, undo_action, {"action_id": action_id}, run, ask=ask)
+    made = intent(road.context, undo_action, {"action_id": action_id}, run, ask=ask)
     return (await road.pipeline.act(made, Person(caller=caller)))["status"]
 
 
@@ -107,11 +107,11 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
         digest="1",
         summary="Import 3 leads",
     )
-    job = await road.store.actions.begin(new, "policy", Terms(job=True))
+    job = await road.store.actions.begin(new, "policy", ClaimConditions(job=True))
     assert isinstance(job, Action)
     await road.store.items.add(job.id, [{"row": n} for n in range(3)])
-    await road.store.items.take(job.id, 1, fence=job.fence)
-    await road.store.items.settle(job.id, [(0, "done", None)], fence=job.fence)
+    await road.store.items.take(job.id, 1, fencing_token=job.fencing_token)
+    await road.store.items.complete(job.id, [(0, "done", None)], fencing_token=job.fencing_token)
     told = await preview_undo(road.context, job.id, ANN)
 
     done = await undo(road.context, job.id, ANN)
@@ -119,7 +119,7 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
     assert told.unasked
     assert done.cancelled == job.id
     assert done.fields["progress"] == {"done": 1, "total": 3}
-    assert await road.store.items.take(job.id, 1, fence=job.fence) == ()
+    assert await road.store.items.take(job.id, 1, fencing_token=job.fencing_token) == ()
     assert [each.status for each in await road.store.items.all(job.id)] == ["done", "cancelled", "cancelled"]
     with pytest.raises(NotFound, match="of yours"):
         await undo(road.context, job.id, "eve via tests")
@@ -135,7 +135,7 @@ async def test_what_is_being_sent_is_not_called_off(road: Road):
         digest="1",
         summary="SMS",
     )
-    sending = await road.store.actions.begin(new, "policy", Terms())
+    sending = await road.store.actions.begin(new, "policy", ClaimConditions())
     assert isinstance(sending, Action)
 
     with pytest.raises(Conflict, match="is running, not done"):
@@ -171,17 +171,17 @@ async def test_an_action_that_changed_nothing_keeps_nothing(road: Road):
 
 @pytest.mark.parametrize("before", [None, "Europe/Berlin", "nowhere"])
 async def test_an_undo_that_changes_the_time_zone_is_told_before_the_lead_is_texted(road: Road, before: str | None):
-    async def run() -> Done:
+    async def run() -> Outcome:
         old = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": before, "size": 3}))
         new = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": "Asia/Tokyo"}))
-        return Done("moved", lead=road.lead.id, undo=note_of("lead", old, new, ("custom_fields",)))
+        return Outcome("moved", lead=road.lead.id, undo=note_of("lead", old, new, ("custom_fields",)))
 
     action_id = (await road.pipeline.act(road.write(run), Person()))["action_id"]
-    assert await contact.fresh(road.context, await road.context.lead(road.lead.id), ["sms"]) == ()
+    assert await new_addresses.fresh(road.context, await road.context.lead(road.lead.id), ["sms"]) == ()
 
     assert await take_back(road, action_id) == "undone"
 
-    [told] = await contact.fresh(road.context, await road.context.lead(road.lead.id), ["sms"])
+    [told] = await new_addresses.fresh(road.context, await road.context.lead(road.lead.id), ["sms"])
     assert "the time zone was set by ann via tests with undo_action" in told
 
 
@@ -190,8 +190,8 @@ async def test_what_comes_back_in_part_is_told_so_where_the_crm_cannot_be_asked_
 ):
     kept = {"verb": "deleted", "id": "L9", "kind": "lead", "label": "Joe", "fields": {"id": "L9", "email": "j@x.test"}}
 
-    async def run() -> Done:
-        return Done("deleted", undo=kept)
+    async def run() -> Outcome:
+        return Outcome("deleted", undo=kept)
 
     async def fail(*_: Any) -> None:
         raise VendorError("it refused the stage", wrote=True)

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.actions.zones import Zones, blackout_day, day_start, home, local, next_allowed, quiet, zones_of
+from crm_mcp.actions.guards.quiet_hours import (
+    Zones,
+    blackout_day,
+    day_start,
+    home,
+    local,
+    next_allowed,
+    quiet,
+    zones_of,
+)
 from crm_mcp.config import Window, time_zone
 from crm_mcp.model import Lead
 

@@ -37,7 +37,7 @@ def adapter_on(
             crm = adapter(
                 Access(
                     key=SecretStr(key),
-                    pace_file=tmp_path / "pace.sqlite3",
+                    rate_limit_file=tmp_path / "pace.sqlite3",
                     base_url=url,
                     country=country,
                     keys=keys or {},

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.backends.pace import MINUTE, PATIENCE, SLACK, SLOTS, Limits, Pace, bulk_work
+from crm_mcp.backends.rate_limit import MINUTE, PATIENCE, SLACK, SLOTS, Limits, RateLimit, bulk_work
 from crm_mcp.errors import Busy
 
 NOON = 1_790_000_000.0
@@ -55,8 +55,8 @@ def alone(work: Callable[[], CoroutineType[Any, Any, None]]) -> None:
     raise AssertionError("it waited for something real")
 
 
-def paced(folder: Path, clock: Clock, limits: Limits, **more: Any) -> Pace:
-    return Pace("a vendor and a key", limits, folder / "pace.sqlite3", clock=clock, sleep=clock.sleep, **more)
+def paced(folder: Path, clock: Clock, limits: Limits, **more: Any) -> RateLimit:
+    return RateLimit("a vendor and a key", limits, folder / "pace.sqlite3", clock=clock, sleep=clock.sleep, **more)
 
 
 def most_in_a_window(moments: list[float], seconds: float) -> int:
@@ -93,9 +93,9 @@ def test_no_window_ever_has_more_calls_than_the_limit(
             try:
                 if kinds.random() < 0.5:
                     with bulk_work(patience):
-                        await pace.turn(bulk=many)
+                        await pace.slot(bulk=many)
                 else:
-                    await pace.turn(bulk=many)
+                    await pace.slot(bulk=many)
             except Busy as busy:
                 clock.now += kinds.choice([0.1, busy.retry_after])
                 continue
@@ -126,12 +126,12 @@ def test_callers_that_wait_at_once_never_leave_for_one_place(arrivals: list[floa
         for arrival in sorted(arrivals):
             clock.now = NOON + arrival
             try:
-                left.append(await pace.turn())
+                left.append(await pace.slot())
             except Busy:
                 continue
 
     with tempfile.TemporaryDirectory() as folder:
-        pace = Pace("key", Limits(per_minute=per_minute), Path(folder) / "pace", clock=clock, sleep=not_yet)
+        pace = RateLimit("key", Limits(per_minute=per_minute), Path(folder) / "pace", clock=clock, sleep=not_yet)
         alone(call)
         pace.close()
 
@@ -151,11 +151,11 @@ async def test_who_wants_all_gets_95_percent_of_the_limit(tmp_path: Path, limit:
     with bulk_work():
         if bulk:
             while clock.now < NOON + 1200:
-                await pace.turn()
+                await pace.slot()
                 calls += 1
     while not bulk and clock.now < NOON + 1200:
         try:
-            await pace.turn()
+            await pace.slot()
         except Busy as busy:
             clock.now += min(1.0, busy.retry_after)
             continue
@@ -167,10 +167,10 @@ async def test_who_wants_all_gets_95_percent_of_the_limit(tmp_path: Path, limit:
 async def test_a_window_is_longer_than_the_vendors_by_what_a_call_may_be_late(tmp_path: Path):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=1))
-    await pace.turn()
+    await pace.slot()
     clock.now += 50
 
-    await pace.turn()
+    await pace.slot()
 
     assert MINUTE * (1 + SLACK) <= clock.now - NOON <= MINUTE * (1 + SLACK + 1 / SLOTS) + 1e-6
 
@@ -183,11 +183,11 @@ async def test_bulk_work_leaves_places_to_people(tmp_path: Path):
     pace = paced(tmp_path, clock, Limits(per_minute=100))
     with bulk_work():
         while not clock.slept or clock.now < NOON + 200:
-            await pace.turn()
+            await pace.slot()
     before = clock.now
 
     for _ in range(3):
-        await pace.turn()
+        await pace.slot()
 
     assert clock.now == before
 
@@ -204,18 +204,18 @@ async def test_a_person_goes_before_bulk_work_that_waits(tmp_path: Path):
         if not asked:
             asked = True
             clock.now += 50
-            await pace_of_a_person.turn()
+            await pace_of_a_person.slot()
             served.append("a person")
             seconds -= 50
         await clock.sleep(seconds)
 
     pace_of_a_person = paced(tmp_path, clock, Limits(per_minute=2))
-    bulk = Pace("a vendor and a key", Limits(per_minute=2), tmp_path / "pace.sqlite3", clock=clock, sleep=sleep)
-    await pace.turn()
-    await pace.turn()
+    bulk = RateLimit("a vendor and a key", Limits(per_minute=2), tmp_path / "pace.sqlite3", clock=clock, sleep=sleep)
+    await pace.slot()
+    await pace.slot()
 
     with bulk_work():
-        await bulk.turn()
+        await bulk.slot()
     served.append("bulk")
 
     assert served == ["a person", "bulk"]
@@ -228,7 +228,7 @@ async def test_bulk_work_is_spread_out_after_its_first_burst(tmp_path: Path):
 
     with bulk_work():
         for _ in range(60):
-            await pace.turn()
+            await pace.slot()
             left.append(clock.now - NOON)
 
     assert left[28] == 0
@@ -242,11 +242,11 @@ async def test_a_wait_beyond_patience_is_refused_with_its_seconds_and_takes_no_p
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=3))
     for _ in range(3):
-        await pace.turn()
+        await pace.slot()
     clock.now += 10
 
     with pytest.raises(Busy) as refused:
-        await pace.turn()
+        await pace.slot()
 
     frees = MINUTE * (1 + SLACK) + MINUTE / SLOTS
     assert refused.value.retry_after == math.ceil(frees - 10)
@@ -254,19 +254,19 @@ async def test_a_wait_beyond_patience_is_refused_with_its_seconds_and_takes_no_p
     assert clock.slept == []
     clock.now += refused.value.retry_after
     for _ in range(3):
-        await pace.turn()
+        await pace.slot()
     assert clock.slept == []
 
 
 async def test_a_callers_own_patience_counts_where_it_is_less(tmp_path: Path):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=1))
-    await pace.turn()
+    await pace.slot()
     clock.now += 55
 
     with pytest.raises(Busy) as refused:
-        await pace.turn(patience=2.0)
-    await pace.turn(patience=7.0)
+        await pace.slot(patience=2.0)
+    await pace.slot(patience=7.0)
 
     assert refused.value.retry_after == 7
 
@@ -278,13 +278,13 @@ async def test_bulk_work_does_not_wait_longer_in_all_than_it_bears(tmp_path: Pat
 
     async def outrun(seconds: float) -> None:
         clock.now += seconds
-        await others.turn()
+        await others.slot()
 
-    bulk = Pace("a vendor and a key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=outrun)
-    await pace.turn()
+    bulk = RateLimit("a vendor and a key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=outrun)
+    await pace.slot()
 
     with bulk_work(150), pytest.raises(Busy):
-        await bulk.turn()
+        await bulk.slot()
 
     assert 120 < clock.now - NOON <= 150
 
@@ -296,13 +296,13 @@ async def test_a_cancelled_wait_gives_its_place_back(tmp_path: Path):
         await anyio.sleep_forever()
 
     pace = paced(tmp_path, clock, Limits(per_minute=1))
-    waiting = Pace("a vendor and a key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=never)
-    await pace.turn()
+    waiting = RateLimit("a vendor and a key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=never)
+    await pace.slot()
     clock.now += 50
     with anyio.move_on_after(0.01):
-        await waiting.turn()
+        await waiting.slot()
 
-    await pace.turn()
+    await pace.slot()
 
     assert clock.now - NOON < 62
 
@@ -319,16 +319,16 @@ async def test_a_place_that_was_given_back_twice_is_one_place(tmp_path: Path):
         raise TimeoutError
 
     pace = paced(tmp_path, clock, Limits(per_minute=1))
-    waiting = Pace("a vendor and a key", Limits(per_minute=1), file, clock=clock, sleep=forget)
-    await pace.turn()
+    waiting = RateLimit("a vendor and a key", Limits(per_minute=1), file, clock=clock, sleep=forget)
+    await pace.slot()
     clock.now += 50
     with pytest.raises(TimeoutError):
-        await waiting.turn()
+        await waiting.slot()
 
-    await pace.turn()
+    await pace.slot()
 
     with pytest.raises(Busy):
-        await pace.turn()
+        await pace.slot()
 
 
 # What the vendor says
@@ -342,7 +342,7 @@ async def test_another_limit_is_learned_and_kept_for_all(tmp_path: Path):
     clock = Clock()
     limits = Limits(per_minute=100, per_day=5000, plans=((100, 5000), (500, 50_000)))
     pace = paced(tmp_path, clock, limits)
-    await pace.turn()
+    await pace.slot()
 
     pace.learn(used(499, 500))
 
@@ -353,7 +353,7 @@ async def test_another_limit_is_learned_and_kept_for_all(tmp_path: Path):
 async def test_what_the_settings_allow_is_not_raised_by_the_vendor(tmp_path: Path):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=20), most=20)
-    await pace.turn()
+    await pace.slot()
 
     pace.learn(used(60))
 
@@ -365,8 +365,8 @@ async def test_what_the_settings_allow_is_not_raised_by_the_vendor(tmp_path: Pat
 async def test_what_others_use_of_the_key_counts_as_well(tmp_path: Path):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=100))
-    await pace.turn()
-    await pace.turn()
+    await pace.slot()
+    await pace.slot()
 
     pace.learn(used(40))
 
@@ -380,9 +380,9 @@ async def test_a_slow_answer_is_compared_with_the_calls_at_its_time(tmp_path: Pa
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=100))
     for _ in range(50):
-        await pace.turn()
+        await pace.slot()
     clock.now += 58
-    left = await pace.turn()
+    left = await pace.slot()
     clock.now += 8
 
     pace.learn(used(49), left=left)
@@ -393,7 +393,7 @@ async def test_a_slow_answer_is_compared_with_the_calls_at_its_time(tmp_path: Pa
 async def test_a_bulk_answer_tells_of_the_bulk_limit(tmp_path: Path):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=100, bulk_per_minute=10))
-    await pace.turn(bulk=True)
+    await pace.slot(bulk=True)
 
     pace.learn(used(3, 8), bulk=True)
     pace.learn(used(90, 100), bulk=True)
@@ -417,7 +417,7 @@ async def test_a_bulk_answer_tells_of_the_bulk_limit(tmp_path: Path):
 async def test_headers_without_sense_change_nothing(tmp_path: Path, headers: dict[str, str]):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=10))
-    await pace.turn()
+    await pace.slot()
 
     pace.learn(headers)
 
@@ -455,14 +455,14 @@ def in_http(moment: float) -> str:
 async def test_a_refusal_is_heeded_for_as_long_as_it_asks(tmp_path: Path, headers: dict[str, str], seconds: float):
     clock = Clock()
     pace, other = (paced(tmp_path, clock, Limits(per_minute=100)) for _ in range(2))
-    await pace.turn()
+    await pace.slot()
 
     told = pace.refused(headers)
 
     assert told == pytest.approx(seconds)
     assert other.budget()[0].remaining == 0
     with bulk_work():
-        await other.turn()
+        await other.slot()
     assert clock.now - NOON == pytest.approx(seconds)
 
 
@@ -473,9 +473,9 @@ async def test_refusals_that_give_no_time_double_the_wait_up_to_a_minute(tmp_pat
 
     with bulk_work():
         for _ in range(8):
-            await pace.turn()
+            await pace.slot()
             waits.append(pace.refused({}))
-        await pace.turn()
+        await pace.slot()
     pace.learn({})
 
     assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 60, 60])
@@ -509,12 +509,12 @@ async def test_who_waits_for_a_place_heeds_a_refusal_that_came_in_the_meantime(t
             told.append(pace.refused({"retry-after": "14"}))
         await clock.sleep(seconds)
 
-    waiting = Pace("a vendor and a key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=sleep)
-    await pace.turn()
+    waiting = RateLimit("a vendor and a key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=sleep)
+    await pace.slot()
     clock.now += 55
     asked = clock.now
 
-    await waiting.turn()
+    await waiting.slot()
 
     assert clock.now - asked == pytest.approx(14)
     assert pace.budget()[0].remaining == 0
@@ -525,11 +525,11 @@ async def test_a_refusal_of_bulk_calls_holds_no_others(tmp_path: Path):
     pace = paced(tmp_path, clock, Limits(per_minute=100, bulk_per_minute=10))
     pace.refused({"retry-after": "30"}, bulk=True)
 
-    await pace.turn()
+    await pace.slot()
 
     assert clock.slept == []
     with pytest.raises(Busy):
-        await pace.turn(bulk=True)
+        await pace.slot(bulk=True)
 
 
 # Clocks that jump
@@ -549,7 +549,7 @@ def test_a_clock_that_jumps_blocks_nobody_longer_than_a_window(jumps: list[float
         for jump in jumps:
             for _ in range(calls):
                 try:
-                    await pace.turn()
+                    await pace.slot()
                 except Busy:
                     break
             if hold:
@@ -557,7 +557,7 @@ def test_a_clock_that_jumps_blocks_nobody_longer_than_a_window(jumps: list[float
             clock.now += jump
             before = clock.now
             with bulk_work():
-                await pace.turn()
+                await pace.slot()
             waited.append(clock.now - before)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -580,7 +580,7 @@ def test_a_clock_that_is_set_back_lets_no_more_calls_through(pauses: list[float]
         for number, pause in enumerate(pauses):
             clock.now += pause
             with bulk_work():
-                await pace.turn()
+                await pace.slot()
             left.append(clock.now + gone)
             if number % 5 == 4:
                 clock.now -= backs[number]
@@ -599,8 +599,8 @@ def test_a_clock_that_is_set_back_lets_no_more_calls_through(pauses: list[float]
 
 async def test_the_file_has_no_key_and_is_nobody_elses(tmp_path: Path):
     file = tmp_path / "deep" / "pace.sqlite3"
-    pace = Pace("dialsheet https://crm.example ds_canary_key", Limits(per_minute=5), file)
-    await pace.turn()
+    pace = RateLimit("dialsheet https://crm.example ds_canary_key", Limits(per_minute=5), file)
+    await pace.slot()
     pace.close()
 
     assert b"canary" not in b"".join(each.read_bytes() for each in file.parent.iterdir())
@@ -610,27 +610,27 @@ async def test_the_file_has_no_key_and_is_nobody_elses(tmp_path: Path):
 async def test_keys_do_not_share_a_limit(tmp_path: Path):
     clock = Clock()
     one = paced(tmp_path, clock, Limits(per_minute=1))
-    other = Pace("another key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=clock.sleep)
-    await one.turn()
+    other = RateLimit("another key", Limits(per_minute=1), tmp_path / "pace.sqlite3", clock=clock, sleep=clock.sleep)
+    await one.slot()
 
-    await other.turn()
+    await other.slot()
 
     assert clock.slept == []
 
 
-async def fails_over(pace: Pace, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+async def fails_over(pace: RateLimit, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     """Hold that a pace counts on by itself, says so once, and never fails."""
     for _ in range(3):
-        await pace.turn()
+        await pace.slot()
     pace.learn({})
     pace.refused({"retry-after": "1"})
-    await pace.turn()
+    await pace.slot()
     with pytest.raises(Busy):
-        await pace.turn()
+        await pace.slot()
     assert [each.levelname for each in caplog.records] == ["WARNING"]
     assert "this process alone" in caplog.text
     clock.now += 62
-    await pace.turn()
+    await pace.slot()
     assert len(caplog.records) == 1
 
 
@@ -652,7 +652,7 @@ async def test_a_file_that_can_not_be_used_is_done_without(
         case _:
             (tmp_path / "file").write_text("")
             file = tmp_path / "file" / "pace.sqlite3"
-    pace = Pace("key", Limits(per_minute=4), file, clock=clock, sleep=clock.sleep)
+    pace = RateLimit("key", Limits(per_minute=4), file, clock=clock, sleep=clock.sleep)
 
     await fails_over(pace, clock, caplog)
 
@@ -660,18 +660,18 @@ async def test_a_file_that_can_not_be_used_is_done_without(
 async def test_a_locked_file_is_done_without_until_it_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     clock = Clock()
     pace, other = (paced(tmp_path, clock, Limits(per_minute=4)) for _ in range(2))
-    await pace.turn()
+    await pace.slot()
     with sqlite3.connect(tmp_path / "pace.sqlite3", isolation_level=None) as locking:
         locking.execute("BEGIN EXCLUSIVE")
-        await pace.turn()
-        await pace.turn()
+        await pace.slot()
+        await pace.slot()
         # It goes on from what it knew.
         assert pace.budget()[0].remaining == 1
         locking.execute("ROLLBACK")
     locking.close()
     clock.now += 62
 
-    await pace.turn()
+    await pace.slot()
 
     assert other.budget()[0].remaining == 3
     assert [each.levelname for each in caplog.records] == ["WARNING"]
@@ -693,13 +693,13 @@ async def test_a_locked_file_is_done_without_until_it_is_free(tmp_path: Path, ca
 async def test_a_file_with_nonsense_in_it_holds_nobody_up(tmp_path: Path, state: str):
     clock = Clock()
     pace = paced(tmp_path, clock, Limits(per_minute=4))
-    await pace.turn()
+    await pace.slot()
     with sqlite3.connect(tmp_path / "pace.sqlite3") as db:
         db.execute("UPDATE accounts SET state = ?", (state,))
     db.close()
 
     with bulk_work():
-        await pace.turn()
+        await pace.slot()
 
     assert clock.now - NOON <= 86_400 if "held" in state else clock.slept == []
 
@@ -707,12 +707,12 @@ async def test_a_file_with_nonsense_in_it_holds_nobody_up(tmp_path: Path, state:
 async def test_a_call_costs_a_small_part_of_a_millisecond(tmp_path: Path):
     import time
 
-    pace = Pace("key", Limits(per_minute=1_000_000, per_day=1_000_000), tmp_path / "pace.sqlite3")
+    pace = RateLimit("key", Limits(per_minute=1_000_000, per_day=1_000_000), tmp_path / "pace.sqlite3")
     spent: list[float] = []
 
     for _ in range(200):
         began = time.perf_counter()
-        left = await pace.turn()
+        left = await pace.slot()
         pace.learn({"x-ratelimit-limit": "1000000", "x-ratelimit-remaining": "999999"}, left=left)
         spent.append(time.perf_counter() - began)
 
@@ -723,9 +723,9 @@ async def test_an_answer_that_says_nothing_is_left_is_heard_among_many_that_say_
     one = paced(tmp_path, Clock(), Limits(per_minute=10))
 
     for left in (9, 8, 7):
-        await one.turn()
+        await one.slot()
         one.learn({"x-ratelimit-limit": "10", "x-ratelimit-remaining": str(left)})
-    await one.turn()
+    await one.slot()
     one.learn({"x-ratelimit-limit": "10", "x-ratelimit-remaining": "0"})
 
     assert one.budget()[0].remaining == 0

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from crm_mcp.backends.catalog import Operation, Parameter
-from crm_mcp.backends.http import Terms
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.http import ApiProfile
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import (
     Access,
     Fetch,
@@ -398,9 +398,9 @@ class Tiny(Remote):
     limits: ClassVar[Limits] = Limits(per_minute=1000, bulk_per_minute=10)
 
     @classmethod
-    def terms(cls, address: str, access: Access) -> Terms:
+    def profile(cls, address: str, access: Access) -> ApiProfile:
         """Speak plainly."""
-        return Terms("Tiny", address, access.key)
+        return ApiProfile("Tiny", address, access.key)
 
     async def check(self) -> Account:
         """Is not needed here."""

@@ -33,7 +33,7 @@ from crm_mcp.cli.terminal import (
     say_lines,
     shortened,
 )
-from crm_mcp.server.show import set_apart, text_of
+from crm_mcp.server.rendering import set_apart, text_of
 from tests.hostile import FORGED, LINE_ENDS, WORST, lines_of, values
 
 WIDE = ("\u5c71", "\U0001f600", "\u2764\ufe0f", "\u00a9", "\u2192")

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions.contact import block, fresh
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect, Tools
 from crm_mcp.actions.guarded_crm import COVERS, open_context
-from crm_mcp.actions.intent import Client, Deed, Done, Finding, Preview, Reach, Work, passed, under_way
-from crm_mcp.actions.outreach import preview_sms
+from crm_mcp.actions.guards.do_not_contact import block
+from crm_mcp.actions.guards.new_addresses import fresh
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.intent import Client, Decision, Execution, Intent, Outcome, Preview, Reach, passed, under_way
+from crm_mcp.actions.messages import preview_sms
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.policy import Policy
 from crm_mcp.backends.base import (
     Backend,
     DeletesRecords,
@@ -55,7 +56,7 @@ from crm_mcp.model import (
 from crm_mcp.server.arguments import LeadKey
 from crm_mcp.server.tool import Arguments, Tool, tool
 from crm_mcp.server.tools import TOOLS
-from crm_mcp.store import Action, NewAction, Store, Terms
+from crm_mcp.store import Action, ClaimConditions, NewAction, Store
 
 from .conftest import Unwritten
 
@@ -123,7 +124,7 @@ class House:
         checked = one.check(arguments)
         if one.effect is Effect.READ:
             return await one.call(checked, (self.context,), client)
-        return await self.pipeline.act(one.deed(self.context, checked, client), client)
+        return await self.pipeline.act(one.intent(self.context, checked, client), client)
 
     async def under(
         self, effect: str | None, do: Callable[[], Awaitable[Any]], seen: Preview | None = None, by: str = "policy"
@@ -140,16 +141,16 @@ class House:
             digest=f"{effect} {now()}",
             summary="a test",
         )
-        row = await self.context.store.actions.begin(new, by, Terms())
+        row = await self.context.store.actions.begin(new, by, ClaimConditions())
         assert isinstance(row, Action)
-        token = under_way.set(Work(row, seen or Preview("a test"), lambda: row.fence))
+        token = under_way.set(Execution(row, seen or Preview("a test"), lambda: row.fencing_token))
         try:
             return await do()
         finally:
             under_way.reset(token)
 
 
-def _never(context: Context, name: str, arguments: Mapping[str, Any], client: Client) -> Deed:
+def _never(context: Context, name: str, arguments: Mapping[str, Any], client: Client) -> Intent:
     raise AssertionError((context, name, arguments, client))
 
 
@@ -184,10 +185,10 @@ async def _send(context: Context, lead: Lead) -> None:
 
 
 @tool(Effect.WRITE, needs=FindsLeads)
-async def hasty_write(context: Context, lead: LeadKey) -> Done:
+async def hasty_write(context: Context, lead: LeadKey) -> Outcome:
     """Send without asking anybody."""
     await _send(context, await context.lead(lead))
-    return Done("sent")
+    return Outcome("sent")
 
 
 @tool(Effect.READ, needs=FindsLeads)
@@ -215,10 +216,10 @@ async def ask_untruly(context: Context, lead: str) -> Reach:
 
 
 @tool(Effect.OUTWARD, needs=FindsLeads, reaches="sms", ask=ask_untruly)
-async def hasty_send(context: Context, lead: LeadKey) -> Done:
+async def hasty_send(context: Context, lead: LeadKey) -> Outcome:
     """Send after a question that no rule was asked for."""
     await _send(context, await context.lead(lead))
-    return Done("sent")
+    return Outcome("sent")
 
 
 left_behind: list[asyncio.Task[None]] = []
@@ -226,7 +227,7 @@ may_go: list[asyncio.Event] = []
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, WritesLeads))
-async def hasty_task(context: Context, lead: LeadKey) -> Done:
+async def hasty_task(context: Context, lead: LeadKey) -> Outcome:
     """Leave something to be done behind it."""
     over = asyncio.Event()
     may_go.append(over)
@@ -236,27 +237,27 @@ async def hasty_task(context: Context, lead: LeadKey) -> Done:
         await context.crm(WritesLeads).update_lead(lead, LeadUpdate(title="Boss"))
 
     left_behind.append(asyncio.create_task(later()))
-    return Done("done")
+    return Outcome("done")
 
 
-async def look_hastily(context: Context, lead: str) -> Done:
+async def look_hastily(context: Context, lead: str) -> Outcome:
     """Write while looking."""
     await context.crm(WritesLeads).update_lead(lead, LeadUpdate(title="Boss"))
-    return Done("found")
+    return Outcome("found")
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), look=look_hastily)
-async def hasty_look(context: Context, lead: LeadKey) -> Done:
+@tool(Effect.WRITE, needs=(FindsLeads, WritesLeads), reconcile=look_hastily)
+async def hasty_look(context: Context, lead: LeadKey) -> Outcome:
     """Lose the answer."""
     raise OutcomeUnknown(f"the answer of {lead} is lost for {context.connection}", "look at it")
 
 
 @tool(Effect.WRITE, needs=(FindsLeads, WritesLeads))
-async def hasty_change(context: Context, lead: LeadKey, phone: str | None = None, consent: bool = False) -> Done:
+async def hasty_change(context: Context, lead: LeadKey, phone: str | None = None, consent: bool = False) -> Outcome:
     """Change a lead without a thought of its blocks."""
     fields: dict[str, CustomValue] | None = {CONSENT: "yes"} if consent else None
     after = await context.crm(WritesLeads).update_lead(lead, LeadUpdate(phone=phone, custom_fields=fields))
-    return Done(f"changed {after.id}")
+    return Outcome(f"changed {after.id}")
 
 
 async def test_a_tool_that_writes_and_sends_is_stopped_and_told_what_it_lacks(
@@ -292,7 +293,7 @@ async def test_a_resource_can_not_send(house: House, crm: Crm, unwritten: Unwrit
 
 
 def test_an_outward_tool_whose_question_asks_no_rule_is_refused_as_it_is_declared():
-    async def send_hastily(context: Context, lead: LeadKey) -> Done:
+    async def send_hastily(context: Context, lead: LeadKey) -> Outcome:
         """Send."""
         raise AssertionError((context, lead))
 
@@ -301,7 +302,7 @@ def test_an_outward_tool_whose_question_asks_no_rule_is_refused_as_it_is_declare
 
 
 def test_an_outward_tool_that_does_not_say_how_it_reaches_somebody_is_refused_as_it_is_declared():
-    async def send_hastily(context: Context, lead: LeadKey) -> Done:
+    async def send_hastily(context: Context, lead: LeadKey) -> Outcome:
         """Send."""
         raise AssertionError((context, lead))
 
@@ -358,7 +359,7 @@ async def test_who_looks_what_became_of_a_lost_answer_writes_nothing(house: Hous
     ],
 )
 def test_a_declaration_that_does_not_fit_together_is_refused(effect: Effect, said: dict[str, Any], wrong: str):
-    async def send_hastily(context: Context, lead: LeadKey) -> Done:
+    async def send_hastily(context: Context, lead: LeadKey) -> Outcome:
         """Send."""
         raise AssertionError((context, lead))
 
@@ -377,9 +378,9 @@ class Listing(Lasting):
 
 
 @tool(Effect.WRITE, needs=FindsLeads)
-async def inheriting(context: Context, call: Listing) -> Done:
+async def inheriting(context: Context, call: Listing) -> Outcome:
     """Say what it was given."""
-    return Done(f"{call.note}, {call.list}, {call.leads}, {context.connection}")  # pyright: ignore[reportUnknownMemberType]
+    return Outcome(f"{call.note}, {call.list}, {call.leads}, {context.connection}")  # pyright: ignore[reportUnknownMemberType]
 
 
 async def test_arguments_that_are_inherited_keep_their_defaults_and_their_types(house: House, crm: Crm):
@@ -471,8 +472,8 @@ def _named(parameters: Mapping[str, inspect.Parameter], lead: Lead) -> Lead | st
     return lead if "lead" in parameters and "Lead" in str(parameters["lead"].annotation) else lead.id
 
 
-def _finding(house: House, does: Does, address: str | None) -> Finding:
-    return Finding(lead=house.lead.id, way=does.channel, address=address)
+def _finding(house: House, does: Does, address: str | None) -> Decision:
+    return Decision(lead=house.lead.id, way=does.channel, address=address)
 
 
 async def test_every_verb_passes_only_under_an_effect_that_covers_it(
@@ -523,17 +524,17 @@ async def test_a_verb_that_reaches_somebody_passes_for_whom_the_rules_have_passe
         at = {"email": "jane@doe.example", "linkedin": "jane-doe"}.get(str(does.channel), NUMBER)
         right = _finding(house, does, at)
         wrong = [
-            Finding(lead="another", way=does.channel, address=at),
-            Finding(lead=lead.id, way="email" if does.channel != "email" else "sms", address=at),
-            Finding("quiet hours", lead=lead.id, way=does.channel, address=at),
+            Decision(lead="another", way=does.channel, address=at),
+            Decision(lead=lead.id, way="email" if does.channel != "email" else "sms", address=at),
+            Decision("quiet hours", lead=lead.id, way=does.channel, address=at),
         ]
         if isinstance(arguments["lead"], Lead):
             wrong.append(_finding(house, does, "+14155550199"))
         for each in wrong:
             with pytest.raises(Forbidden):
-                await house.under("outward", lambda: call(**arguments), Reach("x", findings=(each,)))  # noqa: B023
+                await house.under("outward", lambda: call(**arguments), Reach("x", decisions=(each,)))  # noqa: B023
         assert done == []
-        await house.under("outward", lambda: call(**arguments), Reach("x", findings=(right,)))  # noqa: B023
+        await house.under("outward", lambda: call(**arguments), Reach("x", decisions=(right,)))  # noqa: B023
 
         async def one_more() -> None:
             with passed(right):  # noqa: B023
@@ -564,7 +565,7 @@ async def test_an_operation_passes_by_what_its_catalogue_says_it_does(
         for effect in (None, *COVERS):
             done.clear()
             with monkeypatch.context() as no_people:
-                no_people.setattr("crm_mcp.actions.recipients.touched", _nobody)
+                no_people.setattr("crm_mcp.actions.vendor_operations.recipients.touched", _nobody)
                 try:
                     await house.under(effect, lambda: call(operation, {}))  # noqa: B023
                 except Forbidden:
@@ -584,7 +585,7 @@ async def test_an_operation_passes_by_what_its_catalogue_says_it_does(
 
 
 async def _nobody(*_: Any) -> Any:
-    from crm_mcp.actions.recipients import Reached
+    from crm_mcp.actions.vendor_operations.recipients import Reached
 
     return Reached()
 
@@ -643,5 +644,5 @@ async def test_what_the_rules_have_passed_is_sent(house: House, crm: Texting):
 
     found = await ask()
 
-    assert [each.rule for each in found.findings] == ["consent"]
-    assert (found.findings[0].lead, found.findings[0].way) == (house.lead.id, "sms")
+    assert [each.rule for each in found.decisions] == ["consent"]
+    assert (found.decisions[0].lead, found.decisions[0].way) == (house.lead.id, "sms")

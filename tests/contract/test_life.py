@@ -21,7 +21,7 @@ SECRET = "Zyzzyva-of-the-vendor"
 """What a vendor says and no client may see."""
 
 
-class Finding(FindsLeads, WritesLeads, Backend):
+class Decision(FindsLeads, WritesLeads, Backend):
     """What the tests of many calls need."""
 
 
@@ -54,7 +54,7 @@ async def test_nothing_is_asked_before_the_first_verb(crm: Backend, there: Emula
     assert there is None or there.journal == []
 
 
-async def test_the_watch_for_writes_sees_every_kind_of_them(crm: Finding, unwritten: Unwritten):
+async def test_the_watch_for_writes_sees_every_kind_of_them(crm: Decision, unwritten: Unwritten):
     made = await crm.create_lead(someone(1))
     writes: list[Callable[[], Awaitable[Any]]] = [
         lambda: crm.create_lead(someone(2)),
@@ -77,7 +77,7 @@ async def test_one_that_was_never_used_is_closed(crm: Backend):
     await crm.aclose()
 
 
-async def test_twenty_reads_at_once_all_answer(crm: Finding):
+async def test_twenty_reads_at_once_all_answer(crm: Decision):
     made = [await crm.create_lead(someone(n)) for n in range(4)]
     found: list[Lead | None] = [None] * 20
 
@@ -91,7 +91,7 @@ async def test_twenty_reads_at_once_all_answer(crm: Finding):
     assert found == made * 5
 
 
-async def test_writes_at_once_are_all_there(crm: Finding):
+async def test_writes_at_once_are_all_there(crm: Decision):
     async with anyio.create_task_group() as tasks:
         for number in range(10):
             tasks.start_soon(crm.create_lead, someone(number))

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import (
     Backend,
     Capability,
@@ -28,6 +27,7 @@ from crm_mcp.backends.base import (
     WritesLeads,
 )
 from crm_mcp.backends.http import after_write
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.import_engine import UNSURE
 from crm_mcp.backends.remote import text
 from crm_mcp.backends.salespulse import bulk as salespulse_bulk

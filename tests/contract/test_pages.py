@@ -33,7 +33,7 @@ class Writing(WritesLeads, Backend):
     """What the test of positions needs."""
 
 
-class Finding(FindsLeads, ImportsLeads, Backend):
+class Decision(FindsLeads, ImportsLeads, Backend):
     """What the tests of leads need."""
 
 
@@ -65,14 +65,14 @@ def addresses(leads: list[Lead]) -> list[str]:
     return sorted(each.email or "" for each in leads)
 
 
-async def test_pages_of_leads_hold_each_once(crm: Finding):
+async def test_pages_of_leads_hold_each_once(crm: Decision):
     made = await fill(crm, range(MANY))
 
     for limits in LIMITS:
         assert addresses(await every(lambda part: crm.search_leads(LeadFilter(), part), limits)) == made
 
 
-async def test_pages_of_what_a_search_finds_hold_each_once(crm: Finding):
+async def test_pages_of_what_a_search_finds_hold_each_once(crm: Decision):
     made = await fill(crm, range(MANY))
 
     for limits in ((1,), (3,), (2, 100)):
@@ -80,7 +80,7 @@ async def test_pages_of_what_a_search_finds_hold_each_once(crm: Finding):
         assert addresses(found) == [each for each in made if "crowd1" in each]
 
 
-async def test_an_account_of_exactly_one_full_page_and_of_more_is_read_to_its_end(crm: Finding):
+async def test_an_account_of_exactly_one_full_page_and_of_more_is_read_to_its_end(crm: Decision):
     made = await fill(crm, range(100))
 
     assert addresses(await every(lambda part: crm.search_leads(LeadFilter(), part))) == made
@@ -88,7 +88,7 @@ async def test_an_account_of_exactly_one_full_page_and_of_more_is_read_to_its_en
     assert addresses(await every(lambda part: crm.search_leads(LeadFilter(), part))) == sorted(made + more)
 
 
-async def test_an_empty_account_has_one_empty_page(crm: Finding):
+async def test_an_empty_account_has_one_empty_page(crm: Decision):
     page = await crm.search_leads(LeadFilter(), Slice())
 
     assert (page.items, page.next) == ((), None)

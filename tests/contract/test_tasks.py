@@ -22,7 +22,7 @@ class Writing(KeepsTasks, WritesLeads, Backend):
     """What the tests with leads need."""
 
 
-class Finding(KeepsTasks, FindsLeads, Backend):
+class Decision(KeepsTasks, FindsLeads, Backend):
     """What the test on the sample needs."""
 
 
@@ -104,7 +104,7 @@ async def test_an_update_of_nothing_changes_nothing(crm: Crm, unwritten: Unwritt
         assert await crm.update_task(task.id, TaskFields()) == task
 
 
-async def test_the_tasks_of_a_lead_are_its_own(stocked: Finding):
+async def test_the_tasks_of_a_lead_are_its_own(stocked: Decision):
     everything = await every(lambda part: stocked.list_tasks(None, None, None, part))
     dates = [each.due_at for each in everything if each.due_at]
 

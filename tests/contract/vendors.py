@@ -70,7 +70,7 @@ def _remote(backend: type[Remote], emulator: type[Emulator], **settings: Any) ->
         return backend(
             Access(
                 key=SecretStr(emulator.key),
-                pace_file=folder / "pace.sqlite3",
+                rate_limit_file=folder / "pace.sqlite3",
                 base_url=url,
                 country="US",
                 per_minute=10_000,

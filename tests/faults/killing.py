@@ -331,7 +331,12 @@ def imported() -> None:
         ),
         *("alembic.command", "anyio._backends._asyncio", "concurrent.futures.thread", "h11", "httpcore2"),
         *("crm_mcp.store.actions", "crm_mcp.store.audit", "crm_mcp.store.contacts", "crm_mcp.store.items"),
-        *("crm_mcp.actions.jobs", "crm_mcp.actions.rules", "crm_mcp.actions.contact", "crm_mcp.actions.undo"),
+        *(
+            "crm_mcp.actions.jobs",
+            "crm_mcp.actions.guards.rules",
+            "crm_mcp.actions.guards.do_not_contact",
+            "crm_mcp.actions.undo.undo",
+        ),
         *("crm_mcp.backends.local", "crm_mcp.backends.dialsheet", "crm_mcp.backends.getsales"),
         *("crm_mcp.backends.salespulse", "phonenumbers.timezone", "email_validator"),
     ):

@@ -37,11 +37,11 @@ def unreached(ground: Ground) -> Mend:
     crm = ground.application.backends[ground.connection]
     assert isinstance(crm, Remote)
     api = crm._api  # pyright: ignore[reportPrivateUsage]
-    terms = api._terms  # pyright: ignore[reportPrivateUsage]
-    api._terms = replace(terms, base_url=NOBODY)  # pyright: ignore[reportPrivateUsage]
+    conditions = api._profile  # pyright: ignore[reportPrivateUsage]
+    api._profile = replace(conditions, base_url=NOBODY)  # pyright: ignore[reportPrivateUsage]
 
     def mend() -> None:
-        api._terms = terms  # pyright: ignore[reportPrivateUsage]
+        api._profile = conditions  # pyright: ignore[reportPrivateUsage]
 
     return mend
 

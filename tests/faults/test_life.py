@@ -32,8 +32,8 @@ from hypothesis.stateful import (
 )
 
 from crm_mcp.actions import outbox
+from crm_mcp.actions.action_result import result_of_repeat
 from crm_mcp.actions.intent import Answer, Question
-from crm_mcp.actions.results import again
 from crm_mcp.backends.local import Local, rows
 from crm_mcp.config import Fallback, PolicySettings, Settings
 from crm_mcp.errors import Conflict, CrmError, OutcomeUnknown
@@ -198,7 +198,7 @@ class Life(RuleBasedStateMachine):
         )
         application.store.clock = self.world.clock
         application.outbox.at = self.world.at
-        application.outbox.outcome = not_awaited
+        application.outbox.result_of = not_awaited
         crm.world, crm.application = self.world, application
         return application
 
@@ -248,7 +248,7 @@ class Life(RuleBasedStateMachine):
         pipeline, person = application.pipelines["local"], Person(self.world, road)
         tool = application.tools["send_sms"]
         try:
-            result = await pipeline.act(tool.deed(pipeline.context, tool.check(given), person), person)
+            result = await pipeline.act(tool.intent(pipeline.context, tool.check(given), person), person)
         except CrmError as error:
             if error.code not in ("not_found", "invalid_argument", "forbidden", "unreachable"):
                 raise
@@ -394,7 +394,7 @@ class Life(RuleBasedStateMachine):
 
 async def not_awaited(earlier: Action) -> dict[str, Any]:
     """Say at once what is known of an earlier action: the process that does it can't go on while this one waits."""
-    return again(earlier)
+    return result_of_repeat(earlier)
 
 
 class Frozen:

@@ -13,7 +13,7 @@ from .sources import Source, served
 ROOMS = ("actions", "server", "cli")
 OPENED_IN = ("server.app", "cli.importing")
 """Where the CRMs are opened and closed; what is done with them goes by the guarded one."""
-HOOK = ("actions.guarded_crm", "actions.contact", "actions.pipeline", "actions.deleted")
+HOOK = ("actions.guarded_crm", "actions.guards.do_not_contact", "actions.pipeline", "actions.undo.deletion")
 """Where consent is tested and blocks are kept: the hook, its parts, the one early look, and what comes back anew."""
 KEEPING = {"keep_blocks", "keep_at", "follow_blocks", "follow_flags", "refuse_consent_fields"}
 

@@ -20,7 +20,7 @@ EXCLUSIVE = {
     "sqlalchemy": ("store",),
     "alembic": ("store",),
     "psycopg": ("store",),
-    "sqlite3": ("store", "backends.local", "backends.pace"),
+    "sqlite3": ("store", "backends.local", "backends.rate_limit"),
     "httpx": (),
     "httpx2": ("backends.http",),
     "stamina": ("backends.http",),
@@ -45,8 +45,8 @@ LATE = (
     "stamina",
     "crm_mcp.backends.http",
     "crm_mcp.backends.catalog",
-    "crm_mcp.backends.pace",
-    "crm_mcp.actions.operations",
+    "crm_mcp.backends.rate_limit",
+    "crm_mcp.actions.vendor_operations.call",
     "crm_mcp.sandbox",
 )
 """What a server that waits for its first call has not loaded.

@@ -12,7 +12,7 @@ import anyio.to_thread
 import pytest
 from mcp import Client
 
-from crm_mcp.actions.beside import LARGE, outgrows
+from crm_mcp.actions.offload import LARGE, outgrows
 from crm_mcp.backends.local import Local
 from crm_mcp.config import Settings
 from crm_mcp.model import CustomValue, LeadDraft

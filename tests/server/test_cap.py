@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crm_mcp.server.app import rest_of
-from crm_mcp.server.cap import LONG, capped
-from crm_mcp.server.show import MOST, as_json, fits, lines_of, size, text_of
+from crm_mcp.server.cap import LONG, cap
+from crm_mcp.server.rendering import MOST, as_json, fits, lines_of, size, text_of
 from crm_mcp.text import neutral_json
 
 REST = "read crm://leads/L1 or crm://leads/L1/activity"
@@ -44,7 +44,7 @@ def steps(work: Callable[[], object]) -> int:
 
 
 def whole(answer: dict[str, Any]) -> str:
-    return text_of(capped(neutral_json(answer), REST))
+    return text_of(cap(neutral_json(answer), REST))
 
 
 def unseen(number: int) -> str:
@@ -79,8 +79,8 @@ def test_what_is_cut_away_is_not_worked_on(kind: str) -> None:
     make = HUGE[kind]
     one, two = neutral_json(make(250)), neutral_json(make(500))
 
-    assert steps(lambda: capped(two, REST)) <= 1.5 * steps(lambda: capped(one, REST))
-    assert steps(lambda: capped(two, REST)) < 2_000_000
+    assert steps(lambda: cap(two, REST)) <= 1.5 * steps(lambda: cap(one, REST))
+    assert steps(lambda: cap(two, REST)) < 2_000_000
 
 
 texts = st.integers(0, 6_000).map(lambda length: ("word " * 1200)[:length])
@@ -90,7 +90,7 @@ records = st.dictionaries(st.text("abcdef", min_size=1, max_size=4), texts, min_
 @settings(deadline=None)
 @given(records)
 def test_the_longest_texts_are_cut_and_all_to_the_same_length(fields: dict[str, str]) -> None:
-    result = capped({"lead": {"custom_fields": fields}}, REST)
+    result = cap({"lead": {"custom_fields": fields}}, REST)
 
     shown = result["lead"]["custom_fields"]
     cut = {name for name in shown if shown[name] != fields[name]}
@@ -112,7 +112,7 @@ def test_the_longest_texts_are_cut_and_all_to_the_same_length(fields: dict[str, 
 def test_the_longest_lists_are_cut_and_it_is_told_by_how_much(lengths: list[int]) -> None:
     given_lists = {f"list{n}": [f"item {each}" for each in range(length)] for n, length in enumerate(lengths)}
 
-    result = capped({"crm": "local", **given_lists}, REST)
+    result = cap({"crm": "local", **given_lists}, REST)
 
     left_out = result.get("left_out", {})
     kept = {name: len(result[name]) for name in given_lists}
@@ -124,21 +124,21 @@ def test_the_longest_lists_are_cut_and_it_is_told_by_how_much(lengths: list[int]
 
 
 def test_a_long_name_is_cut_and_no_field_is_lost_by_it() -> None:
-    result = capped({"lead": {"custom_fields": {f"{'n' * 5000}{n}": n for n in range(10)}}}, REST)
+    result = cap({"lead": {"custom_fields": {f"{'n' * 5000}{n}": n for n in range(10)}}}, REST)
 
     assert [*result["lead"]["custom_fields"].values()] == [*range(10)]
     assert fits(result)
 
 
 def test_what_was_left_out_before_is_still_told() -> None:
-    result = capped({"operations": [{"name": "n" * 100}] * 500, "left_out": {"operations": 7, "others": 1}}, REST)
+    result = cap({"operations": [{"name": "n" * 100}] * 500, "left_out": {"operations": 7, "others": 1}}, REST)
 
     assert len(result["operations"]) + result["left_out"]["operations"] == 507
     assert result["left_out"]["others"] == 1
 
 
 def test_many_lists_are_not_all_told() -> None:
-    result = capped({"a": {f"list {n}": ["x" * 20] * (n + 5) for n in range(500)}}, REST)
+    result = cap({"a": {f"list {n}": ["x" * 20] * (n + 5) for n in range(500)}}, REST)
 
     assert fits(result)
     assert len(result["left_out"]) <= 21
@@ -149,7 +149,7 @@ def test_what_is_nested_too_deeply_to_be_cut_says_where_it_is() -> None:
     for _ in range(90):
         deep = {"k" * 300: deep}
 
-    assert capped({"crm": "local", "answer": deep}, REST) == {"crm": "local", "answer": MARKER}
+    assert cap({"crm": "local", "answer": deep}, REST) == {"crm": "local", "answer": MARKER}
 
 
 def test_rows_that_have_little_in_common_are_no_table_of_gaps() -> None:

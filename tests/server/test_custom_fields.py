@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.actions import deleted
+from crm_mcp.actions.undo import deletion
 from crm_mcp.model import LeadDraft
 
 from .talk import Talk
@@ -91,7 +91,7 @@ def test_a_lead_that_has_more_is_read_and_changed_and_shrinks(crm: Talk) -> None
 def test_of_a_lead_that_had_more_as_much_comes_back_as_may_be_written(fields: dict[str, Any], kept: int) -> None:
     values = {"name": "Ann Example", "title": "\x07", "tags": ["vip"], "custom_fields": fields}
 
-    taken = deleted._taken(LeadDraft, values)  # pyright: ignore[reportPrivateUsage]
+    taken = deletion._taken(LeadDraft, values)  # pyright: ignore[reportPrivateUsage]
 
     assert taken.keys() == {"name", "tags", "custom_fields"}
     assert len(LeadDraft.model_validate(taken).custom_fields or ()) == kept

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mcp_types import CallToolResult, TextContent, TextResourceContents
 
 from crm_mcp import model
-from crm_mcp.server.show import OURS, OUTSIDE, fenced, lines_of, outside, size, text_of
+from crm_mcp.server.rendering import OURS, OUTSIDE, fenced, lines_of, outside, size, text_of
 from crm_mcp.text import neutral, neutral_json, unseen
 
 from .conftest import Start

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.server.cap import capped
-from crm_mcp.server.show import MOST, as_json, fits, lines_of
+from crm_mcp.server.cap import cap
+from crm_mcp.server.rendering import MOST, as_json, fits, lines_of
 
 from .talk import Talk, inside, text_in
 
@@ -217,21 +217,21 @@ def test_whatever_is_capped_fits(structured: dict[str, Any], rest: str) -> None:
     small = fits(structured)
     before = as_json(structured)
 
-    result = capped(structured, rest)
+    result = cap(structured, rest)
 
     assert fits(result)
     assert (as_json(result) == before) == small
 
 
 def test_a_long_list_is_capped_and_says_what_is_left_out() -> None:
-    result = capped({"failed": [{"item": f"line {n}", "reason": "no name"} for n in range(5000)]}, "see")
+    result = cap({"failed": [{"item": f"line {n}", "reason": "no name"} for n in range(5000)]}, "see")
 
     assert len(result["failed"]) + result["left_out"]["failed"] == 5000
     assert len(as_json(result)) > MOST // 2
 
 
 def test_a_text_that_looks_as_if_it_were_cut_is_not_lost() -> None:
-    result = capped({"text": "... [" + "x" * 30_000 + "]"}, "see elsewhere")
+    result = cap({"text": "... [" + "x" * 30_000 + "]"}, "see elsewhere")
 
     assert len(result["text"]) > MOST // 2
     assert result["text"].endswith("... [cut: see elsewhere]")

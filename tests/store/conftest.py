@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy import text
 
-from crm_mcp.store import FILE_NAME, Action, Mark, NewAction, Store, Terms
+from crm_mcp.store import FILE_NAME, Action, ClaimConditions, DedupKey, NewAction, Store
 from crm_mcp.store.database import Database
 from crm_mcp.store.tables import metadata
 
 ROOT = Path(__file__).parents[2]
 KEY = b"a key that is kept outside"
-PLAIN = Terms()
+PLAIN = ClaimConditions()
 
 
 @pytest.fixture
@@ -199,17 +199,17 @@ def asked(**values: Any) -> NewAction:
     return NewAction.model_validate(plain | values)
 
 
-def sms(text: str = "hello", address: str = "+14155550123", seconds: int = 86400) -> Mark:
-    return Mark(key=f"message:sms:{address}:{text}", seconds=seconds, channel="sms", address=address)
+def sms(text: str = "hello", address: str = "+14155550123", seconds: int = 86400) -> DedupKey:
+    return DedupKey(key=f"message:sms:{address}:{text}", seconds=seconds, channel="sms", address=address)
 
 
-def sending(*marks: Mark, **more: Any) -> Terms:
-    return Terms(outward=True, marks=marks, **more)
+def sending(*dedup_keys: DedupKey, **more: Any) -> ClaimConditions:
+    return ClaimConditions(outward=True, dedup_keys=dedup_keys, **more)
 
 
-async def begun(store: Store, terms: Terms = PLAIN, **values: Any) -> Action:
+async def begun(store: Store, conditions: ClaimConditions = PLAIN, **values: Any) -> Action:
     """Begin an action that nothing forbids."""
-    action = await store.actions.begin(asked(**values), "policy", terms)
+    action = await store.actions.begin(asked(**values), "policy", conditions)
     assert isinstance(action, Action)
     return action
 

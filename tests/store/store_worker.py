@@ -59,7 +59,7 @@ async def write(store: Store, counts: list[str]) -> None:
     ids: list[str] = []
     for _ in range(int(counts[0])):
         action = await begun(store)
-        await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+        await store.actions.complete(action.id, Ended("done", touched=(("lead", "1"),)))
         ids.append(action.id)
     say(ids)
 
@@ -94,12 +94,14 @@ async def take(store: Store, _: list[str]) -> None:
 
 
 async def items(store: Store, arguments: list[str]) -> None:
-    action_id, fence = arguments
+    action_id, fencing_token = arguments
     await go()
     taken: list[int] = []
-    while some := await store.items.take(action_id, 3, fence=int(fence)):
+    while some := await store.items.take(action_id, 3, fencing_token=int(fencing_token)):
         taken += [item.no for item in some]
-        assert await store.items.settle(action_id, [(item.no, "done", None) for item in some], fence=int(fence))
+        assert await store.items.complete(
+            action_id, [(item.no, "done", None) for item in some], fencing_token=int(fencing_token)
+        )
     say(taken)
 
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from crm_mcp.errors import Conflict, NotFound
-from crm_mcp.store import Action, Ended, Status, Store, Terms
+from crm_mcp.store import Action, ClaimConditions, Ended, Status, Store
 
 from .conftest import PLAIN, Clock, Start, State, asked, at_once, begun, sending, sms
 
@@ -36,7 +36,7 @@ async def test_a_proposal_is_kept_word_for_word(store: Store, clock: Clock) -> N
     assert action.model_dump(include=set(type(new).model_fields)) == new.model_dump()
     assert (action.status, action.created_at, action.expires_at) == ("proposed", clock.moment, clock.moment + TTL)
     assert (action.approved_by, action.started_at, action.finished_at, action.touched) == (None, None, None, ())
-    assert (action.due_at, action.fence, action.looks, action.progress) == (None, 0, 0, None)
+    assert (action.due_at, action.fencing_token, action.looks, action.progress) == (None, 0, 0, None)
     assert await store.actions.get(action.id) == action
 
 
@@ -44,7 +44,7 @@ async def test_what_no_database_likes_in_a_text_is_kept_or_left_out(store: Store
     hostile = "a\0b\ud800c\U0001f600"
 
     action = await begun(store, arguments={"text": hostile}, summary=hostile, lead=hostile)
-    settled = await store.actions.settle(action.id, Ended("done", reason=hostile, result={hostile: [hostile]}))
+    settled = await store.actions.complete(action.id, Ended("done", reason=hostile, result={hostile: [hostile]}))
 
     assert (settled.arguments, settled.result) == ({"text": hostile}, {hostile: [hostile]})
     assert settled.summary == settled.reason == settled.lead == "ab?c\U0001f600"
@@ -108,7 +108,7 @@ async def test_a_claim_starts_what_was_confirmed_once(store: Store, clock: Clock
 
     assert isinstance(claimed, Action)
     assert (claimed.status, claimed.approved_by, claimed.started_at) == ("sending", "elicitation", clock.moment)
-    assert claimed.fence == 1
+    assert claimed.fencing_token == 1
     assert await store.actions.claim(proposed.id, "elicitation", PLAIN) is None
 
 
@@ -158,7 +158,7 @@ async def test_what_nobody_confirms_expires_by_itself(store: Store, clock: Clock
     assert await store.actions.claim(proposed.id, "token", PLAIN) is None
     assert await store.actions.call_off(proposed.id, "ops", "declined", "no") is None
     with pytest.raises(Conflict, match="has ended already: expired"):
-        await store.actions.settle(proposed.id, Ended("declined"))
+        await store.actions.complete(proposed.id, Ended("declined"))
     ended = await store.actions.call_off(proposed.id, "ops", "expired", "nobody answered")
     assert ended is not None
     assert (ended.status, ended.reason, ended.finished_at) == ("expired", "nobody answered", clock.moment)
@@ -166,17 +166,17 @@ async def test_what_nobody_confirms_expires_by_itself(store: Store, clock: Clock
 
 @pytest.mark.parametrize(("job", "status"), [(False, "sending"), (True, "running")])
 async def test_begin_writes_a_row_that_is_at_work(store: Store, clock: Clock, job: bool, status: str) -> None:
-    action = await begun(store, Terms(job=job))
+    action = await begun(store, ClaimConditions(job=job))
 
     assert (action.status, action.approved_by, action.started_at) == (status, "policy", clock.moment)
-    assert (action.expires_at, action.fence) == (None, 1)
+    assert (action.expires_at, action.fencing_token) == (None, 1)
 
 
 async def test_settling_keeps_what_became_of_it(store: Store, clock: Clock) -> None:
     action = await begun(store)
     clock.advance(seconds=2)
 
-    settled = await store.actions.settle(
+    settled = await store.actions.complete(
         action.id,
         Ended(
             "done",
@@ -207,7 +207,7 @@ async def test_settling_keeps_what_became_of_it(store: Store, clock: Clock) -> N
 async def test_what_settling_leaves_out_stays(store: Store) -> None:
     action = await begun(store, lead="l1", size=4)
 
-    failed = await store.actions.settle(action.id, Ended("failed", reason="the key is wrong", error="unauthorized"))
+    failed = await store.actions.complete(action.id, Ended("failed", reason="the key is wrong", error="unauthorized"))
 
     assert (failed.summary, failed.lead, failed.size) == (action.summary, "l1", 4)
     assert (failed.reason, failed.error, failed.result) == ("the key is wrong", "unauthorized", None)
@@ -215,17 +215,17 @@ async def test_what_settling_leaves_out_stays(store: Store) -> None:
 
 async def test_settling_twice_changes_nothing(store: Store) -> None:
     action = await begun(store)
-    done = await store.actions.settle(action.id, Ended("done", result={"id": "7"}))
+    done = await store.actions.complete(action.id, Ended("done", result={"id": "7"}))
 
     with pytest.raises(Conflict, match=f"{action.id} has ended already: done"):
-        await store.actions.settle(action.id, Ended("failed", error="internal"))
+        await store.actions.complete(action.id, Ended("failed", error="internal"))
 
     assert await store.actions.get(action.id) == done
 
 
 async def test_settling_what_is_not_there_says_so(store: Store) -> None:
     with pytest.raises(NotFound, match="a_nothing"):
-        await store.actions.settle("a_nothing", DONE)
+        await store.actions.complete("a_nothing", DONE)
 
 
 @pytest.mark.parametrize("status", ["proposed", "pending_approval", "scheduled", "sending", "running", "undone"])
@@ -233,7 +233,7 @@ async def test_settling_takes_only_ways_to_end(store: Store, status: Any) -> Non
     action = await begun(store)
 
     with pytest.raises(ValueError, match="no way for an action to end"):
-        await store.actions.settle(action.id, Ended(status))
+        await store.actions.complete(action.id, Ended(status))
     with pytest.raises(ValueError, match="no way for an action to end"):
         await store.actions.note(asked(), status, None)
 
@@ -243,7 +243,7 @@ async def test_what_was_not_claimed_can_not_have_happened(store: Store, status: 
     proposed = await store.actions.propose(asked(), TTL)
 
     with pytest.raises(Conflict, match="has not started: proposed"):
-        await store.actions.settle(proposed.id, Ended(status))
+        await store.actions.complete(proposed.id, Ended(status))
 
     assert await store.actions.get(proposed.id) == proposed
 
@@ -251,14 +251,14 @@ async def test_what_was_not_claimed_can_not_have_happened(store: Store, status: 
 async def test_an_unknown_action_can_still_be_found_out(store: Store, clock: Clock) -> None:
     action = await begun(store)
     look_at = clock.moment + timedelta(minutes=1)
-    unknown = await store.actions.settle(action.id, Ended("unknown", reason="no answer", look_at=look_at))
+    unknown = await store.actions.complete(action.id, Ended("unknown", reason="no answer", look_at=look_at))
     assert (unknown.status, unknown.due_at, unknown.finished_at) == ("unknown", look_at, clock.moment)
     with pytest.raises(Conflict, match="has ended already: unknown"):
-        await store.actions.settle(action.id, Ended("unknown"))
+        await store.actions.complete(action.id, Ended("unknown"))
     _, position, _ = await store.actions.changes(since=None, kinds=(), after=None, limit=5)
 
     clock.advance(minutes=1)
-    done = await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    done = await store.actions.complete(action.id, Ended("done", touched=(("lead", "1"),)))
 
     assert (done.status, done.due_at, done.finished_at) == ("done", None, clock.moment)
     rows, _, _ = await store.actions.changes(since=None, kinds=(), after=position, limit=5)
@@ -270,7 +270,7 @@ async def test_note_writes_a_row_that_has_ended(store: Store, clock: Clock) -> N
 
     assert (noted.status, noted.reason, noted.finished_at) == ("blocked", "do not contact", clock.moment)
     with pytest.raises(Conflict):
-        await store.actions.settle(noted.id, DONE)
+        await store.actions.complete(noted.id, DONE)
 
 
 @pytest.mark.parametrize("status", ["cancelled", "declined", "expired", "blocked", "failed"])
@@ -305,7 +305,7 @@ async def test_what_has_left_or_is_of_another_caller_can_not_be_called_off(store
 async def test_what_nobody_ends_reads_as_unknown_two_minutes_after_its_lease(
     store: Store, clock: Clock, job: bool
 ) -> None:
-    action = await begun(store, Terms(job=job))
+    action = await begun(store, ClaimConditions(job=job))
     clock.advance(seconds=15 + 120)
     found = await store.actions.get(action.id)
     assert found is not None
@@ -316,13 +316,13 @@ async def test_what_nobody_ends_reads_as_unknown_two_minutes_after_its_lease(
 
     assert found is not None
     assert (found.status, found.reason) == ("unknown", "the program ended before the outcome was recorded")
-    assert (await store.actions.settle(action.id, DONE)).reason is None
+    assert (await store.actions.complete(action.id, DONE)).reason is None
 
 
 async def test_only_its_caller_marks_a_done_action_undone_and_once(store: Store) -> None:
     action = await begun(store)
     assert not await store.actions.mark_undone(action.id, "ops")
-    await store.actions.settle(action.id, DONE)
+    await store.actions.complete(action.id, DONE)
 
     assert not await store.actions.mark_undone(action.id, "someone")
     assert await store.actions.mark_undone(action.id, "ops")
@@ -335,7 +335,7 @@ async def test_only_its_caller_marks_a_done_action_undone_and_once(store: Store)
 
 async def test_an_undo_that_failed_can_be_tried_again(store: Store) -> None:
     action = await begun(store, sending(sms()))
-    done = await store.actions.settle(action.id, DONE)
+    done = await store.actions.complete(action.id, DONE)
     assert await store.actions.mark_undone(action.id, "ops")
     assert await store.actions.held_by([sms().key]) == {}
 
@@ -347,7 +347,7 @@ async def test_an_undo_that_failed_can_be_tried_again(store: Store) -> None:
 
 
 async def test_of_two_processes_exactly_one_undoes(store: Store, state: State, start: Start) -> None:
-    ids = [(await store.actions.settle((await begun(store)).id, DONE)).id for _ in range(20)]
+    ids = [(await store.actions.complete((await begun(store)).id, DONE)).id for _ in range(20)]
     workers = start(2, "undo", state, *ids)
 
     won = at_once(workers)
@@ -383,10 +383,10 @@ async def test_imports_of_the_last_hour_are_summed(store: Store, clock: Clock) -
     clock.advance(hours=1)
     since = clock.moment
     undone = await imported(50)
-    await store.actions.settle(undone, Ended("done", size=40))
+    await store.actions.complete(undone, Ended("done", size=40))
     assert await store.actions.mark_undone(undone, "ops")
-    await store.actions.settle(await imported(7), Ended("failed"))
-    await store.actions.settle(await imported(200), Ended("unknown"))
+    await store.actions.complete(await imported(7), Ended("failed"))
+    await store.actions.complete(await imported(200), Ended("unknown"))
     await imported(3)
     await imported(500, caller="someone")
     await begun(store, size=9)
@@ -409,7 +409,7 @@ async def test_the_way_back_is_kept_before_a_send_leaves(store: Store) -> None:
     action = await begun(store)
 
     await store.actions.keep_undo(action.id, {"verb": "lead", "id": "7"})
-    settled = await store.actions.settle(action.id, DONE)
+    settled = await store.actions.complete(action.id, DONE)
     await store.actions.keep_undo(action.id, {"verb": "none"})
 
     assert settled.undo == {"verb": "lead", "id": "7"}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crm_mcp.store import Ended, Entry, Store, Terms
+from crm_mcp.store import ClaimConditions, Ended, Entry, Store
 from crm_mcp.store.database import Database
 from crm_mcp.store.tables import audit
 
@@ -47,10 +47,12 @@ async def test_each_step_of_an_action_is_an_entry(state: State, clock: Clock) ->
     clock.advance(days=1)
     taken = await store.actions.take(["work"])
     assert taken
-    assert await store.actions.put_off(proposed.id, clock.moment + timedelta(hours=1), "quiet hours", fence=taken.fence)
+    assert await store.actions.put_off(
+        proposed.id, clock.moment + timedelta(hours=1), "quiet hours", fencing_token=taken.fencing_token
+    )
     await store.actions.claim(proposed.id, None, sending(sms()))
     clock.advance(seconds=2)
-    await store.actions.settle(proposed.id, Ended("done", summary="secret", result={"text": "secret"}))
+    await store.actions.complete(proposed.id, Ended("done", summary="secret", result={"text": "secret"}))
     await store.actions.mark_undone(proposed.id, "ops")
     await store.actions.unmark_undone(proposed.id)
 
@@ -81,7 +83,7 @@ async def test_what_was_refused_or_called_off_is_an_entry_too(store: Store, cloc
     stopped = await store.actions.propose(asked(), DAY)
     await store.actions.call_off(stopped.id, "ops", "expired", "void")
     failed = await begun(store, caller="x")
-    await store.actions.settle(failed.id, Ended("failed", reason="no credit", error="payment_required"))
+    await store.actions.complete(failed.id, Ended("failed", reason="no credit", error="payment_required"))
     await store.audit.record({"event": "denied", "tool": "delete_record", "rule": None})
 
     said = [{name: body.get(name) for name in ("event", "status", "reason", "by")} for body in await logged(store)]
@@ -310,7 +312,7 @@ async def test_whatever_is_changed_before_the_head_is_found(folder: Any, change:
 async def test_processes_that_write_at_once_make_one_chain(store: Store, other: Store) -> None:
     async def write(of: Store, number: int) -> None:
         action = await begun(of, PLAIN, digest=str(number))
-        await of.actions.settle(action.id, Ended("done"))
+        await of.actions.complete(action.id, Ended("done"))
 
     async with anyio.create_task_group() as group:
         for number in range(20):
@@ -329,7 +331,7 @@ async def test_an_entry_is_written_with_its_action_or_not_at_all(
     store = state.store(clock=clock, redact=refuse)
 
     with pytest.raises(RuntimeError, match="here"):
-        await store.actions.begin(asked(), "policy", Terms(marks=(sms(),)))
+        await store.actions.begin(asked(), "policy", ClaimConditions(dedup_keys=(sms(),)))
 
     assert await store.actions.page(caller=None, status=None, lead=None, after=None, limit=1) == ((), None)
     assert await store.actions.held_by([sms().key]) == {}

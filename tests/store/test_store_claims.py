@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from crm_mcp.errors import Conflict
 from crm_mcp.server.tools import TOOLS
-from crm_mcp.store import Action, Address, Bound, Ended, Mark, Repeated, Status, Stopped, Store, Terms
+from crm_mcp.store import Action, Address, ClaimConditions, DedupKey, Ended, Quota, Repeated, Status, Stopped, Store
 
 from .conftest import Clock, Start, State, asked, at_once, begun, sending, sms
 
@@ -24,21 +24,21 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 
 
-async def refused(store: Store, terms: Terms) -> Stopped | Repeated | None:
-    got = await store.actions.begin(asked(), "policy", terms)
+async def refused(store: Store, conditions: ClaimConditions) -> Stopped | Repeated | None:
+    got = await store.actions.begin(asked(), "policy", conditions)
     return None if isinstance(got, Action) else got
 
 
-async def repeats(store: Store, *marks: Mark, **more: Any) -> str | None:
+async def repeats(store: Store, *dedup_keys: DedupKey, **more: Any) -> str | None:
     """The id of the earlier action that a claim repeats."""
-    got = await refused(store, sending(*marks, **more))
+    got = await refused(store, sending(*dedup_keys, **more))
     assert not isinstance(got, Stopped)
     return got.earlier.id if got else None
 
 
-def at_most(most: int, **more: Any) -> Bound:
-    return Bound.model_validate(
-        {"said": f"the limit of {most}", "channels": ("sms",), "most": most, "since": EPOCH} | more
+def at_most(most: int, **more: Any) -> Quota:
+    return Quota.model_validate(
+        {"message": f"the limit of {most}", "channels": ("sms",), "most": most, "since": EPOCH} | more
     )
 
 
@@ -62,7 +62,7 @@ async def test_the_kill_switch_stops_what_goes_out_and_nothing_else(store: Store
     assert await store.actions.claim(proposed.id, "token", sending(sms())) == Stopped(words)
     assert await store.actions.get(proposed.id) == proposed
     assert await store.actions.keys_of(proposed.id) == ()
-    assert await refused(store, Terms(marks=(sms(),))) is None
+    assert await refused(store, ClaimConditions(dedup_keys=(sms(),))) is None
 
 
 async def test_what_is_deferred_stops_at_the_kill_switch_when_it_is_due(store: Store, clock: Clock) -> None:
@@ -86,7 +86,7 @@ async def test_a_message_is_a_repeat_until_its_time_has_passed_since_it_was_done
     first = await begun(store, sending(sms()))
     assert await repeats(store, sms()) == first.id
     clock.advance(seconds=20)
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
 
     clock.advance(days=1, milliseconds=-1)
     assert await repeats(store, sms()) == first.id
@@ -110,7 +110,7 @@ async def test_a_repeat_of_what_waits_to_be_claimed_is_refused_and_leaves_it_ope
 async def test_what_did_not_happen_stops_no_repeat(store: Store, status: Status) -> None:
     first = await begun(store, sending(sms()))
 
-    await store.actions.settle(first.id, Ended(status))
+    await store.actions.complete(first.id, Ended(status))
 
     assert await store.actions.held_by([sms().key]) == {}
     assert await repeats(store, sms()) is None
@@ -119,7 +119,7 @@ async def test_what_did_not_happen_stops_no_repeat(store: Store, status: Status)
 async def test_what_may_have_happened_stops_a_repeat(store: Store, clock: Clock) -> None:
     first = await begun(store, sending(sms()))
 
-    await store.actions.settle(first.id, Ended("unknown"))
+    await store.actions.complete(first.id, Ended("unknown"))
 
     clock.advance(hours=23)
     assert await repeats(store, sms()) == first.id
@@ -131,11 +131,11 @@ async def test_what_is_being_done_stops_a_repeat_however_short_its_time(store: S
 
     for _ in range(5):
         clock.advance(seconds=10)
-        assert await store.actions.hold(first.id, fence=1)
+        assert await store.actions.renew_lease(first.id, fencing_token=1)
         assert await repeats(store, call) == first.id
     clock.advance(days=3)  # its process has died, and nobody has found out what became of it
     assert await repeats(store, call) == first.id
-    await store.actions.settle(first.id, Ended("unknown"))
+    await store.actions.complete(first.id, Ended("unknown"))
     clock.advance(seconds=2)
 
     assert await repeats(store, call) is None
@@ -153,13 +153,16 @@ async def test_what_waits_for_its_time_stops_a_repeat_until_it_expires(store: St
 
 
 async def test_effects_that_did_not_happen_are_given_back_one_by_one(store: Store) -> None:
-    marks = (sms("one"), sms("two"), sms("three"))
-    first = await begun(store, sending(*marks))
+    dedup_keys = (sms("one"), sms("two"), sms("three"))
+    first = await begun(store, sending(*dedup_keys))
 
-    await store.actions.settle(first.id, Ended("done", released=(sms("two").key,)))
+    await store.actions.complete(first.id, Ended("done", released=(sms("two").key,)))
 
-    assert set(await store.actions.held_by([mark.key for mark in marks])) == {sms("one").key, sms("three").key}
-    assert await store.actions.keys_of(first.id) == tuple(mark.key for mark in marks)
+    assert set(await store.actions.held_by([dedup_key.key for dedup_key in dedup_keys])) == {
+        sms("one").key,
+        sms("three").key,
+    }
+    assert await store.actions.keys_of(first.id) == tuple(dedup_key.key for dedup_key in dedup_keys)
     assert await repeats(store, sms("two")) is None
     assert await repeats(store, sms("four"), sms("three")) == first.id
 
@@ -167,7 +170,7 @@ async def test_effects_that_did_not_happen_are_given_back_one_by_one(store: Stor
 async def test_a_clock_that_is_set_back_makes_no_repeat_a_new_message(store: Store, clock: Clock) -> None:
     first = await begun(store, sending(sms()))
     clock.advance(hours=-1)
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
 
     clock.advance(hours=-5)
 
@@ -176,7 +179,7 @@ async def test_a_clock_that_is_set_back_makes_no_repeat_a_new_message(store: Sto
 
 async def test_a_resend_names_the_one_it_repeats_and_takes_its_place(store: Store) -> None:
     first = await begun(store, sending(sms()))
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
 
     second = await begun(store, sending(sms(), resend_of=first.id))
 
@@ -188,12 +191,12 @@ async def test_a_resend_names_the_one_it_repeats_and_takes_its_place(store: Stor
 async def test_what_was_put_off_longer_than_its_resend_counts_stops_a_repeat_again(store: Store, clock: Clock) -> None:
     first = await begun(store, sending(sms(), due=clock.moment + DAY))
     second = await begun(store, sending(sms(), resend_of=first.id))
-    await store.actions.settle(second.id, DONE)
+    await store.actions.complete(second.id, DONE)
     assert await repeats(store, sms()) == second.id
     clock.advance(hours=25)
 
     assert await store.actions.claim(first.id, None, sending(sms()))
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
 
     assert await repeats(store, sms()) == first.id
 
@@ -201,9 +204,9 @@ async def test_what_was_put_off_longer_than_its_resend_counts_stops_a_repeat_aga
 async def test_a_resend_that_fails_gives_the_place_back(store: Store) -> None:
     first = await begun(store, sending(sms()))
     second = await begun(store, sending(sms(), resend_of=first.id))
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
 
-    await store.actions.settle(second.id, Ended("failed"))
+    await store.actions.complete(second.id, Ended("failed"))
 
     assert await repeats(store, sms()) == first.id
 
@@ -245,10 +248,10 @@ async def test_no_text_goes_out_again_within_its_time_unless_it_says_so(
         elif what == "wait":
             clock.advance(hours=13)
             for action_id, _ in (*sent["a"], *sent["b"]):
-                await store.actions.hold(action_id, fence=1)
+                await store.actions.renew_lease(action_id, fencing_token=1)
         elif sent[text]:
             with contextlib.suppress(Conflict):
-                await store.actions.settle(sent[text][-1][0], Ended(what))  # type: ignore[arg-type]
+                await store.actions.complete(sent[text][-1][0], Ended(what))  # type: ignore[arg-type]
 
     for text in "ab":
         rows = [(found, again) for each, again in sent[text] if (found := await store.actions.get(each))]
@@ -265,28 +268,28 @@ async def test_no_text_goes_out_again_within_its_time_unless_it_says_so(
 
 
 async def test_the_same_write_is_one_until_the_same_fields_were_changed_again(store: Store, clock: Clock) -> None:
-    mark = Mark(key="write:1", seconds=60)
+    dedup_key = DedupKey(key="write:1", seconds=60)
 
     async def wrote(key: str, verb: str, record: str, **after: Any) -> str:
         clock.advance(seconds=1)
-        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=f"update_{verb}")
+        action = await begun(store, ClaimConditions(dedup_keys=(DedupKey(key=key, seconds=60),)), tool=f"update_{verb}")
         undo = {"verb": verb, "id": record, "before": {}, "after": after}
-        return (await store.actions.settle(action.id, Ended("done", undo=undo, touched=((verb, record),)))).id
+        return (await store.actions.complete(action.id, Ended("done", undo=undo, touched=((verb, record),)))).id
 
     first = await wrote("write:1", "lead", "7", title="CEO", company="A")
     await wrote("write:2", "lead", "8", title="CTO")
     await wrote("write:3", "deal", "7", title="CTO")
     await wrote("write:4", "lead", "7", status="new")
-    assert list(await store.actions.held_by([mark.key])) == [mark.key]
-    assert isinstance(await refused(store, Terms(marks=(mark,))), Repeated)
+    assert list(await store.actions.held_by([dedup_key.key])) == [dedup_key.key]
+    assert isinstance(await refused(store, ClaimConditions(dedup_keys=(dedup_key,))), Repeated)
 
     await wrote("write:5", "lead", "7", title="CTO")
     second = await wrote("write:1", "lead", "7", title="CEO")
 
     assert first != second
-    assert (await store.actions.held_by([mark.key]))[mark.key].id == second
+    assert (await store.actions.held_by([dedup_key.key]))[dedup_key.key].id == second
     clock.advance(seconds=60)
-    assert await store.actions.held_by([mark.key]) == {}
+    assert await store.actions.held_by([dedup_key.key]) == {}
 
 
 def note(verb: str, **after: Any) -> dict[str, Any]:
@@ -319,11 +322,11 @@ async def test_a_write_is_no_repeat_where_what_it_did_was_changed_by_whatever_to
     for key, (tool, undo, touched) in (("write:1", first), ("write:2", between)):
         [said] = [each for each in TOOLS if each.name == tool]
         kind = {"creates": said.creates, "deletes": said.deletes}
-        action = await begun(store, Terms(marks=(Mark(key=key, seconds=60),)), tool=tool, **kind)
+        action = await begun(store, ClaimConditions(dedup_keys=(DedupKey(key=key, seconds=60),)), tool=tool, **kind)
         assert list(await store.actions.held_by([key])) == [key]
-        await store.actions.settle(action.id, Ended("done", undo=undo, touched=touched))
+        await store.actions.complete(action.id, Ended("done", undo=undo, touched=touched))
 
-    got = await refused(store, Terms(marks=(Mark(key="write:1", seconds=60),)))
+    got = await refused(store, ClaimConditions(dedup_keys=(DedupKey(key="write:1", seconds=60),)))
 
     assert isinstance(got, Repeated) is repeat
 
@@ -338,14 +341,14 @@ async def test_a_limit_counts_what_went_out_by_channel_connection_address_and_ti
     await begun(store, sending(sms("a")))
     await begun(store, sending(sms("b", "+2")))
     await begun(store, sending(sms("c")), connection="home")
-    await begun(store, sending(Mark(key="m", seconds=9, channel="email", address="+14155550123")))
+    await begun(store, sending(DedupKey(key="m", seconds=9, channel="email", address="+14155550123")))
     ended = await begun(store, sending(sms("d")))
-    await store.actions.settle(ended.id, Ended("failed"))
+    await store.actions.complete(ended.id, Ended("failed"))
     await begun(store, sending(sms("e"), due=clock.moment + DAY))
 
     async def count(**more: Any) -> int:
-        bounds = [at_most(most, **{"since": since, **more}) for most in range(8)]
-        return [await store.limits.counted([bound]) for bound in bounds].index(None) - 1
+        quotas = [at_most(most, **{"since": since, **more}) for most in range(8)]
+        return [await store.limits.counted([quota]) for quota in quotas].index(None) - 1
 
     assert await count() == 3
     assert await count(since=EPOCH) == 4
@@ -356,28 +359,28 @@ async def test_a_limit_counts_what_went_out_by_channel_connection_address_and_ti
 
 
 async def test_a_claim_over_a_limit_is_stopped_and_leaves_nothing(store: Store, clock: Clock) -> None:
-    bounds = (at_most(9), at_most(1, since=clock.moment))
-    await begun(store, sending(sms("a"), bounds=bounds))
+    quotas = (at_most(9), at_most(1, since=clock.moment))
+    await begun(store, sending(sms("a"), quotas=quotas))
 
-    assert await refused(store, sending(sms("b"), bounds=bounds)) == Stopped("the limit of 1")
+    assert await refused(store, sending(sms("b"), quotas=quotas)) == Stopped("the limit of 1")
     assert await store.actions.held_by([sms("b").key]) == {}
 
 
 async def test_a_batch_is_stopped_where_it_would_go_over_the_limit(store: Store) -> None:
     batch = tuple(sms(str(number)) for number in range(5))
 
-    assert await refused(store, sending(*batch, bounds=(at_most(4),))) == Stopped("the limit of 4")
-    assert await refused(store, sending(*batch, bounds=(at_most(5),))) is None
+    assert await refused(store, sending(*batch, quotas=(at_most(4),))) == Stopped("the limit of 4")
+    assert await refused(store, sending(*batch, quotas=(at_most(5),))) is None
 
 
 async def test_what_is_deferred_counts_from_the_moment_it_is_sent(store: Store, clock: Clock) -> None:
-    bounds = (at_most(1),)
-    waiting = await begun(store, sending(sms("a"), bounds=bounds, due=clock.moment + DAY))
-    other = await begun(store, sending(sms("b"), bounds=bounds, due=clock.moment + DAY))
+    quotas = (at_most(1),)
+    waiting = await begun(store, sending(sms("a"), quotas=quotas, due=clock.moment + DAY))
+    other = await begun(store, sending(sms("b"), quotas=quotas, due=clock.moment + DAY))
     clock.advance(days=1)
 
-    sent = await store.actions.claim(waiting.id, None, sending(sms("a"), bounds=bounds))
-    stopped = await store.actions.claim(other.id, None, sending(sms("b"), bounds=bounds))
+    sent = await store.actions.claim(waiting.id, None, sending(sms("a"), quotas=quotas))
+    stopped = await store.actions.claim(other.id, None, sending(sms("b"), quotas=quotas))
 
     assert isinstance(sent, Action)
     assert stopped == Stopped("the limit of 1")
@@ -386,19 +389,19 @@ async def test_what_is_deferred_counts_from_the_moment_it_is_sent(store: Store, 
 
 async def test_neither_a_resend_nor_an_undo_makes_room_under_a_limit(store: Store) -> None:
     first = await begun(store, sending(sms()))
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
     second = await begun(store, sending(sms(), resend_of=first.id))
-    await store.actions.settle(second.id, DONE)
+    await store.actions.complete(second.id, DONE)
     assert await store.actions.mark_undone(second.id, "ops")
 
-    assert await refused(store, sending(sms("x"), bounds=(at_most(2),))) == Stopped("the limit of 2")
+    assert await refused(store, sending(sms("x"), quotas=(at_most(2),))) == Stopped("the limit of 2")
 
 
 async def test_under_a_limit_no_more_go_out_however_many_try_at_once(store: Store, other: Store) -> None:
     got: Counter[str] = Counter()
 
     async def one(of: Store, number: int) -> None:
-        made = await of.actions.begin(asked(), "policy", sending(sms(str(number)), bounds=(at_most(5),)))
+        made = await of.actions.begin(asked(), "policy", sending(sms(str(number)), quotas=(at_most(5),)))
         got[type(made).__name__] += 1
 
     async with anyio.create_task_group() as group:
@@ -409,15 +412,15 @@ async def test_under_a_limit_no_more_go_out_however_many_try_at_once(store: Stor
 
 
 async def test_imports_are_counted_by_their_records_in_the_moment_of_claiming(store: Store, clock: Clock) -> None:
-    def terms(size: int) -> Terms:
-        return Terms(bounds=(at_most(99, caller="ops", tool="import_leads", size=size, channels=()),))
+    def conditions(size: int) -> ClaimConditions:
+        return ClaimConditions(quotas=(at_most(99, caller="ops", tool="import_leads", size=size, channels=()),))
 
-    done = await begun(store, terms(60), tool="import_leads", size=60)
-    await store.actions.settle(done.id, DONE)
+    done = await begun(store, conditions(60), tool="import_leads", size=60)
+    await store.actions.complete(done.id, DONE)
     await begun(store, tool="import_leads", size=500, caller="someone")
 
-    assert await refused(store, terms(40)) == Stopped("the limit of 99")
-    assert await refused(store, terms(39)) is None
+    assert await refused(store, conditions(40)) == Stopped("the limit of 99")
+    assert await refused(store, conditions(39)) is None
 
 
 # What has ended since
@@ -426,7 +429,7 @@ async def test_imports_are_counted_by_their_records_in_the_moment_of_claiming(st
 async def test_an_effect_that_is_over_stops_no_repeat_and_still_counts(store: Store) -> None:
     enrolled = (sms("one"), sms("two"))
     first = await begun(store, sending(*enrolled))
-    await store.actions.settle(first.id, DONE)
+    await store.actions.complete(first.id, DONE)
 
     await store.actions.let_go(first.id, (sms("one").key,))
 
@@ -434,7 +437,7 @@ async def test_an_effect_that_is_over_stops_no_repeat_and_still_counts(store: St
     assert await store.limits.counted([at_most(2)]) == "the limit of 2"
     assert await store.actions.mark_undone(first.id, "ops")
     await store.actions.unmark_undone(first.id)
-    assert list(await store.actions.held_by([mark.key for mark in enrolled])) == [sms("two").key]
+    assert list(await store.actions.held_by([dedup_key.key for dedup_key in enrolled])) == [sms("two").key]
 
 
 # Addresses
@@ -442,9 +445,9 @@ async def test_an_effect_that_is_over_stops_no_repeat_and_still_counts(store: St
 
 async def test_who_set_an_address_is_remembered(store: Store, clock: Clock) -> None:
     mine = Address(channel="email", address="jane@example.com")
-    await begun(store, Terms(writes=(mine,)), caller="old")
+    await begun(store, ClaimConditions(writes=(mine,)), caller="old")
     clock.advance(hours=1)
-    later = await begun(store, Terms(writes=(mine, Address(channel="sms", address="+1"))), tool="update_lead")
+    later = await begun(store, ClaimConditions(writes=(mine, Address(channel="sms", address="+1"))), tool="update_lead")
 
     found = await store.contacts.written([mine, Address(channel="sms", address="+2")], clock.moment - DAY)
 

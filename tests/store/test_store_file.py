@@ -219,7 +219,7 @@ async def test_a_full_disk_refuses_and_loses_nothing(small_disk: Path) -> None:
 
     assert await store.actions.get(first.id) == first
     ballast.unlink()
-    assert (await store.actions.settle(first.id, Ended("done"))).status == "done"
+    assert (await store.actions.complete(first.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
@@ -255,11 +255,11 @@ async def test_a_file_that_another_program_holds_can_be_read_and_is_written_late
     with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unreachable, match="is in use by another program; try again") as caught:
-            await store.actions.settle(action.id, Ended("done"))
+            await store.actions.complete(action.id, Ended("done"))
         assert caught.value.wrote is False
         assert await store.actions.get(action.id) == action
 
-    assert (await store.actions.settle(action.id, Ended("done"))).status == "done"
+    assert (await store.actions.complete(action.id, Ended("done"))).status == "done"
 
 
 @pytest.mark.parametrize("opened", [True, False])

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, event
 
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.store import Action, Ended, Status, Store, Terms
+from crm_mcp.store import Action, ClaimConditions, Ended, Status, Store
 
 from .conftest import PLAIN, Clock, Start, State, all_pages, asked, begun
 
@@ -59,13 +59,13 @@ async def act(store: Store, step: tuple[str, str, str | None, set[str], int], nu
     if what == "blocked":
         return (await store.actions.note(asked(**new), "blocked", None)).id
     due = store.clock() + timedelta(seconds=1) if what == "defer" else None
-    action = await begun(store, Terms(job=what == "job", due=due), **new)
+    action = await begun(store, ClaimConditions(job=what == "job", due=due), **new)
     if what in {"done", "undone"}:
-        await store.actions.settle(action.id, Ended("done", touched=tuple((kind, "1") for kind in sorted(kinds))))
+        await store.actions.complete(action.id, Ended("done", touched=tuple((kind, "1") for kind in sorted(kinds))))
     if what == "undone":
         assert await store.actions.mark_undone(action.id, caller)
     if what in {"failed", "unknown"}:
-        await store.actions.settle(
+        await store.actions.complete(
             action.id, Ended("failed" if what == "failed" else "unknown", touched=(("lead", "1"),))
         )
     return action.id
@@ -162,7 +162,7 @@ async def test_a_reader_of_changes_sees_each_once_in_order(
 
 async def test_without_since_and_after_the_feed_starts_now(store: Store) -> None:
     action = await begun(store)
-    await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    await store.actions.complete(action.id, Ended("done", touched=(("lead", "1"),)))
 
     rows, position, more = await store.actions.changes(since=None, kinds=(), after=None, limit=5)
 
@@ -174,7 +174,7 @@ async def test_changes_come_in_the_order_of_finishing_from_a_moment_on(store: St
     ids = [(await begun(store)).id for _ in range(4)]
     for each in (ids[3], ids[0], ids[2]):
         clock.advance(milliseconds=1)
-        await store.actions.settle(each, Ended("done", touched=(("lead", each),)))
+        await store.actions.complete(each, Ended("done", touched=(("lead", each),)))
     since = clock.moment - timedelta(milliseconds=1)
 
     rows, position, more = await store.actions.changes(since=since, kinds=("lead",), after=None, limit=1)
@@ -189,7 +189,7 @@ async def test_a_clock_that_is_set_back_hides_no_change(store: Store, clock: Clo
     _, position, _ = await store.actions.changes(since=clock.moment, kinds=(), after=None, limit=5)
     clock.advance(hours=-1)
     action = await begun(store)
-    done = await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    done = await store.actions.complete(action.id, Ended("done", touched=(("lead", "1"),)))
 
     assert (await drained(store, position, 5))[0] == [done]
 
@@ -197,7 +197,7 @@ async def test_a_clock_that_is_set_back_hides_no_change(store: Store, clock: Clo
 async def test_an_undone_change_is_not_shown_again(store: Store) -> None:
     _, position, _ = await store.actions.changes(since=None, kinds=(), after=None, limit=5)
     action = await begun(store)
-    await store.actions.settle(action.id, Ended("done", touched=(("lead", "1"),)))
+    await store.actions.complete(action.id, Ended("done", touched=(("lead", "1"),)))
     rows, position = await drained(store, position, 5)
     assert len(rows) == 1
 
@@ -253,7 +253,7 @@ async def test_actions_and_changes_of_one_connection_or_of_a_lead_in_each(store:
     ids: list[str] = []
     for connection, lead in (("work", "1"), ("home", "1"), ("work", "2"), ("home", "2"), ("gone", "1")):
         action = await begun(store, PLAIN, connection=connection, lead=lead)
-        await store.actions.settle(action.id, Ended("done", touched=(("lead", lead),)))
+        await store.actions.complete(action.id, Ended("done", touched=(("lead", lead),)))
         ids.append(action.id)
 
     async def listed(lead: str | dict[str, str] | None, connection: str | None = None) -> list[int]:

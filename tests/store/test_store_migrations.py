@@ -111,7 +111,7 @@ async def test_a_state_of_the_first_version_keeps_its_rows(bare: State) -> None:
 
     rows, _ = await store.actions.page(caller="ops", status=None, lead="1", after=None, limit=9)
 
-    assert [(row.id, row.status, row.arguments, row.fence) for row in rows] == [
+    assert [(row.id, row.status, row.arguments, row.fencing_token) for row in rows] == [
         ("a_done", "done", {"message": "hé"}, 0),
         ("a_old", "sending", {"message": "hé"}, 0),
     ]
@@ -169,7 +169,7 @@ async def test_what_ran_in_the_first_version_is_lost_ten_minutes_after_it_began(
     taken = await store.actions.take(["work"])
 
     assert taken
-    assert (taken.id, taken.fence) == ("a_old", 1)
+    assert (taken.id, taken.fencing_token) == ("a_old", 1)
     await store.aclose()
 
 

@@ -163,13 +163,13 @@ async def test_a_writer_that_another_holds_up_gives_up_in_time_and_readers_go_on
             assert time.monotonic() - started < 4
 
     assert 4 < time.monotonic() - started < 8
-    assert (await store.actions.settle(action.id, Ended("done"))).status == "done"
+    assert (await store.actions.complete(action.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
 async def busy(store: Store, action_id: str) -> None:
     with pytest.raises(Unreachable, match=r"is in use by another program|is busy") as caught:
-        await store.actions.settle(action_id, Ended("done"))
+        await store.actions.complete(action_id, Ended("done"))
     assert caught.value.wrote is False
 
 
@@ -180,9 +180,9 @@ async def test_leases_are_renewed_and_items_taken_beside_a_writer(server: State)
     action = await begun(store)
     with held(server, f"SELECT pg_advisory_xact_lock({WRITER})"):
         with anyio.fail_after(3):
-            assert await store.actions.hold(action.id, fence=1)
+            assert await store.actions.renew_lease(action.id, fencing_token=1)
             assert await store.actions.take(["work"]) is None
-            assert await store.items.take(action.id, 1, fence=1) == ()
+            assert await store.items.take(action.id, 1, fencing_token=1) == ()
     await store.aclose()
 
 
@@ -196,7 +196,7 @@ async def test_connections_that_broke_between_calls_are_replaced(server: State) 
     )
 
     assert await store.actions.get(action.id) == action
-    assert (await store.actions.settle(action.id, Ended("done"))).status == "done"
+    assert (await store.actions.complete(action.id, Ended("done"))).status == "done"
     await store.aclose()
 
 
@@ -292,7 +292,7 @@ async def test_a_call_is_answered_though_the_server_hangs(
     wire.deaf.set()
 
     with anyio.fail_after(5), pytest.raises(Unreachable, match="does not answer"):
-        await store.actions.settle(action.id, Ended("done"))
+        await store.actions.complete(action.id, Ended("done"))
 
     wire.cut()
     wire.deaf.clear()
@@ -307,7 +307,7 @@ async def test_two_stores_with_one_url_share_the_state(server: State) -> None:
 
     assert await two.actions.get(action.id) == action
     assert await two.actions.held_by([sms().key]) == {sms().key: action}
-    assert not await two.actions.hold(action.id, fence=1)
+    assert not await two.actions.renew_lease(action.id, fencing_token=1)
     await one.aclose()
     await two.aclose()
 

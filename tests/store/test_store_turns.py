@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from crm_mcp.store import Action, Bound, Mark, Repeated, Stopped, Store, Terms
+from crm_mcp.store import Action, ClaimConditions, DedupKey, Quota, Repeated, Stopped, Store
 
 from .conftest import Clock, begun, sending
 
@@ -12,12 +12,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 CALLED_OFF = Stopped("not done: the job was called off")
 
 
-def enrolment(key: str, address: str | None = None) -> Mark:
-    return Mark(key=key, seconds=86400, channel="enrolment", address=address)
+def enrolment(key: str, address: str | None = None) -> DedupKey:
+    return DedupKey(key=key, seconds=86400, channel="enrolment", address=address)
 
 
-def at_most(most: int, since: datetime = EPOCH, address: str | None = None) -> Bound:
-    return Bound(said=f"the limit of {most}", channels=("enrolment",), most=most, since=since, address=address)
+def at_most(most: int, since: datetime = EPOCH, address: str | None = None) -> Quota:
+    return Quota(message=f"the limit of {most}", channels=("enrolment",), most=most, since=since, address=address)
 
 
 async def job(store: Store, *keys: str, digest: str = "d1") -> Action:
@@ -26,9 +26,9 @@ async def job(store: Store, *keys: str, digest: str = "d1") -> Action:
 
 
 async def turn(
-    store: Store, row: Action, given: str, mark: Mark, *bounds: Bound, fence: int = 1
+    store: Store, row: Action, given: str, dedup_key: DedupKey, *quotas: Quota, fencing_token: int = 1
 ) -> Stopped | Repeated | None:
-    return await store.actions.take_turn(row.id, given, sending(mark, bounds=bounds), fence=fence)
+    return await store.actions.claim_item(row.id, given, sending(dedup_key, quotas=quotas), fencing_token=fencing_token)
 
 
 async def test_an_item_takes_its_mark_once_it_is_known_whose_it_is(store: Store) -> None:
@@ -77,12 +77,12 @@ async def test_nothing_takes_its_turn_once_it_is_forbidden_or_the_job_is_another
     assert await other.actions.take(["work"])
 
     assert await turn(store, row, "L1", enrolment("L1")) == CALLED_OFF
-    assert await turn(other, row, "L1", enrolment("L1"), fence=2) is None
+    assert await turn(other, row, "L1", enrolment("L1"), fencing_token=2) is None
     await store.limits.set_outbound(False, "jo")
-    stopped = await turn(other, row, "L1", enrolment("L1"), fence=2)
+    stopped = await turn(other, row, "L1", enrolment("L1"), fencing_token=2)
     await store.actions.call_off(second.id, "ops", "cancelled", "taken back")
 
     assert isinstance(stopped, Stopped)
     assert stopped.reason.startswith("kill switch: outbound was turned off by jo")
     assert await turn(store, second, "L2", enrolment("L2")) == CALLED_OFF
-    assert await store.actions.take_turn(second.id, "L2", Terms(), fence=1) == CALLED_OFF
+    assert await store.actions.claim_item(second.id, "L2", ClaimConditions(), fencing_token=1) == CALLED_OFF

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from crm_mcp.actions.masking import masked
+from crm_mcp.actions.redaction import masked
 from crm_mcp.config import Settings, audit_key
 from crm_mcp.store import Action, Store
 

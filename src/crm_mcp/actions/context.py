@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 
 from crm_mcp.actions.declared import Declared, Tools
-from crm_mcp.actions.policy import ASKS, Policy
+from crm_mcp.actions.guards.policy import ASKS, Policy
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, ListsOptions, ReadsDeals
 from crm_mcp.config import Connection, Settings, Verdict

@@ -15,15 +15,15 @@ from typing import Any, TypeVar, cast
 
 from anyio import to_thread
 
-from crm_mcp.actions import contact
-from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.guards import consent, do_not_contact, new_addresses
+from crm_mcp.actions.guards.addresses import addresses_in
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.guards.rules import reached_at
 from crm_mcp.actions.imports.lead_import import addresses
 from crm_mcp.actions.imports.opt_outs import block_addresses, block_leads
-from crm_mcp.actions.intent import BY_HAND, Finding, Reach, Work, under_way
-from crm_mcp.actions.policy import Policy
-from crm_mcp.actions.rules import reached_at
+from crm_mcp.actions.intent import BY_HAND, Decision, Execution, Reach, under_way
+from crm_mcp.actions.offload import offload
 from crm_mcp.backends.base import Backend, FindsLeads
 from crm_mcp.backends.verbs import Does, VerbEffect, Way, signature, verbs_of
 from crm_mcp.config import Connection, Settings
@@ -112,9 +112,9 @@ class _Verbs:
     async def _act(
         self, name: str, does: Does, verb: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any
     ) -> Any:
-        bound = signature(type(self._backend), name).bind(*arguments, **named)
-        bound.apply_defaults()
-        given: Mapping[str, Any] = bound.arguments
+        quota = signature(type(self._backend), name).bind(*arguments, **named)
+        quota.apply_defaults()
+        given: Mapping[str, Any] = quota.arguments
         effect: str = does.effect
         if effect == "operation":
             effect = given["operation"].effect_of(given["arguments"])
@@ -138,7 +138,9 @@ class _Verbs:
         return await _LeadWrite(self._context, self._backend, work, does, effect, given).through(act)
 
 
-def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, Any], work: Work | None) -> str | None:
+def _forbidden(
+    context: Context, does: Does, effect: str, given: Mapping[str, Any], work: Execution | None
+) -> str | None:
     """Return what a verb lacks that does more than read; None: it may pass, and what the rules found for it is used."""
     if work is None:
         return f"its effect is {effect}, and no action is under way: whoever only reads can't do it"
@@ -157,10 +159,10 @@ def _forbidden(context: Context, does: Does, effect: str, given: Mapping[str, An
     return _unpassed_lead(context, does.channel, given, work)
 
 
-def _unpassed_lead(context: Context, way: Way, given: Mapping[str, Any], work: Work) -> str | None:
+def _unpassed_lead(context: Context, way: Way, given: Mapping[str, Any], work: Execution) -> str | None:
     lead = given["lead"]
     key = lead.id if isinstance(lead, Lead) else str(lead)
-    found = (*(work.seen.findings if isinstance(work.seen, Reach) else ()), *work.passed)
+    found = (*(work.seen.decisions if isinstance(work.seen, Reach) else ()), *work.passed)
     passed = [each for each in found if each.lead == key and each.way == way and each.reason is None]
     of_it = [each for each in passed if not _is_used(each, work)]
     if passed and not of_it:
@@ -176,20 +178,20 @@ def _unpassed_lead(context: Context, way: Way, given: Mapping[str, Any], work: W
     return None
 
 
-def _unpassed_operation(given: Mapping[str, Any], work: Work) -> str | None:
+def _unpassed_operation(given: Mapping[str, Any], work: Execution) -> str | None:
     seen = work.seen
     same = isinstance(seen, Reach) and seen.operation == given["operation"].name and seen.given == given["arguments"]
     if not isinstance(seen, Reach) or not same:
         return "the rules have not passed this operation with these arguments"
     if _is_used(seen, work):
         return "this operation was carried out already: what the rules found serves once"
-    if why := next((each.reason for each in seen.findings if each.reason), None):
+    if why := next((each.reason for each in seen.decisions if each.reason), None):
         return why
     work.used.append(seen)
     return None
 
 
-def _is_used(found: Finding | Reach, work: Work) -> bool:
+def _is_used(found: Decision | Reach, work: Execution) -> bool:
     # By identity: a job that looks at somebody anew finds the same, and that serves once again.
     return any(each is found for each in work.used)
 
@@ -207,7 +209,7 @@ class _LeadWrite:
     """The hook that every write of a lead goes through."""
 
     def __init__(
-        self, context: Context, backend: Backend, work: Work, does: Does, effect: str, given: Mapping[str, Any]
+        self, context: Context, backend: Backend, work: Execution, does: Does, effect: str, given: Mapping[str, Any]
     ) -> None:
         self._context = context
         self._backend = backend
@@ -239,22 +241,22 @@ class _LeadWrite:
         written = self._written()
         with self._before_it():
             if self._does.effect != "destructive" and "image" not in self._given:
-                await contact.refuse_consent_fields(self._context, written)
+                await consent.refuse_consent_fields(self._context, written)
             before = await self._before()
             new = await self._new_addresses(written, before)
             if before and self._may_shake_off(before, new):
-                await contact.keep_blocks(self._context, before, self._by)
+                await do_not_contact.keep_blocks(self._context, before, self._by)
             if before:
-                await contact.keep_at(self._context, new, self._by, besides=before.id)
+                await do_not_contact.keep_at(self._context, new, self._by, besides=before.id)
             await self._note(new)
         after = await act()
         if isinstance(after, Lead):
             self._work.read[after.id] = after
             with saying(wrote=True):
                 if before:
-                    await contact.follow_blocks(self._context, before, after, self._by)
+                    await do_not_contact.follow_blocks(self._context, before, after, self._by)
                 if self._fields:
-                    await contact.follow_flags(self._context, after, self._fields, self._by)
+                    await do_not_contact.follow_flags(self._context, after, self._fields, self._by)
         return after
 
     def _before_it(self) -> AbstractContextManager[None]:
@@ -284,8 +286,8 @@ class _LeadWrite:
         if self._does.field or self._effect == "destructive":
             return ()
         if before:
-            return await beside(written, contact.unheld, self._context, before, written)
-        return await beside(written, addresses_in, written, self._context.settings.country)
+            return await offload(written, new_addresses.unheld, self._context, before, written)
+        return await offload(written, addresses_in, written, self._context.settings.country)
 
     def _may_shake_off(self, before: Lead, new: Sequence[Address]) -> bool:
         """Whether a write may take away what the lead is blocked by: an address, a mark, or the lead itself."""
@@ -320,23 +322,23 @@ class _LeadWrite:
         context = self._context
         if context.settings.policy.require_consent:
             fields = {name for row in rows for name in (*row.draft.shown(), *(row.draft.custom_fields or ()))}
-            await contact.refuse_consent_fields(context, dict.fromkeys(sorted(fields)))
+            await consent.refuse_consent_fields(context, dict.fromkeys(sorted(fields)))
         new = await to_thread.run_sync(addresses, context, rows)
         if if_exists == "update" and context.can(FindsLeads):
-            await contact.keep_at(context, new, self._by)
+            await do_not_contact.keep_at(context, new, self._by)
         await self._note(new)
 
     async def _operation(self, act: Callable[[], Awaitable[Any]]) -> Any:
         """Carry out an operation of the vendor that writes, sends or deletes: the blocks of the leads that it names are
         kept, and of those that have an address which it writes."""
-        from crm_mcp.actions.recipients import MOST_PEOPLE, touched  # start-up counts
+        from crm_mcp.actions.vendor_operations.recipients import MOST_PEOPLE, touched  # start-up counts
 
         context, operation, arguments = self._context, self._given["operation"], self._given["arguments"]
         writes = self._work.seen.writes
         with self._before_it():
-            await contact.refuse_consent_fields(context, arguments)
+            await consent.refuse_consent_fields(context, arguments)
             if writes or self._effect == "destructive":
                 for lead in (await touched(context, operation, arguments)).leads:
-                    await contact.keep_blocks(context, lead, self._by)
-            await contact.keep_at(context, writes[:MOST_PEOPLE], self._by)
+                    await do_not_contact.keep_blocks(context, lead, self._by)
+            await do_not_contact.keep_at(context, writes[:MOST_PEOPLE], self._by)
         return await act()

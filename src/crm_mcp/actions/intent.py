@@ -16,7 +16,7 @@ from crm_mcp.actions.declared import Declared, Effect
 from crm_mcp.backends.verbs import Way
 from crm_mcp.config import Fallback
 from crm_mcp.model import Lead
-from crm_mcp.store import Action, Address, Bound, Item, ItemStatus, Mark
+from crm_mcp.store import Action, Address, DedupKey, Item, ItemStatus, Quota
 
 DOUBT = "opt_out_suspected"
 """The rule that has a person asked after a message that may ask for no more of them."""
@@ -41,7 +41,7 @@ class Doubt:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Decision:
     """What the rules say of reaching one person in one way."""
 
     reason: str | None = None
@@ -53,7 +53,7 @@ class Finding:
     """When it is allowed next, where that comes by itself."""
     remarks: tuple[str, ...] = ()
     """What the person who is asked should know: what time it is there, and how that is known."""
-    bounds: tuple[Bound, ...] = ()
+    quotas: tuple[Quota, ...] = ()
     """The limits to count again when the action is claimed."""
     address: str | None = None
     """Where they are reached, as it is compared."""
@@ -112,9 +112,9 @@ class Preview:
     """The name of the rule that forbids it now, or that asks for a confirmation."""
     until: datetime | None = None
     """When what forbids it now ends by itself."""
-    marks: tuple[Mark, ...] = ()
+    dedup_keys: tuple[DedupKey, ...] = ()
     """Effects that must not happen twice."""
-    bounds: tuple[Bound, ...] = ()
+    quotas: tuple[Quota, ...] = ()
     """Limits that are counted once more in the moment of claiming."""
     resend_of: str | None = None
     """The earlier action that this one repeats on purpose."""
@@ -147,34 +147,34 @@ class Preview:
 class Reach(Preview):
     """The preview of what reaches somebody: with what the rules have found of each person, on each channel."""
 
-    findings: tuple[Finding, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     """A verb that reaches somebody passes only where one of these is of that person and that channel."""
     given: Mapping[str, Any] | None = None
     """The arguments of the vendor's operation that they are about, where it is one."""
 
     @classmethod
-    def of(cls, shown: Preview, findings: Iterable[Finding], *, new: Sequence[str] = (), rule: str = "") -> Reach:
+    def of(cls, shown: Preview, decisions: Iterable[Decision], *, new: Sequence[str] = (), rule: str = "") -> Reach:
         """Return a preview with what the rules say added to it. `new` tells of addresses that a tool wrote of late;
         `rule` is why it is asked besides."""
-        found = tuple(findings)
+        found = tuple(decisions)
         wrong = [each for each in found if each.reason]
         person = any(each.person for each in found)
         ends = [each.until for each in wrong if each.until]
         why = DOUBT if person else rule or (NEW_ADDRESS if new else "")
         given: dict[str, Any] = {each.name: getattr(shown, each.name) for each in fields(shown)}
         return replace(
-            cls(**given, findings=found),
+            cls(**given, decisions=found),
             blocked="; ".join(dict.fromkeys(str(each.reason) for each in wrong[:10])) or None,
             rule=wrong[0].rule if wrong else why,
             until=max(ends) if ends and len(ends) == len(wrong) else None,
-            bounds=tuple(dict.fromkeys(bound for each in found for bound in each.bounds)),
+            quotas=tuple(dict.fromkeys(quota for each in found for quota in each.quotas)),
             confirm=shown.confirm or bool(new) or person,
             person_only=shown.person_only or person,
         )
 
 
 @dataclass(frozen=True)
-class Done:
+class Outcome:
     """What happened: the fields that the contract's table names for the tool, and what is needed to take it back."""
 
     summary: str
@@ -189,7 +189,7 @@ class Done:
     """The action that was called off before it began, or while it was under way."""
     size: int = 1
     released: tuple[str, ...] = ()
-    """Keys of marks whose effect did not happen."""
+    """Deduplication keys whose effect did not happen."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,7 @@ BY_HAND = "cli"
 
 
 @dataclass(frozen=True)
-class Deed:
+class Intent:
     """One call of one tool that is not read: how it is previewed, how it is done, and how its outcome is found."""
 
     tool: Declared
@@ -278,16 +278,16 @@ class Deed:
     """As they were validated, as JSON: exactly these run."""
     preview: Callable[[bool], Awaitable[Preview]]
     """Reads the records, and says what would happen and what forbids it; True: somebody will be shown it."""
-    run: Callable[[Preview], Awaitable[Done]]
+    run: Callable[[Preview], Awaitable[Outcome]]
     """Does it, once; is given the preview that was made of it a moment before."""
-    look: Callable[[Action], Awaitable[Done | None]] | None = None
+    reconcile: Callable[[Action], Awaitable[Outcome | None]] | None = None
     """Asks the CRM's own history whether it was done; None: it does not show it."""
     bulk: Callable[[], Awaitable[Bulk]] | None = None
     """How it is done item by item, where it is for many."""
     dry_run: bool = False
 
 
-class Told(NamedTuple):
+class ItemResult(NamedTuple):
     """What became of one item. `waiting`: surely nothing, and it may be done again."""
 
     status: ItemStatus
@@ -310,14 +310,14 @@ class Bulk:
     """Makes the items, as JSON, of the action's arguments and facts."""
     at_once: int
     """How many items one claim takes: what the CRM writes together."""
-    do: Callable[[Action, Sequence[Item]], Awaitable[Sequence[Told]]]
+    do: Callable[[Action, Sequence[Item]], Awaitable[Sequence[ItemResult]]]
     """Does them, once; says of each what became of it, or raises what is wrong with the CRM."""
-    look: Callable[[Action, Item], Awaitable[Told | None]]
+    reconcile: Callable[[Action, Item], Awaitable[ItemResult | None]]
     """Asks the CRM what became of an item whose answer is lost; None: it does not show it."""
-    sum_up: Callable[[Action, Sequence[Item]], Done]
+    sum_up: Callable[[Action, Sequence[Item]], Outcome]
     """Says what became of all of them."""
-    marks: Callable[[Action, Item], tuple[str, ...]] = lambda _row, _item: ()
-    """The keys of an item's marks, which are released where it is not done."""
+    dedup_keys: Callable[[Action, Item], tuple[str, ...]] = lambda _row, _item: ()
+    """The deduplication keys, which are released where it is not done."""
     stopped: Callable[[], Awaitable[str | None]] = _nothing_stops
     """Says what forbids all that is left, before each claim: the kill switch."""
     progress: Callable[[int, int], Awaitable[None]] = untold
@@ -328,22 +328,22 @@ class Bulk:
 
 
 @dataclass(frozen=True)
-class Work:
+class Execution:
     """An action that was claimed and is being carried out: in whose name something may be done, and what."""
 
     row: Action
     seen: Preview
     """The preview that was made of it a moment before."""
-    fence: Callable[[], int]
-    """Returns the fence that this process holds the row by now."""
-    passed: tuple[Finding, ...] = ()
+    fencing_token: Callable[[], int]
+    """Returns the fencing token that this process holds the row by now."""
+    passed: tuple[Decision, ...] = ()
     """Whom it may reach besides those of the preview, and how."""
     did: list[str] = field(default_factory=list[str])
     """The verbs that have passed for it and do more than read."""
     read: dict[str, Lead] = field(default_factory=dict[str, Lead])
     """The leads that were read for it, by their ids."""
-    used: list[Finding | Preview] = field(default_factory=list["Finding | Preview"])
-    """The findings that somebody was reached by, and the preview of a vendor's operation: each serves once."""
+    used: list[Decision | Preview] = field(default_factory=list["Decision | Preview"])
+    """The decisions that somebody was reached by, and the preview of a vendor's operation: each serves once."""
     over: Event = field(default_factory=Event)
     """Set when it is no longer carried out: a task or thread that it has left behind does nothing in its name."""
 
@@ -356,7 +356,7 @@ class Work:
 
 NO_PERSON = ("policy", "token", "nobody")
 """Who may approve an action and proves no person."""
-under_way: ContextVar[Work | None] = ContextVar("under_way", default=None)
+under_way: ContextVar[Execution | None] = ContextVar("under_way", default=None)
 """What is carried out in this task; None: nothing, and then nothing but reading is done."""
 
 
@@ -371,11 +371,11 @@ def nothing_under_way() -> Generator[None]:
 
 
 @contextmanager
-def passed(finding: Finding) -> Generator[None]:
+def passed(decision: Decision) -> Generator[None]:
     """Let one more person be reached within this scope by what is under way: the rules have just passed them."""
     work = under_way.get()
     assert work is not None
-    token = under_way.set(replace(work, passed=(*work.passed, finding)))
+    token = under_way.set(replace(work, passed=(*work.passed, decision)))
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
 """Work on many records, item by item: whoever resumes it does no item twice.
 
 A job is an action that is `running`. Its items are made once, of what was confirmed, and go one way as actions do: each
-is taken before anything happens to it, and settled once. Every word on them is given under the fence of the one who
-claimed the job last, so that a process which was slow, and not dead, takes nothing and settles nothing any more.
+is taken before anything happens to it, and settled once. Every word on them is given under the fencing token of the one
+who claimed the job last, so that a process which was slow, and not dead, takes nothing and settles nothing any more.
 
 What a process that died has left half done is looked up in the CRM. It is done again only where the CRM can't do it
 twice; what nobody can tell ends as `unknown`, and is not repeated.
@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import anyio
 
-from crm_mcp.actions.intent import Bulk, Deed, Preview, Told, untold
+from crm_mcp.actions.action_result import action_result
+from crm_mcp.actions.deadlines import somebody_waits
+from crm_mcp.actions.intent import Bulk, Intent, ItemResult, Preview, untold
 from crm_mcp.actions.outbox import LOOK_WITHIN, NOTHING_WRITTEN, Outbox, ended
-from crm_mcp.actions.patience import somebody_waits
-from crm_mcp.actions.results import shown
 from crm_mcp.errors import Busy, CrmError
 from crm_mcp.store import LOST, Action, Ended, Item, ItemStatus
 
@@ -39,31 +39,31 @@ STATE_WITHIN = 120.0
 """Seconds that a job waits for a state that is full, locked or out of reach, before it is left to be resumed."""
 
 
-async def work_through(outbox: Outbox, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
+async def work_through(outbox: Outbox, row: Action, intent: Intent, seen: Preview) -> dict[str, Any]:
     """Do what is left of a job that this process has claimed; returns the action result so far.
 
     It stops, and is resumed by whoever finds it, where the program ends or the state can't be reached. It ends where it
     was called off.
     """
     del seen  # what was confirmed is in the row: it is there for whoever resumes it
-    assert deed.bulk is not None
-    work: _Work | None = None
+    assert intent.bulk is not None
+    work: _JobRun | None = None
     try:
-        work = _Work(outbox, row, await deed.bulk())
+        work = _JobRun(outbox, row, await intent.bulk())
         return await work.through()
     except CrmError as error:
         log.warning("the job %s can't go on here: %s", row.id, error)
-        return shown(row)
+        return action_result(row)
     except Exception:
         # A fault of this program, which would be there again for whoever resumes it.
         log.exception("the job %s failed", row.id)
         if work:
             await work.give_up()
         end = Ended("unknown", reason="the program failed; what was done before stays done", error="internal")
-        return await outbox.settled(row, end, fence=outbox.fence(row))
+        return await outbox.complete(row, end, fencing_token=outbox.fencing_token(row))
 
 
-class _Work:
+class _JobRun:
     """One process at work on one job."""
 
     def __init__(self, outbox: Outbox, row: Action, bulk: Bulk) -> None:
@@ -87,15 +87,15 @@ class _Work:
             if self._failures >= MOST_FAILURES:
                 why = "not tried"
             await self._pause(pause)
-        return shown(await self._store.actions.get(self._row.id) or self._row)
+        return action_result(await self._store.actions.get(self._row.id) or self._row)
 
     async def give_up(self) -> None:
         """Settle what is left of a job that this program fails at: nobody goes on with it."""
         self._bulk = replace(self._bulk, progress=untold)  # it may be what fails
-        lost = Told("unknown", {"reason": "not known whether it was done: the program failed"})
+        lost = ItemResult("unknown", {"reason": "not known whether it was done: the program failed"})
         try:
             items = await self._state(lambda: self._store.items.all(self._row.id, "sending"))
-            await self._settle(items, [lost] * len(items))
+            await self._complete(items, [lost] * len(items))
             while await self._claimed(AT_ONCE, "not tried") is not None:
                 pass
         except CrmError as error:
@@ -112,13 +112,15 @@ class _Work:
         return None
 
     async def _claimed(self, most: int, why: str | None) -> float | None:
-        taken = await self._fenced(lambda fence: self._store.items.take(self._row.id, most, fence=fence))
+        taken = await self._fenced(
+            lambda fencing_token: self._store.items.take(self._row.id, most, fencing_token=fencing_token)
+        )
         if not taken:
             return None
         self._outbox.at("items taken")
-        told, pause = ([Told("failed", {"reason": why})] * len(taken), 0.0) if why else await self._do(taken)
+        told, pause = ([ItemResult("failed", {"reason": why})] * len(taken), 0.0) if why else await self._do(taken)
         self._outbox.at("items done")
-        if not await self._settle(taken, told):
+        if not await self._complete(taken, told):
             return None
         self._outbox.at("items settled")
         return pause
@@ -128,9 +130,9 @@ class _Work:
         row = self._row
         items = await self._state(lambda: self._store.items.all(row.id))
         if not items:
-            # With each come the keys of its marks: whoever calls the job off releases those of what was not begun.
+            # With each come the deduplication keys: whoever calls the job off releases those of what was not begun.
             payloads = [
-                {**each, "marks": self._bulk.marks(row, Item(no=no, payload=dict(each), status="waiting"))}
+                {**each, "marks": self._bulk.dedup_keys(row, Item(no=no, payload=dict(each), status="waiting"))}
                 for no, each in enumerate(self._bulk.items(row))
             ]
             await self._state(lambda: self._store.items.add(row.id, payloads))
@@ -142,15 +144,17 @@ class _Work:
         left = [each for each in items if each.status == "sending"]
         lost = f"not known whether it was done: {LOST}"
         if left:
-            await self._settle(left, [await self._look(each) or Told("unknown", {"reason": lost}) for each in left])
+            await self._complete(
+                left, [await self._reconcile(each) or ItemResult("unknown", {"reason": lost}) for each in left]
+            )
 
-    async def _do(self, taken: Sequence[Item]) -> tuple[list[Told], float]:
+    async def _do(self, taken: Sequence[Item]) -> tuple[list[ItemResult], float]:
         """Do items that were taken; returns what became of each, and how many seconds to wait before the next."""
         try:
             told = [*await self._bulk.do(self._row, taken)]
         except CrmError as error:
             if isinstance(error, Busy) and error.wrote is False:
-                return [Told("waiting", {})] * len(taken), min(error.retry_after, LONGEST_PAUSE)
+                return [ItemResult("waiting", {})] * len(taken), min(error.retry_after, LONGEST_PAUSE)
             if error.detail:
                 log.warning("%s: %s (%s)", self._row.tool, error, error.detail)
             self._failures += 1
@@ -158,25 +162,27 @@ class _Work:
         self._failures = 0
         return told, 0.0
 
-    async def _failed(self, item: Item, error: CrmError) -> Told:
+    async def _failed(self, item: Item, error: CrmError) -> ItemResult:
         if error.wrote is False or (error.wrote is None and error.code in NOTHING_WRITTEN):
-            return Told("failed", {"reason": f"not done: {error}"})
-        return await self._look(item) or Told("unknown", {"reason": f"not known whether it was done: {error}"})
+            return ItemResult("failed", {"reason": f"not done: {error}"})
+        return await self._reconcile(item) or ItemResult(
+            "unknown", {"reason": f"not known whether it was done: {error}"}
+        )
 
-    async def _look(self, item: Item) -> Told | None:
+    async def _reconcile(self, item: Item) -> ItemResult | None:
         with anyio.move_on_after(LOOK_WITHIN):
             try:
-                return await self._bulk.look(self._row, item)
+                return await self._bulk.reconcile(self._row, item)
             except CrmError as error:
                 log.info("what became of item %s of %s can't be looked up: %s", item.no, self._row.id, error)
         return None
 
-    async def _settle(self, items: Sequence[Item], told: Sequence[Told]) -> bool:
+    async def _complete(self, items: Sequence[Item], told: Sequence[ItemResult]) -> bool:
         ends: list[tuple[int, ItemStatus, Mapping[str, Any]]] = [
             (
                 item.no,
                 each.status,
-                {"marks": self._bulk.marks(self._row, item)} if each.status == "waiting" else each.result,
+                {"marks": self._bulk.dedup_keys(self._row, item)} if each.status == "waiting" else each.result,
             )
             for item, each in zip(items, told, strict=True)
         ]
@@ -184,10 +190,12 @@ class _Work:
             key
             for item, each in zip(items, told, strict=True)
             if each.status == "failed"
-            for key in self._bulk.marks(self._row, item)
+            for key in self._bulk.dedup_keys(self._row, item)
         ]
         settled = await self._fenced(
-            lambda fence: self._store.items.settle(self._row.id, ends, fence=fence, released=released)
+            lambda fencing_token: self._store.items.complete(
+                self._row.id, ends, fencing_token=fencing_token, released=released
+            )
         )
         if settled:
             self._ended += sum(1 for each in told if each.status != "waiting")
@@ -208,27 +216,28 @@ class _Work:
         items = await self._state(lambda: self._store.items.all(row.id))
         if any(each.status in ("waiting", "sending") for each in items):
             # It was called off, or somebody else has it.
-            return shown(await self._store.actions.get(row.id) or row)
+            return action_result(await self._store.actions.get(row.id) or row)
         done = self._bulk.sum_up(row, items)
         end = ended(done)
         if items and all(each.status == "unknown" for each in items):
             end = end._replace(status="unknown", reason="not known whether any of it was done")
-        result = await self._outbox.settled(row, end, fence=self._outbox.fence(row))
+        result = await self._outbox.complete(row, end, fencing_token=self._outbox.fencing_token(row))
         if result["status"] != "cancelled":
             return result
         # It stays called off; what it did before is found by whoever asks what has changed.
-        left = tuple(key for each in items if each.status == "cancelled" for key in self._bulk.marks(row, each))
+        left = tuple(key for each in items if each.status == "cancelled" for key in self._bulk.dedup_keys(row, each))
         touched = end.touched if any(each.status == "done" for each in items) else ()
         last = end._replace(status="cancelled", reason=None, undo=None, touched=touched, released=left)
-        return {**await self._outbox.settled(row, last, fence=self._outbox.fence(row)), **done.fields}
+        return {**await self._outbox.complete(row, last, fencing_token=self._outbox.fencing_token(row)), **done.fields}
 
     async def _fenced(self, ask: Callable[[int], Awaitable[T]]) -> T:
-        """Ask the state under the fence; once more where it is refused and this process was given another one since."""
-        fence = self._outbox.fence(self._row)
-        answer = await self._state(lambda: ask(fence))
+        """Ask the state under the fencing token; once more where it is refused and this process was given another one
+        since."""
+        fencing_token = self._outbox.fencing_token(self._row)
+        answer = await self._state(lambda: ask(fencing_token))
         if not answer:
             await anyio.sleep(0.05)
-            if (newer := self._outbox.fence(self._row)) != fence:
+            if (newer := self._outbox.fencing_token(self._row)) != fencing_token:
                 return await self._state(lambda: ask(newer))
         return answer
 

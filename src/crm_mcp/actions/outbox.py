@@ -6,16 +6,17 @@ Every write and send is a row of the store before its request leaves, and goes o
                       `sending`. Of two calls, processes or answers that want the same, one gets it; the others are
                       told what became of that one. Nothing leads from `sending` back to where it could be claimed.
     run               The request leaves once. A retry below this room happens only where nothing can have left.
-    settle            What the CRM answered is written down: done, or failed where it surely did nothing.
-    look              Where the answer is lost, the CRM's own history is asked. It can turn the row into done. Whatever
+    complete          What the CRM answered is written down: done, or failed where it surely did nothing.
+    reconcile         Where the answer is lost, the CRM's own history is asked. It can turn the row into done. Whatever
                       it can't settle stays `unknown`: visible, and never sent again by itself.
 
 While it works, a process holds the row by a lease and renews it every few seconds. Whoever finds a row that is still
 `sending` with its lease run out does the last step alone: it looks, and never sends (`worker.py`).
 
-What has the same effect is recognised by content, not by the request: the marks of a row (a channel, an address and a
-text; a sequence and a lead; a caller's whole call) are taken in the transaction that claims it, and are kept when it is
-done or unknown. A client that lost its connection and asks again lands on them, and gets the answer of the first.
+What has the same effect is recognised by content, not by the request: the deduplication keys of a row (a channel, an
+address and a text; a sequence and a lead; a caller's whole call) are taken in the transaction that claims it, and are
+kept when it is done or unknown. A client that lost its connection and asks again lands on them, and gets the answer of
+the first.
 """
 
 from __future__ import annotations
@@ -31,13 +32,14 @@ from typing import Any
 
 import anyio.abc
 
-from crm_mcp.actions.approval import differences, plain
-from crm_mcp.actions.heard import block_opted_out
-from crm_mcp.actions.intent import Deed, Done, Preview, Work, nothing_under_way, under_way
-from crm_mcp.actions.patience import READS_WITHIN, while_somebody_waits
-from crm_mcp.actions.results import again, found_out, shown, taken_back
+from crm_mcp.actions.action_result import action_result, found_in_history, result_of_repeat, taken_back
+from crm_mcp.actions.deadlines import READS_WITHIN, while_somebody_waits
+from crm_mcp.actions.guards.inbound import block_opted_out
+from crm_mcp.actions.intent import Execution, Intent, Outcome, Preview, nothing_under_way, under_way
+from crm_mcp.actions.summary import differences
 from crm_mcp.errors import Conflict, CrmError, Internal, OutcomeUnknown
-from crm_mcp.store import LEASE, Action, Ended, Mark, NewAction, Repeated, Status, Stopped, Store, Terms
+from crm_mcp.store import LEASE, Action, ClaimConditions, DedupKey, Ended, NewAction, Repeated, Status, Stopped, Store
+from crm_mcp.text import one_line
 
 log = logging.getLogger("crm_mcp")
 
@@ -67,7 +69,7 @@ NOTHING_WRITTEN = frozenset(
 """Refusals of a CRM that say of themselves that nothing was done."""
 
 
-Job = Callable[["Outbox", Action, Deed, Preview], Awaitable[dict[str, Any]]]
+Job = Callable[["Outbox", Action, Intent, Preview], Awaitable[dict[str, Any]]]
 """Does what is left of a job; returns the action result so far."""
 
 
@@ -83,7 +85,7 @@ class Outbox:
         self._tasks: anyio.abc.TaskGroup | None = None
         """Where actions go on behind calls; None: a call is not answered before its action has ended."""
         self._busy: dict[str, int] = {}
-        """The actions that are worked on here, each with the fence that was given to this process last."""
+        """The actions that are worked on here, each with the fencing token that was given to this process last."""
         self.ending = anyio.Event()
         """The program ends: a job stops after the items it is at, and is resumed by whoever finds it."""
 
@@ -101,21 +103,23 @@ class Outbox:
 
     # Beginning
 
-    async def start(self, new: NewAction, approved_by: str, terms: Terms, deed: Deed, seen: Preview) -> dict[str, Any]:
+    async def start(
+        self, new: NewAction, approved_by: str, conditions: ClaimConditions, intent: Intent, seen: Preview
+    ) -> dict[str, Any]:
         """Begin an action that needs no answer, and run it."""
         self.at("beginning")
-        got = await self.store.actions.begin(new, approved_by, terms)
+        got = await self.store.actions.begin(new, approved_by, conditions)
         if isinstance(got, Stopped):
-            return shown(await self.store.actions.note(new, "blocked", got.reason))
+            return action_result(await self.store.actions.note(new, "blocked", got.reason))
         if isinstance(got, Repeated):
-            return await self.outcome(got.earlier)
-        return await self._go(got, deed, seen)
+            return await self.result_of(got.earlier)
+        return await self._carry_on(got, intent, seen)
 
     async def redeem(
         self,
         row: Action,
         approved_by: str | None,
-        deed: Deed,
+        intent: Intent,
         caller: str | None = None,
         fresh: Preview | None = None,
     ) -> dict[str, Any]:
@@ -125,47 +129,49 @@ class Outbox:
         """
         row = row.model_copy(update={"approved_by": approved_by or row.approved_by})
         try:
-            fresh = fresh or await deed.preview(bool(row.facts))
+            fresh = fresh or await intent.preview(bool(row.facts))
         except CrmError as error:
             if error.code not in NOTHING_WRITTEN or error.code == "rate_limited":
                 raise  # the CRM can't be asked now: the row waits on
             return await self.end(row, "failed", f"{error}; nothing was written")
         if fresh.repeats:  # another call did it, or another answer to the same question
             await self.end(row, "cancelled", f"the same is {fresh.repeats.status} as {fresh.repeats.id}")
-            return await self.outcome(fresh.repeats)
+            return await self.result_of(fresh.repeats)
         if fresh.blocked and (answer := await self._blocked(row, fresh)):
             return answer
         if changed := differences(row.facts, fresh.facts):
             why = f"void, because it has changed since it was shown: {changed}; make the call again"
             return await self.end(row, "expired", why)
         self.at("claiming")
-        got = await self.store.actions.claim(row.id, approved_by, terms(row, fresh), caller=caller)
+        got = await self.store.actions.claim(row.id, approved_by, claim_conditions(row, fresh), caller=caller)
         if isinstance(got, Stopped) and row.status == "scheduled":
             # Another was quicker, and took the room: whether it ends or waits on is seen at the next look.
-            await self.store.actions.put_off(row.id, self.store.clock() + AGAIN, got.reason, fence=row.fence)
-            return shown(await self.store.actions.get(row.id) or row)
+            await self.store.actions.put_off(
+                row.id, self.store.clock() + AGAIN, got.reason, fencing_token=row.fencing_token
+            )
+            return action_result(await self.store.actions.get(row.id) or row)
         if isinstance(got, Stopped):
             return await self.end(row, "blocked", got.reason)
         if isinstance(got, Repeated):
             await self.end(row, "cancelled", f"the same is {got.earlier.status} as {got.earlier.id}")
-            return await self.outcome(got.earlier)
+            return await self.result_of(got.earlier)
         if got is None:
-            return again(await self.store.actions.get(row.id) or row)
-        return await self._go(got, deed, fresh)
+            return result_of_repeat(await self.store.actions.get(row.id) or row)
+        return await self._carry_on(got, intent, fresh)
 
     async def _blocked(self, row: Action, fresh: Preview) -> dict[str, Any] | None:
         """Say what becomes of an action that a rule forbids now; None: it is scheduled for later."""
         if fresh.until and row.status == "scheduled":
-            await self.store.actions.put_off(row.id, fresh.until, fresh.blocked or "", fence=row.fence)
-            return shown(await self.store.actions.get(row.id) or row)
+            await self.store.actions.put_off(row.id, fresh.until, fresh.blocked or "", fencing_token=row.fencing_token)
+            return action_result(await self.store.actions.get(row.id) or row)
         if fresh.until and fresh.defer:
             return None
         if fresh.until and row.status == "pending_approval":
             # The rule ends by itself: the person may say yes again then.
-            return {**shown(row), "reason": f"not now: {fresh.blocked}; it goes on waiting for approval"}
+            return {**action_result(row), "reason": f"not now: {fresh.blocked}; it goes on waiting for approval"}
         return await self.end(row, "blocked", fresh.blocked or "")
 
-    async def outcome(self, earlier: Action) -> dict[str, Any]:
+    async def result_of(self, earlier: Action) -> dict[str, Any]:
         """Return the result for a call that repeats an earlier action: that of the earlier one, awaited for a while."""
         wait = 0.02
         with while_somebody_waits():
@@ -173,34 +179,34 @@ class Outbox:
                 await anyio.sleep(wait)
                 wait = min(wait * 2, 0.5)
                 earlier = await self.store.actions.get(earlier.id) or earlier
-        return again(earlier)
+        return result_of_repeat(earlier)
 
     # Running
 
-    async def _go(self, row: Action, deed: Deed, seen: Preview, *, called: bool = True) -> dict[str, Any]:
+    async def _carry_on(self, row: Action, intent: Intent, seen: Preview, *, called: bool = True) -> dict[str, Any]:
         """Work on what was claimed, behind the call where that takes long; returns the action result so far.
 
         A fault of this program is raised where it was `called` for; it is in the log, and in the row, in any case.
         """
         if row.status == "scheduled":
-            return {**shown(row), "reason": seen.blocked}
+            return {**action_result(row), "reason": seen.blocked}
         work = partial(self._job, self) if row.status == "running" else self._send
-        ended: list[dict[str, Any] | Exception] = []
+        ended_as: list[dict[str, Any] | Exception] = []
         finished = anyio.Event()
 
         async def act() -> None:
-            here = Work(row, seen, lambda: self.fence(row))
+            here = Execution(row, seen, lambda: self.fencing_token(row))
             token = under_way.set(here)
-            self._busy[row.id] = row.fence
+            self._busy[row.id] = row.fencing_token
             async with anyio.create_task_group() as beside:
-                beside.start_soon(self._hold, row)
+                beside.start_soon(self._keep_lease, row)
                 try:
-                    ended.append(await work(row, deed, seen))
+                    ended_as.append(await work(row, intent, seen))
                 except Exception as error:
                     log.exception("%s failed", row.tool)
-                    ended.append(error)
+                    ended_as.append(error)
                     try:
-                        await self._failed(row, deed, Internal("the program failed"))
+                        await self._failed(row, intent, Internal("the program failed"))
                     except Exception:  # the row is found with its lease run out; the others here go on
                         log.exception("what became of %s could not be recorded", row.id)
                 finally:
@@ -218,57 +224,58 @@ class Outbox:
             self._tasks.start_soon(act)
             with while_somebody_waits():
                 await finished.wait()
-        if ended and isinstance(ended[0], Exception) and called:
-            raise ended[0]
-        if not ended or isinstance(ended[0], Exception):
-            return shown(await self.store.actions.get(row.id) or row)
-        return ended[0]
+        if ended_as and isinstance(ended_as[0], Exception) and called:
+            raise ended_as[0]
+        if not ended_as or isinstance(ended_as[0], Exception):
+            return action_result(await self.store.actions.get(row.id) or row)
+        return ended_as[0]
 
-    async def resume(self, row: Action, deed: Deed) -> None:
+    async def resume(self, row: Action, intent: Intent) -> None:
         """Go on with a job that this process has claimed because nobody was at work on it, behind the caller where
         anything goes on behind calls."""
         seen = Preview(row.summary)
         if self._tasks is None:
-            await self._go(row, deed, seen)
+            await self._carry_on(row, intent, seen)
         else:
-            self._tasks.start_soon(partial(self._go, row, deed, seen, called=False))
+            self._tasks.start_soon(partial(self._carry_on, row, intent, seen, called=False))
 
-    async def _send(self, row: Action, deed: Deed, seen: Preview) -> dict[str, Any]:
+    async def _send(self, row: Action, intent: Intent, seen: Preview) -> dict[str, Any]:
         self.at("claimed")
         now = self.store.clock()
         if now - (row.started_at or now) > LEASE or now - (seen.looked_at or now) > LOOKING:
             # The process slept in between: what was looked at then says nothing of now.
-            return await self.settled(row, Ended("failed", reason=SLEPT, error="timeout"))
+            return await self.complete(row, Ended("failed", reason=SLEPT, error="timeout"))
         try:
-            done = await deed.run(seen)
+            done = await intent.run(seen)
         except CrmError as error:
             self.at("answered")
-            if error.wrote is False and (why := await block_opted_out(self.store, seen.marks, error)):
-                return await self.settled(row, Ended("blocked", reason=why))
-            return await self._failed(row, deed, error)
+            if error.wrote is False and (why := await block_opted_out(self.store, seen.dedup_keys, error)):
+                return await self.complete(row, Ended("blocked", reason=why))
+            return await self._failed(row, intent, error)
         self.at("answered")
         done = replace(done, fields={**done.fields, "there": seen.there}) if seen.there else done
-        result = await self.settled(row, ended(done))
+        result = await self.complete(row, ended(done))
         return taken_back(done, row) if result["status"] == "done" and (done.undone or done.cancelled) else result
 
-    def fence(self, row: Action) -> int:
-        """Return the fence that this process holds a row by: it may have claimed once more what it is at work on."""
-        return self._busy.get(row.id, row.fence)
+    def fencing_token(self, row: Action) -> int:
+        """Return the fencing token that this process holds a row by: it may have claimed once more what it is at work
+        on."""
+        return self._busy.get(row.id, row.fencing_token)
 
     def reclaimed(self, row: Action) -> bool:
-        """Whether a row that this process has claimed is one that it is at work on: it holds that one by the new fence
-        from now on."""
+        """Whether a row that this process has claimed is one that it is at work on: it holds that one by the new
+        fencing token from now on."""
         if row.id not in self._busy:
             return False
-        self._busy[row.id] = row.fence
+        self._busy[row.id] = row.fencing_token
         return True
 
-    async def _hold(self, row: Action) -> None:
+    async def _keep_lease(self, row: Action) -> None:
         """Keep the lease of a row while it is worked on."""
         while True:
             await anyio.sleep(LEASE.total_seconds() / 3)
             try:
-                await self.store.actions.hold(row.id, fence=self.fence(row))
+                await self.store.actions.renew_lease(row.id, fencing_token=self.fencing_token(row))
             except Exception as error:
                 # A fault of this program, too: what is being sent is not broken off because its lease is not renewed.
                 fault = not isinstance(error, CrmError)
@@ -276,33 +283,33 @@ class Outbox:
 
     # Ending
 
-    async def settled(self, row: Action, end: Ended, *, fence: int | None = None) -> dict[str, Any]:
+    async def complete(self, row: Action, end: Ended, *, fencing_token: int | None = None) -> dict[str, Any]:
         """Write down what became of an action. What has happened is told even where it can't be written down.
 
-        With a `fence`, only while no other process has claimed it.
+        With a `fencing_token`, only while no other process has claimed it.
         """
         try:
-            result = shown(await self.store.actions.settle(row.id, end, fence=fence))
+            result = action_result(await self.store.actions.complete(row.id, end, fencing_token=fencing_token))
         except Conflict:
-            return shown(await self.store.actions.get(row.id) or row)  # found out, or called off, by another
+            return action_result(await self.store.actions.get(row.id) or row)  # found out, or called off, by another
         except CrmError as error:
             if self._tasks is not None:
-                self._tasks.start_soon(self._settle_late, row, end, fence)
+                self._tasks.start_soon(self._complete_late, row, end, fencing_token)
             reason = f"{end.reason}; " if end.reason else ""
             told = {name: value for name, value in end._asdict().items() if name in Action.model_fields and value}
             told |= {"status": end.status, "reason": f"{reason}this could not be recorded ({error}): do not repeat it"}
-            return shown(row.model_copy(update=told))
+            return action_result(row.model_copy(update=told))
         self.at("settled")
         return result
 
-    async def _settle_late(self, row: Action, end: Ended, fence: int | None) -> None:
+    async def _complete_late(self, row: Action, end: Ended, fencing_token: int | None) -> None:
         """Write down later what could not be written at once: the state was full, locked or out of reach."""
         wait = 0.5
         while True:
             await anyio.sleep(wait)
             wait = min(wait * 2, 5.0)
             try:
-                await self.store.actions.settle(row.id, end, fence=fence)
+                await self.store.actions.complete(row.id, end, fencing_token=fencing_token)
             except CrmError as error:
                 if error.code in ("conflict", "not_found") or self.ending.is_set():
                     # Whoever finds the row looks at the CRM's history, as after a crash.
@@ -311,71 +318,71 @@ class Outbox:
             else:
                 return
 
-    async def _failed(self, row: Action, deed: Deed, error: CrmError) -> dict[str, Any]:
+    async def _failed(self, row: Action, intent: Intent, error: CrmError) -> dict[str, Any]:
         if error.detail:
             log.warning("%s: %s (%s)", row.tool, error, error.detail)
         if error.wrote is None and error.code not in NOTHING_WRITTEN:
             # Whatever does not say of itself that nothing was done may have been done.
-            found = await self.look(row, deed, str(error))
+            found = await self.reconcile(row, intent, str(error))
             # What to do about a failure is often to try again, which nobody should here.
             said = str(error) if isinstance(error, OutcomeUnknown) else error.what
-            return await self.settled(row, found or self.unknown(row, deed, f"{said}; it may have happened"))
+            return await self.complete(row, found or self.unknown(row, intent, f"{said}; it may have happened"))
         wrote = "a part was written" if error.wrote else "nothing was written"
         reason = str(error) if wrote in str(error) else f"{error}; {wrote}"
         # What it touched is not told by the CRM, but it did: its addresses may be there.
         touched = (("lead", row.lead or "?"),) if error.wrote else ()
-        return await self.settled(row, Ended("failed", reason=reason, error=error.code, touched=touched))
+        return await self.complete(row, Ended("failed", reason=reason, error=error.code, touched=touched))
 
     async def end(self, row: Action, status: Status, reason: str) -> dict[str, Any]:
         """End an action that has not left; where it has begun or ended meanwhile, say how: a job is not stopped."""
         ended = await self.store.actions.call_off(
             row.id, row.caller, status, reason, jobs=False, approved_by=row.approved_by
         )
-        return shown(ended) if ended else again(await self.store.actions.get(row.id) or row)
+        return action_result(ended) if ended else result_of_repeat(await self.store.actions.get(row.id) or row)
 
     # Finding out
 
-    def unknown(self, row: Action, deed: Deed | None, reason: str) -> Ended:
+    def unknown(self, row: Action, intent: Intent | None, reason: str) -> Ended:
         """Return how an action ends of which nobody can tell what became of it, and when its history is looked at next.
 
-        Without a deed its tool is not served here: it may have a history for a server which serves it.
+        Without an intent its tool is not served here: it may have a history for a server which serves it.
         """
-        looked = (deed is None or deed.look is not None) and row.looks < len(LOOKS)
+        looked = (intent is None or intent.reconcile is not None) and row.looks < len(LOOKS)
         at = self.store.clock() + timedelta(seconds=LOOKS[0]) if looked else None
         return Ended("unknown", reason=reason, look_at=at)
 
-    async def look(self, row: Action, deed: Deed, said: str | None) -> Ended | None:
+    async def reconcile(self, row: Action, intent: Intent, said: str | None) -> Ended | None:
         """Ask the CRM's own history what became of an action, of whose answer something was said; None: it does not
         show it, or can't be asked."""
-        if deed.look is None:
+        if intent.reconcile is None:
             return None
         with anyio.move_on_after(LOOK_WITHIN):
             for pause in LOOK_PAUSES:
                 await anyio.sleep(pause)
                 try:
                     with nothing_under_way():
-                        done = await deed.look(row)
+                        done = await intent.reconcile(row)
                 except Exception as error:
                     # A fault of this program, too: it must not end the server, and with it what else is under way.
                     fault = not isinstance(error, CrmError)
                     log.warning("what became of %s can't be looked up: %s", row.id, error, exc_info=fault)
                     return None
                 if done:
-                    return ended(done)._replace(reason=found_out(said))
+                    return ended(done)._replace(reason=found_in_history(said))
         return None
 
 
-def write_mark(caller: str, digest: str) -> Mark:
-    """Return the mark of a caller's whole call: an identical one within a minute is the same one."""
-    return Mark(key="write:" + hashlib.sha256(f"{caller}\n{digest}".encode()).hexdigest(), seconds=60)
+def write_dedup_key(caller: str, digest: str) -> DedupKey:
+    """Return the deduplication key of a caller's whole call: an identical one within a minute is the same one."""
+    return DedupKey(key="write:" + hashlib.sha256(f"{caller}\n{digest}".encode()).hexdigest(), seconds=60)
 
 
-def terms(new: NewAction, seen: Preview) -> Terms:
+def claim_conditions(new: NewAction, seen: Preview) -> ClaimConditions:
     """Return what must hold when an action is claimed that was looked at just now."""
-    return Terms(
+    return ClaimConditions(
         outward=new.effect == "outward",
-        marks=seen.marks or (write_mark(new.caller, new.digest),),
-        bounds=seen.bounds,
+        dedup_keys=seen.dedup_keys or (write_dedup_key(new.caller, new.digest),),
+        quotas=seen.quotas,
         resend_of=seen.resend_of,
         writes=seen.writes,
         due=seen.until if seen.blocked and seen.defer else None,
@@ -384,11 +391,11 @@ def terms(new: NewAction, seen: Preview) -> Terms:
     )
 
 
-def ended(done: Done) -> Ended:
+def ended(done: Outcome) -> Ended:
     """Return how an action ended that was done."""
     return Ended(
         "done",
-        summary=plain(done.summary),
+        summary=one_line(done.summary),
         result=dict(done.fields),
         undo=dict(done.undo) if done.undo else None,
         lead=done.lead,

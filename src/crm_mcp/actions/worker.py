@@ -18,7 +18,7 @@ from datetime import timedelta
 
 import anyio.lowlevel
 
-from crm_mcp.actions.intent import Deed
+from crm_mcp.actions.intent import Intent
 from crm_mcp.actions.outbox import AGAIN, LOOKS, Outbox
 from crm_mcp.errors import CrmError
 from crm_mcp.store import LOST, Action, Ended
@@ -36,8 +36,8 @@ LONGEST = timedelta(days=7)
 class Worker:
     """Works on what waits on the state of an outbox."""
 
-    def __init__(self, outbox: Outbox, known: Callable[[Action], Deed | None]) -> None:
-        """`known` makes the deed of a row of any connection anew, None where its tool is not served here."""
+    def __init__(self, outbox: Outbox, known: Callable[[Action], Intent | None]) -> None:
+        """`known` makes the intent of a row of any connection anew, None where its tool is not served here."""
         self._outbox = outbox
         self._store = outbox.store
         self._known = known
@@ -86,35 +86,37 @@ class Worker:
             return False
         if self._outbox.reclaimed(row):
             return True  # ours, and under way: a clock that jumped made its lease look old
-        deed = self._known(row)
+        intent = self._known(row)
         if row.status in ("scheduled", "expired"):  # what is due for too long reads as expired, and is told so
-            await self._come_due(row, deed)
+            await self._come_due(row, intent)
         elif row.status != "running":
-            await self._recover(row, deed)
-        elif deed is None:  # its lease runs out: another server on this state may serve its tool
+            await self._recover(row, intent)
+        elif intent is None:  # its lease runs out: another server on this state may serve its tool
             log.info("%s waits to be resumed, and %s is not served here", row.id, row.tool)
         else:
-            await self._outbox.resume(row, deed)
+            await self._outbox.resume(row, intent)
         return True
 
-    async def _recover(self, row: Action, deed: Deed | None) -> None:
+    async def _recover(self, row: Action, intent: Intent | None) -> None:
         """Find out what became of an action that was being sent when its process ended, or that is unknown.
 
-        Without a deed its tool is not served here: a later look may be that of a server which serves it.
+        Without an intent its tool is not served here: a later look may be that of a server which serves it.
         """
-        found = await self._outbox.look(row, deed, row.reason) if deed else None
+        found = await self._outbox.reconcile(row, intent, row.reason) if intent else None
         if found:
             await self._quietly(row, found)
         elif row.status == "sending":
-            looked = deed is not None and deed.look is not None
+            looked = intent is not None and intent.reconcile is not None
             reason = f"{LOST}, and the CRM's history does not show it" if looked else f"{LOST}; it may have happened"
-            await self._quietly(row, self._outbox.unknown(row, deed, reason))
+            await self._quietly(row, self._outbox.unknown(row, intent, reason))
         else:
             following = row.looks + 1
             more = timedelta(seconds=LOOKS[following]) if following < len(LOOKS) else None
-            await self._store.actions.look_again(row.id, self._store.clock() + more if more else None, fence=row.fence)
+            await self._store.actions.reconcile_at(
+                row.id, self._store.clock() + more if more else None, fencing_token=row.fencing_token
+            )
 
-    async def _come_due(self, row: Action, deed: Deed | None) -> None:
+    async def _come_due(self, row: Action, intent: Intent | None) -> None:
         """Send a deferred message, if every rule allows it now."""
         now = self._store.clock()
         if row.expires_at and row.expires_at <= now:
@@ -124,20 +126,20 @@ class Worker:
             )
         elif now - row.created_at > LONGEST:
             await self._outbox.end(row, "expired", f"rules forbade it for {LONGEST.days} days; nothing was sent")
-        elif deed is None:
+        elif intent is None:
             # Another server on this state may serve its tool; where none does, it expires.
             log.info("%s is due, and %s is not served here", row.id, row.tool)
         else:
             try:
-                result = await self._outbox.redeem(row, None, deed)
+                result = await self._outbox.redeem(row, None, intent)
                 log.info("%s came due: %s", row.id, result["status"])
             except CrmError as error:
                 why = f"it could not be sent when it was due: {error}"
-                await self._store.actions.put_off(row.id, now + AGAIN, why, fence=row.fence, late=True)
+                await self._store.actions.put_off(row.id, now + AGAIN, why, fencing_token=row.fencing_token, late=True)
 
     async def _quietly(self, row: Action, end: Ended) -> None:
         """Settle what was found out; where its own process has settled it meanwhile, that counts."""
         try:
-            await self._store.actions.settle(row.id, end, fence=row.fence)
+            await self._store.actions.complete(row.id, end, fencing_token=row.fencing_token)
         except CrmError as error:
             log.info("%s was settled by another: %s", row.id, error)

@@ -29,8 +29,8 @@ from anyio import to_thread
 from pydantic import SecretStr
 
 from crm_mcp import __version__
-from crm_mcp.backends.answers import MEANING, MOST_SAID, faulty, parsed, told_in, written_other
-from crm_mcp.backends.pace import Pace, retry_after, unhurried
+from crm_mcp.backends.http_errors import MEANING, MOST_SAID, faulty, parsed, told_in, written_other
+from crm_mcp.backends.rate_limit import RateLimit, retry_after, unhurried
 from crm_mcp.errors import (
     Busy,
     CrmError,
@@ -73,7 +73,7 @@ Query = Mapping[str, str | int | None]
 
 
 @dataclass(frozen=True)
-class Terms:
+class ApiProfile:
     """How a vendor's API is spoken to."""
 
     name: str
@@ -92,17 +92,17 @@ class Api:
     first_pause = FIRST_PAUSE
     """Seconds before the first repetition of a read."""
 
-    def __init__(self, terms: Terms, pace: Pace) -> None:
-        self._terms = terms
+    def __init__(self, profile: ApiProfile, pace: RateLimit) -> None:
+        self._profile = profile
         self._pace = pace
         self._client: httpx2.AsyncClient | None = None
-        key = terms.key.get_secret_value()
+        key = profile.key.get_secret_value()
         # As it is, escaped in JSON or by repr(), and in a URL.
         self._secret = re.compile(r"\\*".join(map(re.escape, key)) + "|" + re.escape(quote(key, safe="")))
         self._redaction = _Redaction(self._clean)
 
     def __repr__(self) -> str:
-        return f"Api({self._terms.name}, {self._terms.base_url})"
+        return f"Api({self._profile.name}, {self._profile.base_url})"
 
     async def read(
         self, method: Method, path: str, query: Query | None = None, body: Any = None, *, missing: str = ""
@@ -115,7 +115,7 @@ class Api:
         with self._deadline():
             answer = await self._repeated(call)
         if answer is None:
-            raise VendorError(f"{self._terms.name} answered nothing", "try again", wrote=False)
+            raise VendorError(f"{self._profile.name} answered nothing", "try again", wrote=False)
         return answer
 
     async def write(
@@ -156,7 +156,7 @@ class Api:
             with anyio.fail_after(None if unhurried() else ALL_TRIES):
                 yield
         except TimeoutError:
-            text = f"{self._terms.name} did not answer in {ALL_TRIES:.0f} seconds"
+            text = f"{self._profile.name} did not answer in {ALL_TRIES:.0f} seconds"
             raise TimedOut(text, "try again", wrote=False) from None
 
     async def _repeated(self, call: _Call) -> Any:
@@ -204,11 +204,11 @@ class Api:
         while True:
             # Made before its turn, so that it leaves when it is counted.
             request = self._request(call, url, query)
-            left = await self._pace.turn(bulk=call.bulk, patience=max(0.0, end - anyio.current_time()))
+            left = await self._pace.slot(bulk=call.bulk, patience=max(0.0, end - anyio.current_time()))
             answer = await self._fetch(call, request)
             if answer.status == 429:
                 seconds = self._pace.refused(answer.headers, bulk=call.bulk)
-                text = f"{self._terms.name} says that its limit of calls is used up"
+                text = f"{self._profile.name} says that its limit of calls is used up"
                 # The wait for the next try is the pace's, which refuses it where it would be too long.
                 raise _Again(Busy(text, retry_after=math.ceil(seconds)), pause=0.0)
             self._pace.learn(answer.headers, bulk=call.bulk, left=left)
@@ -220,8 +220,8 @@ class Api:
     def _at(self, path: str) -> httpx2.URL:
         # A corrected path without its first slash would make another host of ours, which would be given the key.
         if not path.startswith("/"):
-            raise VendorError(f"a path of {self._terms.name} does not begin with /", "correct `keys` in the settings")
-        return httpx2.URL(self._terms.base_url.rstrip("/") + path)
+            raise VendorError(f"a path of {self._profile.name} does not begin with /", "correct `keys` in the settings")
+        return httpx2.URL(self._profile.base_url.rstrip("/") + path)
 
     def _request(self, call: _Call, url: httpx2.URL, query: Mapping[str, str | int] | None) -> httpx2.Request:
         seconds = _seconds(call)
@@ -229,9 +229,7 @@ class Api:
         try:
             return self._opened().build_request(call.method, url, params=query, json=call.body, timeout=timeout)
         except ImportError as error:
-            text = (
-                f"{self._terms.name} can't be reached: the proxy of the environment is of a kind that is not supported"
-            )
+            text = f"{self._profile.name} can't be reached: the environment's proxy is of a kind that is not supported"
             raise Unreachable(text, "use an HTTP proxy", detail=self._clean(repr(error)), wrote=False) from None
         except (ValueError, RecursionError, httpx2.InvalidURL) as error:
             text = "a value can't be sent: it is too long, nested too deeply, or no valid text or number"
@@ -261,13 +259,13 @@ class Api:
 
     def _opened(self) -> httpx2.AsyncClient:
         if self._client is None:
-            https = self._terms.base_url.startswith("https://")
+            https = self._profile.base_url.startswith("https://")
             self._client = httpx2.AsyncClient(
                 headers={
-                    "Authorization": f"Bearer {self._terms.key.get_secret_value()}",
+                    "Authorization": f"Bearer {self._profile.key.get_secret_value()}",
                     "Accept": "application/json",
                     "User-Agent": f"crm-mcp/{__version__}",
-                    **self._terms.headers,
+                    **self._profile.headers,
                 },
                 limits=POOL,
                 follow_redirects=False,
@@ -282,7 +280,7 @@ class Api:
 
     def _lost(self, call: _Call, error: Exception, *, sent: bool) -> Exception:
         """Return what it means that a request got no answer."""
-        name, detail = self._terms.name, self._clean(repr(error))
+        name, detail = self._profile.name, self._clean(repr(error))
         if not sent:
             what, fix, lasting = _never_connected(error)
             unreachable = Unreachable(f"{name} can't be reached: {what}", fix, detail=detail, wrote=False)
@@ -296,7 +294,7 @@ class Api:
 
     def _senseless(self, call: _Call, detail: str) -> Exception:
         """Return what it means that an answer is not what it should be."""
-        name = self._terms.name
+        name = self._profile.name
         if not call.reads:
             return OutcomeUnknown(f"{name} took the request, and its answer can't be read", detail=self._clean(detail))
         return _Again(
@@ -317,17 +315,17 @@ class Api:
             raise self._senseless(call, f"{error}: {self._said(answer)[:500]!r}") from None
 
     def _too_large(self, call: _Call) -> Exception:
-        text = f"{self._terms.name}'s answer is larger than {MOST_BYTES // 1_000_000} MB"
+        text = f"{self._profile.name}'s answer is larger than {MOST_BYTES // 1_000_000} MB"
         if call.reads:
             return VendorError(text, "ask for fewer rows or a narrower filter", wrote=False)
         return OutcomeUnknown(text)
 
     def _refused(self, call: _Call, answer: _Answer) -> CrmError:
         """Return the error of a status that says no."""
-        name, status = self._terms.name, answer.status
+        name, status = self._profile.name, answer.status
         said = self._said(answer)
         detail = self._clean(f"{call.method} {call.path}: {status} {said[:500]!r}")
-        hint = self._terms.hints.get(status, "")
+        hint = self._profile.hints.get(status, "")
         if status < 400 and (call.reads or status in (301, 307, 308)):
             return VendorError(
                 f"{name} redirects to another address, which is not followed",

@@ -15,11 +15,11 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import Field, SecretStr, TypeAdapter, ValidationError
 
 from crm_mcp.address import address_key, phone_number
-from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import Backend, HasOperations
 from crm_mcp.backends.catalog import Catalog, Operation, load
-from crm_mcp.backends.http import Api, Method, Terms, at
-from crm_mcp.backends.pace import MINUTE, Limits, Pace
+from crm_mcp.backends.http import Api, ApiProfile, Method, at
+from crm_mcp.backends.http_errors import refuse_written_other
+from crm_mcp.backends.rate_limit import MINUTE, Limits, RateLimit
 from crm_mcp.errors import InvalidArgument, SettingsError, VendorError, choices
 from crm_mcp.model import Activity, Budget, CustomValue, Deal, Group, Page, Record, Slice, fold
 
@@ -42,7 +42,7 @@ class Access:
     """What a connection is given by the settings."""
 
     key: SecretStr
-    pace_file: Path
+    rate_limit_file: Path
     base_url: str | None = None
     """Another address than the vendor's."""
     country: str | None = None
@@ -69,13 +69,13 @@ class Remote(Backend, HasOperations):
         limits = replace(self.limits, per_minute=access.per_minute or self.limits.per_minute)
         address = (access.base_url or self.base_url).rstrip("/")
         account = f"{self.vendor} {address} {access.key.get_secret_value()}"
-        pace = Pace(account, limits, access.pace_file, most=access.per_minute, minute=access.minute)
+        pace = RateLimit(account, limits, access.rate_limit_file, most=access.per_minute, minute=access.minute)
         self._access = access
-        self._api = Api(self.terms(address, access), pace)
+        self._api = Api(self.profile(address, access), pace)
 
     @classmethod
     @abstractmethod
-    def terms(cls, address: str, access: Access) -> Terms:
+    def profile(cls, address: str, access: Access) -> ApiProfile:
         """Return how this vendor's API is spoken to."""
 
     @property

@@ -7,7 +7,7 @@ from crm_mcp.cli.terminal import say
 from crm_mcp.config import Connection
 from crm_mcp.errors import Busy, CrmError, Forbidden, PaymentRequired, TimedOut, Unauthorized, Unreachable
 from crm_mcp.server.app import Application
-from crm_mcp.server.federation import side_by_side
+from crm_mcp.server.fan_out import ask_each
 
 _OF = {
     "minute": "calls left in the minute",
@@ -24,7 +24,7 @@ async def check_all(application: Application) -> int:
         return await _look(context, connections[context.connection])
 
     try:
-        found = await side_by_side(look, list(application.contexts.values()))
+        found = await ask_each(look, list(application.contexts.values()))
     finally:
         await application.aclose()
     for _, lines in found:

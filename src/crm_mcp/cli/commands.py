@@ -261,7 +261,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 async def _call(tool: str, pairs: list[str], given: str | None, ask: Any, output: str) -> int:
     from crm_mcp.cli.talking import coerced, connected, text_in
-    from crm_mcp.server.show import set_apart
+    from crm_mcp.server.rendering import set_apart
 
     async with connected(ask) as client:
         schemas = {each.name: each.input_schema for each in (await client.list_tools()).tools}

@@ -20,7 +20,7 @@ from crm_mcp.cli.talking import connected, text_in
 from crm_mcp.cli.terminal import folded, shortened
 from crm_mcp.config import variables
 from crm_mcp.model import now, rfc3339
-from crm_mcp.server.show import set_apart
+from crm_mcp.server.rendering import set_apart
 from crm_mcp.text import neutral, one_line
 
 WIDTH = 80

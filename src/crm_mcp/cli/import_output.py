@@ -39,7 +39,7 @@ _KNOWN_ROWS = {
 
 
 @dataclass(slots=True)
-class Listed:
+class ListedRows:
     """Rows of one kind: how many there are, and the first of them in words."""
 
     count: int = 0
@@ -74,11 +74,11 @@ class Totals:
     """Where the skipped rows are, where they are more than are listed."""
     reasons: list[str] = field(default_factory=list[str])
     """The first few reasons."""
-    changes: Listed = field(default_factory=Listed)
+    changes: ListedRows = field(default_factory=ListedRows)
     """Who was changed, or would be."""
-    skips: Listed = field(default_factory=Listed)
+    skips: ListedRows = field(default_factory=ListedRows)
     """The rows that were skipped."""
-    remarks: Listed = field(default_factory=Listed)
+    remarks: ListedRows = field(default_factory=ListedRows)
     """The rows that were imported, and of which something is to be said."""
     blocked: int = 0
     """Rows that say that they must not be contacted."""
@@ -299,7 +299,7 @@ def show_end(console: Console, path: Path, totals: Totals, *, dry_run: bool) -> 
         say(console, f"Rejected rows, each with its reason: {totals.rejects}")
 
 
-def _show_listed(console: Console, title: str, listed: Listed) -> None:
+def _show_listed(console: Console, title: str, listed: ListedRows) -> None:
     if not listed.count:
         return
     say(console, title)

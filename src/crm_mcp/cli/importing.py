@@ -14,16 +14,16 @@ from rich.console import Console
 
 from crm_mcp.actions.audit import open_store
 from crm_mcp.actions.declared import Tools
+from crm_mcp.actions.guards.policy import Policy
 from crm_mcp.actions.imports.columns import Columns, map_columns
 from crm_mcp.actions.imports.csv_reader import CsvTable, count_lines, open_csv
 from crm_mcp.actions.imports.opt_outs import Places, block_addresses
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
-from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.pipeline import Pipeline, deed, open_pipeline
-from crm_mcp.actions.policy import Policy
+from crm_mcp.actions.intent import Outcome, Preview
+from crm_mcp.actions.pipeline import Pipeline, intent, open_pipeline
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import ImportsLeads
-from crm_mcp.backends.pace import bulk_work
+from crm_mcp.backends.rate_limit import bulk_work
 from crm_mcp.cli.import_output import (
     SHOWN_REASONS,
     SHOWN_ROWS,
@@ -43,7 +43,7 @@ from crm_mcp.model import IfExists, ImportOutcome, ImportRow
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.server.tools.bulk import import_leads
 from crm_mcp.server.tools.leads import update_lead
-from crm_mcp.store import Mark
+from crm_mcp.store import DedupKey
 from crm_mcp.text import one_line
 
 Sink = Callable[[Sequence[ImportRow]], Awaitable[tuple[ImportOutcome, ...]]]
@@ -156,10 +156,13 @@ class _Recorded:
         async def preview() -> Preview:
             # The same file again is no repeat: it goes on where it stopped.
             return Preview(
-                self._summary, size=size, also=self._also, marks=(Mark(key=f"import:{token_hex(8)}", seconds=1),)
+                self._summary,
+                size=size,
+                also=self._also,
+                dedup_keys=(DedupKey(key=f"import:{token_hex(8)}", seconds=1),),
             )
 
-        async def run(_: Preview) -> Done:
+        async def run(_: Preview) -> Outcome:
             try:
                 await work()
             except (CrmMcpError, OSError, KeyboardInterrupt) as error:
@@ -170,15 +173,15 @@ class _Recorded:
                     raise
             return self._done(stopped)
 
-        made = deed(self._pipeline.context, import_leads, self._arguments, run, ask=preview)
+        made = intent(self._pipeline.context, import_leads, self._arguments, run, ask=preview)
         await self._pipeline.by_hand(made, self.caller)
         for each in stopped:
             raise each
 
-    def _done(self, stopped: Sequence[BaseException]) -> Done:
+    def _done(self, stopped: Sequence[BaseException]) -> Outcome:
         said = ", ".join(f"{count} {name}" for name, count in self._counts.items())
         why = [f"stopped: {error}" if str(error) else "interrupted: the batch under way may be" for error in stopped]
-        return Done(
+        return Outcome(
             "; ".join([f"{self._summary}: {said}", *why]),
             dict(self._counts),
             touched=(("lead", self._first),) if self._first else (),

@@ -16,26 +16,26 @@ from pydantic import BaseModel
 
 from crm_mcp import __version__
 from crm_mcp.actions.audit import denied, open_store, read_of
-from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.deadlines import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.declared import Effect, Tools
 from crm_mcp.actions.guarded_crm import open_context
-from crm_mcp.actions.intent import Deed
+from crm_mcp.actions.guards.policy import Policy
+from crm_mcp.actions.intent import Intent
 from crm_mcp.actions.jobs import work_through
+from crm_mcp.actions.offload import offload
 from crm_mcp.actions.outbox import Outbox
-from crm_mcp.actions.patience import ANSWERS_WITHIN, answer_within, in_time
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.policy import Policy
 from crm_mcp.actions.worker import Worker
 from crm_mcp.backends import open_backend
 from crm_mcp.backends.base import Backend, HasOperations
 from crm_mcp.config import TOOLSETS, Connection, Fallback, Settings, Verdict
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, SettingsError, Unsupported, choices
 from crm_mcp.server import prompts, resources
-from crm_mcp.server.callers import Caller, MustAsk
-from crm_mcp.server.cap import capped
-from crm_mcp.server.federation import ask_all, unable
-from crm_mcp.server.show import LEFT_OUT, OUTSIDE, outside, page_of, shorten, text_of
+from crm_mcp.server.callers import CallingClient, MustAsk
+from crm_mcp.server.cap import cap
+from crm_mcp.server.fan_out import ask_all, unable
+from crm_mcp.server.rendering import LEFT_OUT, OUTSIDE, outside, page_of, shorten, text_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.server.tools.leads import get_lead
@@ -93,7 +93,7 @@ class Application:
             each.name: open_context(settings, each, self.backends[each.name], self.store, self.policy)
             for each in settings.connections
         }
-        self.pipelines = {name: Pipeline(context, self._deed, self.outbox) for name, context in self.contexts.items()}
+        self.pipelines = {name: Pipeline(context, self._intent, self.outbox) for name, context in self.contexts.items()}
         if settings.policy.operations:  # only then are catalogues read: start-up counts
             crms = [each.crm_if(HasOperations) for each in self.contexts.values()]
             self.policy.check_operations([each.catalog for each in crms if each])
@@ -171,11 +171,11 @@ class Application:
         """The connections whose records may be shown."""
         return {name: each for name, each in self.contexts.items() if self._reads(get_lead, each)}
 
-    def _deed(self, context: Context, name: str, arguments: Mapping[str, Any], client: Any) -> Deed:
+    def _intent(self, context: Context, name: str, arguments: Mapping[str, Any], client: Any) -> Intent:
         tool = self._tool(name)
-        return tool.deed(context, tool.check(arguments), client)
+        return tool.intent(context, tool.check(arguments), client)
 
-    def _known(self, row: Action) -> Deed | None:
+    def _known(self, row: Action) -> Intent | None:
         pipeline = self.pipelines.get(row.connection)
         try:
             return pipeline.again(row) if pipeline else None
@@ -246,7 +246,7 @@ class Application:
     async def _call_tool(
         self, ctx: RequestContext, params: types.CallToolRequestParams
     ) -> types.CallToolResult | types.InputRequiredResult:
-        client = Caller(ctx, params, self.fallback)
+        client = CallingClient(ctx, params, self.fallback)
         tool: Tool | None = None
         try:
             tool = await self._served_tool(params, client)
@@ -255,7 +255,7 @@ class Application:
             checked = tool.check(arguments, *(("crm",) if self.takes_crm(tool) else ()))
             if tool.effect is not Effect.READ and not tool.answers:
                 pipeline = self.pipelines[contexts[0].connection]
-                answer = await pipeline.act(tool.deed(contexts[0], checked, client), client)
+                answer = await pipeline.act(tool.intent(contexts[0], checked, client), client)
             elif tool.answers:
                 pipeline = self.pipelines[contexts[0].connection]
                 answer = await tool.call(checked, contexts, client, pipeline=pipeline)
@@ -274,9 +274,9 @@ class Application:
         except Exception:
             log.exception("%s failed", params.name)
             return failed("internal: the program failed; its log on stderr says why")
-        return await beside(answer, _answer, answer, contexts)
+        return await offload(answer, _answer, answer, contexts)
 
-    async def _served_tool(self, params: types.CallToolRequestParams, client: Caller) -> Tool:
+    async def _served_tool(self, params: types.CallToolRequestParams, client: CallingClient) -> Tool:
         """Return the tool that is meant; that one was refused is recorded."""
         try:
             return self._tool(params.name)
@@ -286,7 +286,9 @@ class Application:
             )
             raise
 
-    async def _read(self, tool: Tool, checked: BaseModel, contexts: list[Context], client: Caller) -> dict[str, Any]:
+    async def _read(
+        self, tool: Tool, checked: BaseModel, contexts: list[Context], client: CallingClient
+    ) -> dict[str, Any]:
         answer_within(ANSWERS_WITHIN)
         if not tool.looks_at_all:
             contexts = [each for each in contexts if self._reads(tool, each)]
@@ -351,7 +353,7 @@ class Application:
 def _answer(answer: dict[str, Any], contexts: list[Context]) -> types.CallToolResult:
     # Where several were asked, each row says whose it is.
     of = {"crm": contexts[0].connection} if len(contexts) == 1 else {}
-    structured = capped(neutral_json({**of, **_first_rows(answer)}), rest_of(answer, contexts[0].root))
+    structured = cap(neutral_json({**of, **_first_rows(answer)}), rest_of(answer, contexts[0].root))
     if answer.get("status") == "failed":
         return failed(f"{answer.get('error', 'internal')}: {answer.get('reason', 'it failed')}", structured)
     return _result(text_of(structured), structured)

@@ -10,7 +10,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from crm_mcp.actions.approval import ANSWER_WITHIN
+from crm_mcp.actions.confirmation import ANSWER_WITHIN
 from crm_mcp.actions.intent import Answer, Question
 from crm_mcp.config import Fallback, operating_system_user
 from crm_mcp.text import one_line
@@ -41,7 +41,7 @@ class MustAsk(Exception):
         self.result = types.InputRequiredResult(input_requests={QUESTION: request}, request_state=question.id)
 
 
-class Caller:
+class CallingClient:
     """The client of one call, as `actions.approval.Client` wants it."""
 
     def __init__(

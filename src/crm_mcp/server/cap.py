@@ -13,8 +13,8 @@ from json.encoder import encode_basestring
 from math import isqrt
 from typing import Any, cast
 
-from crm_mcp.actions.beside import outgrows
-from crm_mcp.server.show import LEFT_OUT, MOST, fits, size
+from crm_mcp.actions.offload import outgrows
+from crm_mcp.server.rendering import LEFT_OUT, MOST, fits, size
 from crm_mcp.text import neutral
 
 LONG = 200
@@ -24,7 +24,7 @@ MOST_NAMED = 20
 TRIES = 8
 
 
-def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
+def cap(structured: dict[str, Any], rest: str) -> dict[str, Any]:
     """Return a result that fits, itself where it does.
 
     Its longest texts are cut, each with a marker that says how to get the rest; where that is not enough, its longest
@@ -48,11 +48,11 @@ def capped(structured: dict[str, Any], rest: str) -> dict[str, Any]:
 def _as_much_as_fits(structured: Mapping[str, Any], marker: str, room: int) -> dict[str, Any] | None:
     """Return the largest copy that has at most `room` characters as JSON; None where even the smallest is longer."""
 
-    def tried(text: int, items: int) -> _Copy:
-        return _Copy(structured, text, items, marker, room)
+    def tried(text: int, items: int) -> _CappedCopy:
+        return _CappedCopy(structured, text, items, marker, room)
 
     shortest = LONG + len(marker)
-    best: _Copy | None = tried(shortest, room)
+    best: _CappedCopy | None = tried(shortest, room)
     if best.made is None:
         best = _most(lambda items: tried(shortest, items), 0, best.longest)
     if best and best.shortened:
@@ -61,9 +61,9 @@ def _as_much_as_fits(structured: Mapping[str, Any], marker: str, room: int) -> d
     return best.made if best else None
 
 
-def _most(tried: Callable[[int], _Copy], low: int, high: int) -> _Copy | None:
+def _most(tried: Callable[[int], _CappedCopy], low: int, high: int) -> _CappedCopy | None:
     """Return the copy for about the largest number between two that has room for it: `low` has, `high` has not."""
-    best: _Copy | None = None
+    best: _CappedCopy | None = None
     middle = high - high // 50 - 1  # where one list or text is what is long, this is it
     while high - low > max(1, low // 50):
         copy = tried(max(middle, low + 1))
@@ -79,7 +79,7 @@ class _TooLongError(Exception):
     """A copy has no room left."""
 
 
-class _Copy:
+class _CappedCopy:
     """A copy of JSON with texts of at most `text` characters and lists of at most `items`, in at most `room`."""
 
     def __init__(self, structured: Mapping[str, Any], text: int, items: int, marker: str, room: int) -> None:

@@ -15,13 +15,13 @@ from urllib.parse import unquote
 
 import mcp_types as types
 
-from crm_mcp.actions.beside import beside
+from crm_mcp.actions.action_result import action_result
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.results import shown
+from crm_mcp.actions.offload import offload
 from crm_mcp.backends.base import FindsLeads, PlansSteps, ReadsActivity, ReadsDeals, RunsSequences, SumsPipeline
 from crm_mcp.errors import CrmError, NotFound, Unsupported
 from crm_mcp.model import Activity, LeadFilter, Slice, rfc3339
-from crm_mcp.server.show import fenced, lines_of
+from crm_mcp.server.rendering import fenced, lines_of
 from crm_mcp.server.tool import Tool
 from crm_mcp.server.tools.activity import list_activity
 from crm_mcp.server.tools.admin import crm_status, list_actions, list_options
@@ -61,7 +61,7 @@ async def activity_page(context: Context, lead: str) -> str:
     size = 0
     while size < MOST:
         page = await crm.list_activity(found.id, crm.activity_kinds, None, Slice(limit=100, position=position))
-        entries = await beside([item.text for item in page.items], _entries, page.items)
+        entries = await offload([item.text for item in page.items], _entries, page.items)
         lines += entries
         size += sum(len(entry) for entry in entries)
         position = page.next
@@ -82,7 +82,7 @@ async def action_page(context: Context, action_id: str) -> str:
     if row is None:
         raise NotFound(f'there is no action "{action_id}"', "see list_actions")
     fields = {
-        **shown(row),
+        **action_result(row),
         "tool": row.tool,
         "effect": row.effect,
         "caller": row.caller,
@@ -206,7 +206,7 @@ async def read(contexts: Desks, served: Collection[str], uri: str) -> str:
 
 async def framed(page: str) -> str:
     """Return a page as it leaves: without what is not seen, between the two lines that say where it is from."""
-    return await beside(page, lambda: f"{fenced(neutral(page).rstrip())}\n")
+    return await offload(page, lambda: f"{fenced(neutral(page).rstrip())}\n")
 
 
 async def _listed(fields: Mapping[str, Any], *besides: str) -> str:
@@ -216,7 +216,7 @@ async def _listed(fields: Mapping[str, Any], *besides: str) -> str:
         told = ((name, value) for name, value in fields.items() if value is not None and name not in besides)
         return "\n".join(f"- {name}: {_value(value)}" for name, value in told)
 
-    return await beside([*fields.values()], made)
+    return await offload([*fields.values()], made)
 
 
 async def complete(

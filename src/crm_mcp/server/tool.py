@@ -11,16 +11,16 @@
         \"\"\"Send one SMS ...\"\"\"
 
 `needs` hides the tool where the CRM lacks the capability. `ask` reads the records and returns the preview; outward
-and destructive tools must have one, and that of an outward tool returns what the rules found, a `Reach`. `look` is
+and destructive tools must have one, and that of an outward tool returns what the rules found, a `Reach`. `reconcile` is
 asked whether a call whose answer was lost was done: it returns what the CRM's own history shows, or None. `bulk` says
 how a call for many is done item by item. `across` lets a reading tool ask all connections at once. What the rest of the
 program asks about a tool (whether it creates, deletes, reaches somebody ...) is declared here, too: see `Declared`. The
 toolset is the name of the file that the tool stands in.
 
-A tool alone takes its arguments one by one; one with an `ask`, a `look` or a `bulk` lists them in a class of its own,
-which all of them take. Besides, each function gets what it has a parameter for: `context`, `contexts` (of all
+A tool alone takes its arguments one by one; one with an `ask`, a `reconcile` or a `bulk` lists them in a class of its
+own, which all of them take. Besides, each function gets what it has a parameter for: `context`, `contexts` (of all
 connections that are asked), `client`, `shown` (the preview made just before), `pipeline`, and `row` (the action that a
-`look` is about). None of these is part of the schema.
+`reconcile` is about). None of these is part of the schema.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Created, Declared, Effect
-from crm_mcp.actions.intent import Client, Deed, Reach
-from crm_mcp.actions.pipeline import deed
+from crm_mcp.actions.intent import Client, Intent, Reach
+from crm_mcp.actions.pipeline import intent
 from crm_mcp.backends.verbs import Way
-from crm_mcp.server.refusal import refused
+from crm_mcp.server.argument_errors import argument_error
 
 GIVEN = ("context", "contexts", "pipeline", "client", "shown", "row")
 UNSHOWN = ("$defs", "propertyNames", "minLength", "maxLength", "pattern", "minItems", "maxItems")
@@ -66,7 +66,7 @@ class Tool(Declared):
     needs: tuple[type, ...]
     run: Function
     ask: Function | None
-    look: Function | None
+    reconcile: Function | None
     bulk: Function | None
     always: bool = False
     """It belongs to every toolset."""
@@ -144,7 +144,7 @@ class Tool(Declared):
         try:
             return self.arguments.model_validate(dict(arguments))
         except ValidationError as error:
-            raise refused(self.name, error, [*self.arguments.model_fields, *also]) from None
+            raise argument_error(self.name, error, [*self.arguments.model_fields, *also]) from None
 
     @property
     def looks_at_all(self) -> bool:
@@ -164,18 +164,18 @@ class Tool(Declared):
             values = {name: listed(**values)}
         return values | {"context": contexts[0], "contexts": tuple(contexts), "client": client}
 
-    def deed(self, context: Context, checked: BaseModel, client: Client) -> Deed:
+    def intent(self, context: Context, checked: BaseModel, client: Client) -> Intent:
         """Return a call with checked arguments as the pipeline takes it."""
         offered = self._offered(checked, (context,), client)
-        ask, look, bulk = self.ask, self.look, self.bulk
-        return deed(
+        ask, reconcile, bulk = self.ask, self.reconcile, self.bulk
+        return intent(
             context,
             self,
             checked.model_dump(mode="json", exclude_none=True, exclude_unset=True),
             lambda preview: _call(self.run, offered | {"shown": preview}),
             ask=(lambda: _call(ask, offered)) if ask else None,
             always_ask=self.decides or self.effect is not Effect.WRITE,
-            look=(lambda row: _call(look, offered | {"row": row})) if look else None,
+            reconcile=(lambda row: _call(reconcile, offered | {"row": row})) if reconcile else None,
             bulk=(lambda: _call(bulk, offered)) if bulk else None,
             dry_run=bool(getattr(checked, "dry_run", False)),
         )
@@ -208,7 +208,7 @@ def tool(
     *,
     needs: type | tuple[type, ...] = (),
     ask: Function | None = None,
-    look: Function | None = None,
+    reconcile: Function | None = None,
     bulk: Function | None = None,
     **said: Unpack[Said],
 ) -> Callable[[Function], Tool]:
@@ -230,7 +230,7 @@ def tool(
             needs=needs if isinstance(needs, tuple) else (needs,),
             run=function,
             ask=ask,
-            look=look,
+            reconcile=reconcile,
             bulk=bulk,
             **said,
         )

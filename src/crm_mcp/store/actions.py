@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Update, and_, case, func, insert, literal, select, update
 
 from crm_mcp.errors import Conflict
-from crm_mcp.store import marks
+from crm_mcp.store import dedup
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.contacts import keep_written, now_blocked
 from crm_mcp.store.database import Database
@@ -25,12 +25,12 @@ from crm_mcp.store.records import (
     OPEN,
     Action,
     Address,
+    ClaimConditions,
     Ended,
     NewAction,
     Repeated,
     Status,
     Stopped,
-    Terms,
 )
 from crm_mcp.store.tables import UtcMillis, actions, counters, items
 from crm_mcp.store.threads import Threads, in_thread
@@ -78,20 +78,20 @@ class Actions(Reading):
             return made
 
     @in_thread
-    def begin(self, new: NewAction, approved_by: str, terms: Terms) -> Action | Stopped | Repeated:
-        """Record that an action starts now, before anything happens: `sending`, or as `terms` has it."""
+    def begin(self, new: NewAction, approved_by: str, conditions: ClaimConditions) -> Action | Stopped | Repeated:
+        """Record that an action starts now, before anything happens: `sending`, or as `conditions` has it."""
         with self._writing() as (connection, moment):
-            refused = self._refused(connection, moment, terms, terms.marks, new.connection)
+            refused = self._refused(connection, moment, conditions, conditions.dedup_keys, new.connection)
             if refused is not None:
                 return refused
-            status, values = self._started(terms, moment)
-            action = self._insert(connection, new, status, moment, approved_by=approved_by, fence=1, **values)
-            self._follow(connection, moment, action, terms)
+            status, values = self._started(conditions, moment)
+            action = self._insert(connection, new, status, moment, approved_by=approved_by, fencing_token=1, **values)
+            self._follow(connection, moment, action, conditions)
             return action
 
     @in_thread
     def claim(
-        self, action_id: str, approved_by: str | None, terms: Terms, *, caller: str | None = None
+        self, action_id: str, approved_by: str | None, conditions: ClaimConditions, *, caller: str | None = None
     ) -> Action | Stopped | Repeated | None:
         """Start what is `proposed`, `pending_approval` or `scheduled`: once, before it expires.
 
@@ -102,19 +102,22 @@ class Actions(Reading):
             row = row_of(connection, action_id, locked=True)
             if row is None or caller not in {None, row["caller"]} or action_of(row, moment).status not in HELD:
                 return None
-            if terms.digest not in {None, row["digest"]}:
+            if conditions.digest not in {None, row["digest"]}:
                 return None
-            given = {mark.key for mark in terms.marks}
-            own = (*terms.marks, *(mark for mark in marks.of(connection, action_id) if mark.key not in given))
-            refused = self._refused(connection, moment, terms, own, row["connection"], action_id)
+            given = {dedup_key.key for dedup_key in conditions.dedup_keys}
+            own = (
+                *conditions.dedup_keys,
+                *(dedup_key for dedup_key in dedup.of(connection, action_id) if dedup_key.key not in given),
+            )
+            refused = self._refused(connection, moment, conditions, own, row["connection"], action_id)
             if refused is not None:
                 return refused
-            status, values = self._started(terms, moment)
-            values |= {"status": status, "fence": _c.fence + 1}
+            status, values = self._started(conditions, moment)
+            values |= {"status": status, "fencing_token": _c.fencing_token + 1}
             if approved_by is not None:
                 values["approved_by"] = approved_by
             action = action_of(_changed(connection, action_id, values), moment)
-            self._follow(connection, moment, action, terms)
+            self._follow(connection, moment, action, conditions)
             return action
 
     @in_thread
@@ -128,28 +131,30 @@ class Actions(Reading):
             return action
 
     @in_thread
-    def settle(self, action_id: str, ended: Ended, *, fence: int | None = None) -> Action:
+    def complete(self, action_id: str, ended: Ended, *, fencing_token: int | None = None) -> Action:
         """Record how an action ended, or what a job did before it was called off.
 
-        An `unknown` one may still become done or failed, once that is known. With a `fence` the word is taken only
-        from the one who claimed it last.
+        An `unknown` one may still become done or failed, once that is known. With a `fencing_token` the word is taken
+        only from the one who claimed it last.
 
         Raises:
-            Conflict: it has ended before, or the fence is an old one; nothing was changed.
+            Conflict: it has ended before, or the fencing token is an old one; nothing was changed.
             NotFound: there is no such action.
         """
         _must_end(ended.status)
         with self._writing() as (connection, moment):
             row = present(connection, action_id, locked=True)
-            last_word = ended.status == row["status"] == "cancelled" and row["owner"] and fence == row["fence"]
+            last_word = (
+                ended.status == row["status"] == "cancelled" and row["owner"] and fencing_token == row[_c.fencing_token]
+            )
             if not last_word:
-                _must_take(row, ended.status, fence, moment)
+                _must_take(row, ended.status, fencing_token, moment)
             action = action_of(_changed(connection, action_id, _ending(connection, ended, moment)), moment)
             if last_word or ended.status in {"done", "unknown"}:
-                marks.last_on(connection, action_id, moment)
-                marks.release(connection, action_id, ended.released)
+                dedup.last_on(connection, action_id, moment)
+                dedup.release(connection, action_id, ended.released)
             else:
-                marks.release(connection, action_id)
+                dedup.release(connection, action_id)
             self._tell(connection, moment, "ended", action, _outcome(action))
             return action
 
@@ -187,20 +192,20 @@ class Actions(Reading):
             if row["status"] == "running":  # what it did stays done, and its worker may still say so
                 ending = {name: value for name, value in ending.items() if name not in {"owner", "lease_until"}}
             if row["status"] != "running" or not _has_items(connection, action_id):
-                marks.release(connection, action_id)
+                dedup.release(connection, action_id)
             action = action_of(_changed(connection, action_id, ending), moment)
             call_off(connection, action_id)
             self._tell(connection, moment, "ended", action, _outcome(action) | {"by": by, "approved_by": approved_by})
             return action
 
     @in_thread
-    def put_off(self, action_id: str, due: datetime, reason: str, *, fence: int, late: bool = False) -> bool:
+    def put_off(self, action_id: str, due: datetime, reason: str, *, fencing_token: int, late: bool = False) -> bool:
         """Give a scheduled action another time, because a rule forbids it now: it is good for 24 hours after that.
 
         With `late` it should have gone, and could not; it is good for as long as it was before.
         """
         with self._writing() as (connection, moment):
-            mine = and_(_c.id == action_id, _c.fence == fence, reads_as("scheduled", moment))
+            mine = and_(_c.id == action_id, _c.fencing_token == fencing_token, reads_as("scheduled", moment))
             values = {"due_at": due, "reason": reason, "owner": None, "lease_until": None}
             values |= {} if late else {"expires_at": due + LATEST}
             before = row_of(connection, action_id)
@@ -212,25 +217,25 @@ class Actions(Reading):
             return True
 
     @in_thread
-    def look_again(self, action_id: str, at: datetime | None, *, fence: int) -> bool:
+    def reconcile_at(self, action_id: str, at: datetime | None, *, fencing_token: int) -> bool:
         """Say that the history of an unknown action was looked at in vain, and when to look next; None: no more."""
-        mine = and_(_c.id == action_id, _c.fence == fence, _c.status == "unknown")
+        mine = and_(_c.id == action_id, _c.fencing_token == fencing_token, _c.status == "unknown")
         values = {"looks": _c.looks + 1, "due_at": at, "owner": None, "lease_until": None}
         with self.database.claiming() as connection:
             return _changes_one(connection, update(actions).where(mine).values(values))
 
     @in_thread
-    def hold(self, action_id: str, *, fence: int) -> bool:
+    def renew_lease(self, action_id: str, *, fencing_token: int) -> bool:
         """Renew the lease of what is being worked on. False: another process has claimed it."""
-        mine = and_(_c.id == action_id, _c.fence == fence, _c.owner == self._owner)
+        mine = and_(_c.id == action_id, _c.fencing_token == fencing_token, _c.owner == self._owner)
         with self.database.claiming() as connection:
             lease = update(actions).where(mine).values(lease_until=self._clock() + LEASE)
             return _changes_one(connection, lease)
 
     @in_thread
     def take(self, connections: Sequence[str]) -> Action | None:
-        """Return one action of these connections that needs work now, claimed for this process, with a new fence; None:
-        none does.
+        """Return one action of these connections that needs work now, claimed for this process, with a new fencing
+        token; None: none does.
 
         That is one that is scheduled and due, one that is sending or running and whose holder has said nothing for the
         time of a lease, or an unknown one whose history is to be looked at.
@@ -243,7 +248,7 @@ class Actions(Reading):
             found = connection.execute(query.with_for_update(skip_locked=True)).scalar_one_or_none()
             if found is None:
                 return None
-            lease = {"owner": self._owner, "lease_until": moment + LEASE, "fence": _c.fence + 1}
+            lease = {"owner": self._owner, "lease_until": moment + LEASE, "fencing_token": _c.fencing_token + 1}
             row = _changed(connection, found, lease)
             return action_of(row, moment, self.progress(connection, [row]))
 
@@ -270,35 +275,40 @@ class Actions(Reading):
             keep_written(connection, action, writes, moment)
 
     @in_thread
-    def take_turn(self, action_id: str, given: str, terms: Terms, *, fence: int) -> Stopped | Repeated | None:
+    def claim_item(
+        self, action_id: str, given: str, conditions: ClaimConditions, *, fencing_token: int
+    ) -> Stopped | Repeated | None:
         """Test what must hold for one item of a job just before its request leaves; None: all does.
 
-        Its marks are counted from now on, and take the place of the one, of key `given`, that the job began with.
-        `Repeated` names the job itself where another of its items has such a mark.
+        Its deduplication keys are counted from now on, and take the place of the one, of key `given`, that the job
+        began with. `Repeated` names the job itself where another of its items has such a deduplication key.
         """
         with self._writing() as (connection, moment):
             row = present(connection, action_id, locked=True)
-            if row["status"] != "running" or row["fence"] != fence:
+            if row["status"] != "running" or row[_c.fencing_token] != fencing_token:
                 return Stopped("not done: the job was called off")
-            if any(marks.named_twice(connection, action_id, given, mark.key) for mark in terms.marks):
+            if any(
+                dedup.named_twice(connection, action_id, given, dedup_key.key) for dedup_key in conditions.dedup_keys
+            ):
                 return Repeated(action_of(row, moment))
             # What the item has counted for since its job began, it does not count for twice.
-            marks.release(connection, action_id, [given, *(mark.key for mark in terms.marks)])
-            refused = self._refused(connection, moment, terms, terms.marks, row["connection"], action_id)
+            dedup.release(connection, action_id, [given, *(dedup_key.key for dedup_key in conditions.dedup_keys)])
+            refused = self._refused(connection, moment, conditions, conditions.dedup_keys, row["connection"], action_id)
             if refused is None:
-                marks.renew(connection, action_id, row["connection"], terms.marks, moment)
+                dedup.renew(connection, action_id, row["connection"], conditions.dedup_keys, moment)
             return refused
 
     @in_thread
     def let_go(self, action_id: str, keys: Sequence[str]) -> None:
-        """Let these marks of an action stop no repeat any more: what it did has ended since, as an enrolment does. They
-        still count for the limits."""
+        """Let these deduplication keys of an action stop no repeat any more: what it did has ended since, as an
+        enrolment does. They still count for the limits."""
         with self.database.claiming() as connection:
-            marks.let_go(connection, action_id, keys)
+            dedup.let_go(connection, action_id, keys)
 
     @in_thread
     def mark_undone(self, action_id: str, caller: str) -> bool:
-        """Turn the caller's own action from done to undone, and release its marks. Only one call ever gets True.
+        """Turn the caller's own action from done to undone, and release its deduplication keys. Only one call ever gets
+        True.
 
         Its place in the order of finishing stays.
         """
@@ -323,49 +333,55 @@ class Actions(Reading):
         self,
         connection: Connection,
         moment: datetime,
-        terms: Terms,
-        own: Sequence[marks.Mark],
+        conditions: ClaimConditions,
+        own: Sequence[dedup.DedupKey],
         of: str,
         action_id: str = "",
     ) -> Stopped | Repeated | None:
-        """Test the terms of a claim, in their order. What is to wait for its time meets the limits only then."""
-        off = switched_off(connection) if terms.outward else None
+        """Test the conditions of a claim, in their order. What is to wait for its time meets the limits only then."""
+        off = switched_off(connection) if conditions.outward else None
         if off is not None:
             return Stopped(f"kill switch: outbound was {off}")
-        said_no = now_blocked(connection, [(mark.channel, mark.address) for mark in own if mark.address])
+        said_no = now_blocked(
+            connection, [(dedup_key.channel, dedup_key.address) for dedup_key in own if dedup_key.address]
+        )
         if said_no is not None:
             return Stopped(f"do-not-contact: this address was blocked on {said_no}")
-        held = marks.holders(connection, [mark.key for mark in own], moment, action_id, terms.resend_of or "")
-        for mark in own:
-            if mark.key in held:
-                row = present(connection, held[mark.key])
+        held = dedup.holders(
+            connection, [dedup_key.key for dedup_key in own], moment, action_id, conditions.resend_of or ""
+        )
+        for dedup_key in own:
+            if dedup_key.key in held:
+                row = present(connection, held[dedup_key.key])
                 return Repeated(action_of(row, moment, self.progress(connection, [row])))
-        reached = None if terms.due is not None else marks.counted(connection, terms.bounds, own, of)
+        reached = None if conditions.due is not None else dedup.counted(connection, conditions.quotas, own, of)
         return None if reached is None else Stopped(reached)
 
-    def _started(self, terms: Terms, moment: datetime) -> tuple[Status, dict[str, Any]]:
+    def _started(self, conditions: ClaimConditions, moment: datetime) -> tuple[Status, dict[str, Any]]:
         """Return the status and values of a row that starts, or waits for its time."""
-        if terms.due is not None:
-            due = {"due_at": terms.due, "expires_at": terms.due + LATEST}
+        if conditions.due is not None:
+            due = {"due_at": conditions.due, "expires_at": conditions.due + LATEST}
             return "scheduled", {"owner": None, "lease_until": None} | due
         lease = {"owner": self._owner, "lease_until": moment + LEASE}
-        return "running" if terms.job else "sending", {"started_at": moment, "due_at": None} | lease
+        return "running" if conditions.job else "sending", {"started_at": moment, "due_at": None} | lease
 
-    def _follow(self, connection: Connection, moment: datetime, action: Action, terms: Terms) -> None:
-        """Write what goes with a claim: marks, addresses, and the entry of the log."""
-        waits = terms.due is not None
-        if terms.resend_of is not None:
-            marks.pass_on(connection, terms.resend_of, action.id, [mark.key for mark in terms.marks])
-        marks.keep(connection, action.id, action.connection, terms.marks, None if waits else moment)
-        keep_written(connection, action, terms.writes, moment)
-        told = self._asked(action) | {"approved_by": action.approved_by, "resend_of": terms.resend_of}
-        self._tell(connection, moment, "scheduled" if waits else "started", action, told | {"due_at": terms.due})
+    def _follow(self, connection: Connection, moment: datetime, action: Action, conditions: ClaimConditions) -> None:
+        """Write what goes with a claim: deduplication keys, addresses, and the entry of the log."""
+        waits = conditions.due is not None
+        if conditions.resend_of is not None:
+            dedup.pass_on(
+                connection, conditions.resend_of, action.id, [dedup_key.key for dedup_key in conditions.dedup_keys]
+            )
+        dedup.keep(connection, action.id, action.connection, conditions.dedup_keys, None if waits else moment)
+        keep_written(connection, action, conditions.writes, moment)
+        told = self._asked(action) | {"approved_by": action.approved_by, "resend_of": conditions.resend_of}
+        self._tell(connection, moment, "scheduled" if waits else "started", action, told | {"due_at": conditions.due})
 
     def _turn(self, action_id: str, change: Update, *, undone: bool) -> bool:
         with self._writing() as (connection, moment):
             if not _changes_one(connection, change):
                 return False
-            marks.take_back(connection, action_id, undone=undone)
+            dedup.take_back(connection, action_id, undone=undone)
             action = action_of(present(connection, action_id), moment)
             self._tell(connection, moment, "undone" if undone else "undo_failed", action, {})
             return True
@@ -409,11 +425,11 @@ def _must_end(status: Status) -> None:
         raise ValueError(f"{status} is no way for an action to end")
 
 
-def _must_take(row: RowMapping, status: Status, fence: int | None, moment: datetime) -> None:
+def _must_take(row: RowMapping, status: Status, fencing_token: int | None, moment: datetime) -> None:
     """Refuse an end that a row can't take."""
     action_id, stored, reads = row["id"], row["status"], action_of(row, moment).status
     look = "look at it in list_actions"
-    if fence is not None and row["fence"] != fence:
+    if fencing_token is not None and row[_c.fencing_token] != fencing_token:
         raise Conflict(f"the action {action_id} is worked on by another process", look)
     if stored in HELD and reads in HELD and status in {"done", "unknown"}:
         raise Conflict(f"the action {action_id} has not started: {reads}", look)

@@ -13,7 +13,7 @@ from crm_mcp.model import Channel
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
 from crm_mcp.store.records import Action, Address, Written
-from crm_mcp.store.tables import actions, do_not_contact, marks
+from crm_mcp.store.tables import actions, dedup_keys, do_not_contact
 from crm_mcp.store.tables import addresses as written
 from crm_mcp.store.threads import Part, Threads, in_thread
 
@@ -135,13 +135,13 @@ class Contacts(Part):
         have, after a person had seen them and said yes."""
         person = or_(actions.c.approved_by.in_(("elicitation", "cli")), actions.c.approved_by.startswith("approval"))
         reached = and_(
-            marks.c.action == actions.c.id,
-            marks.c.channel.in_(channels),
-            marks.c.address == address,
-            marks.c.at.is_not(None),
-            marks.c.state != "released",
+            dedup_keys.c.action == actions.c.id,
+            dedup_keys.c.channel.in_(channels),
+            dedup_keys.c.address == address,
+            dedup_keys.c.at.is_not(None),
+            dedup_keys.c.state != "released",
         )
-        query = select(actions.c.facts).where(person, select(marks.c.no).where(reached).exists())
+        query = select(actions.c.facts).where(person, select(dedup_keys.c.no).where(reached).exists())
         with self.database.reading() as connection:
             return tuple(connection.execute(query.order_by(actions.c.no.desc()).limit(100)).scalars())
 
@@ -149,7 +149,8 @@ class Contacts(Part):
 def now_blocked(connection: Connection, reached: Sequence[tuple[str | None, str | None]]) -> str | None:
     """Return the first of these channels on which its address is blocked; None: none is.
 
-    An enrolment is none of them: its mark does not tell which channels the sequence uses, so whoever enrols looks.
+    An enrolment is none of them: its deduplication key does not tell which channels the sequence uses, so whoever
+    enrols looks.
     """
     asked = {each for each in reached if each[1] is not None}
     keys = sorted({address for _, address in asked if address is not None})

@@ -7,17 +7,17 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, insert, select, update
 
-from crm_mcp.store import marks
-from crm_mcp.store.marks import LOST_AFTER
+from crm_mcp.store import dedup
+from crm_mcp.store.dedup import LOST_AFTER
 from crm_mcp.store.records import OPEN, Item, ItemStatus
 from crm_mcp.store.tables import actions, items
 from crm_mcp.store.threads import Part, in_thread
 
 MARKS = "marks"
-"""The keys of an item's marks: under this name they come with its payload, and stand in its result while it waits."""
+"""The deduplication keys: under this name they come with its payload, and stand in its result while it waits."""
 
 _c = items.c
-_JOB = (actions.c.status, actions.c.fence, actions.c.lease_until)
+_JOB = (actions.c.status, actions.c.fencing_token, actions.c.lease_until)
 
 
 class Items(Part):
@@ -50,14 +50,14 @@ class Items(Part):
                 connection.execute(insert(items), rows)
 
     @in_thread
-    def take(self, action_id: str, most: int, *, fence: int) -> tuple[Item, ...]:
+    def take(self, action_id: str, most: int, *, fencing_token: int) -> tuple[Item, ...]:
         """Return up to `most` waiting items, which are `sending` from now on.
 
         Empty where none waits, the job was called off, or another process has claimed the job.
         """
         with self.database.claiming() as connection:
             job = _job(connection, action_id)
-            if job is None or job["status"] != "running" or job["fence"] != fence:
+            if job is None or job["status"] != "running" or job[actions.c.fencing_token] != fencing_token:
                 return ()
             waiting = select(_c.no).where(_c.action == action_id, _c.status == "waiting").order_by(_c.no).limit(most)
             numbers = connection.execute(waiting.with_for_update(skip_locked=True)).scalars().all()
@@ -66,27 +66,27 @@ class Items(Part):
             return tuple(map(_item, connection.execute(select(items).where(taken).order_by(_c.no)).mappings()))
 
     @in_thread
-    def settle(
+    def complete(
         self,
         action_id: str,
         ended: Sequence[tuple[int, ItemStatus, Mapping[str, Any] | None]],
         *,
-        fence: int,
+        fencing_token: int,
         released: Sequence[str] = (),
     ) -> bool:
-        """Record what became of items that are `sending`; releases these keys of marks of the job.
+        """Record what became of items that are `sending`; releases these deduplication keys of the job.
 
         False, with nothing written: another process has claimed the job.
         """
         with self.database.claiming() as connection:
             job = _job(connection, action_id)
-            if job is None or job["fence"] != fence:
+            if job is None or job[actions.c.fencing_token] != fencing_token:
                 return False
             for no, status, result in ended:
                 claimed = and_(_c.action == action_id, _c.no == no, _c.status == "sending")
                 connection.execute(update(items).where(claimed).values(status=status, result=result))
             if released:
-                marks.release(connection, action_id, released)
+                dedup.release(connection, action_id, released)
             if job["status"] not in OPEN:  # what was put back meanwhile is not done by anybody any more
                 call_off(connection, action_id)
             return True
@@ -110,10 +110,10 @@ class Items(Part):
 
 
 def call_off(connection: Connection, action_id: str) -> None:
-    """Cancel the items of a job that nothing has happened to, and release their marks."""
+    """Cancel the items of a job that nothing has happened to, and release their deduplication keys."""
     wanted = and_(_c.action == action_id, _c.status == "waiting")
     kept = connection.execute(select(_c.result).where(wanted)).scalars()
-    marks.release(connection, action_id, [key for each in kept if each for key in each.get(MARKS, ())])
+    dedup.release(connection, action_id, [key for each in kept if each for key in each.get(MARKS, ())])
     connection.execute(update(items).where(wanted).values(status="cancelled", result=None))
 
 

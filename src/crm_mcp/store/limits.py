@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from crm_mcp.model import rfc3339
-from crm_mcp.store import marks
+from crm_mcp.store import dedup
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
-from crm_mcp.store.records import Bound
+from crm_mcp.store.records import Quota
 from crm_mcp.store.tables import switches
 from crm_mcp.store.threads import Part, Threads, in_thread
 
@@ -44,16 +44,16 @@ class Limits(Part):
             self._audit.append(connection, moment, {"event": "outbound", "value": values["value"], "by": by})
 
     @in_thread
-    def counted(self, bounds: Sequence[Bound]) -> str | None:
+    def counted(self, quotas: Sequence[Quota]) -> str | None:
         """Return the first of these limits that is reached, in words; None: none is."""
         with self.database.reading() as connection:
-            return marks.counted(connection, bounds)
+            return dedup.counted(connection, quotas)
 
     @in_thread
     def written_since(self, caller: str, tool: str, since: datetime) -> int:
         """Return how many records a caller's actions of this tool have written, or are writing, since then."""
         with self.database.reading() as connection:
-            return marks.written_by(connection, caller, tool, since)
+            return dedup.written_by(connection, caller, tool, since)
 
 
 def switched_off(connection: Connection) -> str | None:

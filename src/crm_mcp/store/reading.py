@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 
 from crm_mcp.errors import InvalidArgument, NotFound
-from crm_mcp.store import marks
-from crm_mcp.store.marks import LOST_AFTER
+from crm_mcp.store import dedup
+from crm_mcp.store.dedup import LOST_AFTER
 from crm_mcp.store.records import HELD, LOST, Action, Status
 from crm_mcp.store.tables import actions, counters, items
 from crm_mcp.store.threads import Part, in_thread
@@ -49,20 +49,20 @@ class Reading(Part):
 
     @in_thread
     def held_by(self, keys: Sequence[str]) -> dict[str, Action]:
-        """Return for each of these marks the action that has, or is having, this effect; without those that nobody
-        has."""
+        """Return for each of these deduplication keys the action that has, or is having, this effect; without those
+        that nobody has."""
         moment = self._clock()
         with self.database.reading() as connection:
-            held = marks.holders(connection, keys, moment)
+            held = dedup.holders(connection, keys, moment)
             rows = {each: present(connection, each) for each in set(held.values())}
             progress = self.progress(connection, list(rows.values()))
         return {key: action_of(rows[each], moment, progress) for key, each in held.items()}
 
     @in_thread
     def keys_of(self, action_id: str) -> tuple[str, ...]:
-        """Return the keys of an action's marks, also of those that have run out."""
+        """Return the deduplication keys, also of those that have run out."""
         with self.database.reading() as connection:
-            return marks.keys_of(connection, action_id)
+            return dedup.keys_of(connection, action_id)
 
     @in_thread
     def page(
@@ -198,7 +198,7 @@ def reads_as(status: Status, moment: datetime) -> ColumnElement[bool]:
 
 def action_of(row: RowMapping, moment: datetime, progress: Mapping[str, dict[str, int]] | None = None) -> Action:
     """Return a row as it reads now: what nobody ended in time has ended by itself."""
-    values: dict[str, Any] = {name: row[name] for name in _STORED}
+    values: dict[str, Any] = {name: row[_c[name]] for name in _STORED}
     if row["status"] in HELD and row["expires_at"] <= moment:
         values["status"] = "expired"
     elif row["status"] in {"sending", "running"} and row["lease_until"] < moment - LOST_AFTER:

@@ -50,7 +50,7 @@ LOST = "the program ended before the outcome was recorded"
 ItemStatus = Literal["waiting", "sending", "done", "failed", "unknown", "cancelled"]
 
 
-class Mark(Record):
+class DedupKey(Record):
     """One effect that must not happen twice, and whom it reaches."""
 
     key: str
@@ -63,10 +63,11 @@ class Mark(Record):
     """As it is compared (`model.address_key`)."""
 
 
-class Bound(Record):
-    """A limit that is counted in the moment of claiming: at most `most` marks on these channels since then."""
+class Quota(Record):
+    """A limit that is counted in the moment of claiming: at most `most` deduplication keys on these channels since
+    then."""
 
-    said: str
+    message: str
     """The limit in words, as `the daily limit of 100 sms`."""
     channels: tuple[str, ...]
     most: int
@@ -76,7 +77,8 @@ class Bound(Record):
     address: str | None = None
     """Only those to this address."""
     caller: str | None = None
-    """Instead of marks, the records that this caller has written, or is writing, since then, with this `tool`."""
+    """Instead of deduplication keys, the records that this caller has written, or is writing, since then, with this
+    `tool`."""
     tool: str | None = None
     size: int = 0
     """How many records the action that is claimed adds to those."""
@@ -91,15 +93,15 @@ class Address(Record):
     """As it is compared."""
 
 
-class Terms(Record):
+class ClaimConditions(Record):
     """What must hold at the very moment in which an action is claimed: tested in the transaction that claims it."""
 
     outward: bool = False
     """It stops while the kill switch is off."""
-    marks: tuple[Mark, ...] = ()
-    bounds: tuple[Bound, ...] = ()
+    dedup_keys: tuple[DedupKey, ...] = ()
+    quotas: tuple[Quota, ...] = ()
     resend_of: str | None = None
-    """The one earlier action whose marks do not stop this one; it loses them to this one."""
+    """The one earlier action whose deduplication keys do not stop this one; it loses them to this one."""
     writes: tuple[Address, ...] = ()
     due: Moment | None = None
     """It is not to start now, but to be `scheduled` for then."""
@@ -176,7 +178,7 @@ class Action(NewAction):
     finished_at: Moment | None
     due_at: Moment | None = None
     """Of a scheduled one: when it is to start. Of an unknown one: when the vendor's history is looked at again."""
-    fence: int = 0
+    fencing_token: int = 0
     """Counts its claims: who works on it gives it back with each word, and is refused once another has claimed it."""
     looks: int = 0
     """How often the vendor's history has been looked at in vain."""
@@ -217,7 +219,7 @@ class Ended(NamedTuple):
     touched: tuple[tuple[str, str], ...] = ()
     size: int | None = None
     released: tuple[str, ...] = ()
-    """Keys of marks whose effect did not happen. What ends otherwise than done or unknown releases all."""
+    """Deduplication keys whose effect did not happen. What ends otherwise than done or unknown releases all."""
     look_at: datetime | None = None
     """Of an unknown one: when to look at the vendor's history again."""
 

@@ -146,7 +146,7 @@ actions = Table(
     Column("due_at", UtcMillis),
     Column("owner", Name(32)),  # the process that works on it, until `lease_until`
     Column("lease_until", UtcMillis),
-    Column("fence", BigInteger, nullable=False, server_default="0"),
+    Column("fence", BigInteger, key="fencing_token", nullable=False, server_default="0"),
     Column("looks", BigInteger, nullable=False, server_default="0"),
     Column("creates", Name(16)),
     Column("repeatable", Boolean, nullable=False, server_default=false()),
@@ -159,7 +159,7 @@ Index(None, actions.c.lead, actions.c.no)
 Index(None, actions.c.status, actions.c.no)
 Index(None, actions.c.finished_at)
 
-marks = Table(
+dedup_keys = Table(
     "marks",
     metadata,
     Column("no", _Number, primary_key=True),
@@ -177,11 +177,11 @@ marks = Table(
     Column("state", Name(16), nullable=False),
     Column("passed_to", Name(18)),
 )
-Index(None, marks.c.key)
-Index(None, marks.c.action)
-Index(None, marks.c.passed_to)
-Index(None, marks.c.address, marks.c.at)
-Index(None, marks.c.connection, marks.c.channel, marks.c.at)
+Index(None, dedup_keys.c.key)
+Index(None, dedup_keys.c.action)
+Index(None, dedup_keys.c.passed_to)
+Index(None, dedup_keys.c.address, dedup_keys.c.at)
+Index(None, dedup_keys.c.connection, dedup_keys.c.channel, dedup_keys.c.at)
 
 items = Table(
     "items",

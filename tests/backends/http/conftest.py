@@ -12,8 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.backends.http import Api, Terms
-from crm_mcp.backends.pace import Limits, Pace
+from crm_mcp.backends.http import Api, ApiProfile
+from crm_mcp.backends.rate_limit import Limits, RateLimit
 from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Refusal, route
 from crm_mcp.sandbox.serving import serving
 
@@ -89,8 +89,8 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Abs
 
     @asynccontextmanager
     async def open_one(url: str, *, key: str = KEY) -> AsyncGenerator[Api]:
-        pace = Pace(key, Limits(per_minute=1000), tmp_path / "pace.sqlite3", minute=0.6)
-        api = Api(Terms("Tiny", url, SecretStr(key), hints={402: "buy more"}), pace)
+        pace = RateLimit(key, Limits(per_minute=1000), tmp_path / "pace.sqlite3", minute=0.6)
+        api = Api(ApiProfile("Tiny", url, SecretStr(key), hints={402: "buy more"}), pace)
         try:
             yield api
         finally:

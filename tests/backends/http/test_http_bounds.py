@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 
 from crm_mcp.backends.http import Api
-from crm_mcp.backends.pace import bulk_work
+from crm_mcp.backends.rate_limit import bulk_work
 from crm_mcp.errors import Busy, Unreachable, VendorError
 
 from .conftest import Talk

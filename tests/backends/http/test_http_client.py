@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crm_mcp.backends import http
-from crm_mcp.backends.answers import parsed
 from crm_mcp.backends.http import Api, after_write, at
+from crm_mcp.backends.http_errors import parsed
 from crm_mcp.errors import (
     Conflict,
     CrmError,

@@ -13,7 +13,7 @@ import pytest
 
 from crm_mcp.backends import http
 from crm_mcp.backends.http import Api
-from crm_mcp.backends.pace import bulk_work
+from crm_mcp.backends.rate_limit import bulk_work
 from crm_mcp.errors import Busy, OutcomeUnknown, Unreachable, VendorError
 
 from .conftest import Raw, Talk, answer, raw, saying

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from pydantic import SecretStr
 
-from crm_mcp.backends.http import Api, Terms
+from crm_mcp.backends.http import Api, ApiProfile
 from crm_mcp.errors import CrmError
 
 from .conftest import KEY, Talk, answer, raw, saying
@@ -89,9 +89,9 @@ async def test_the_client_lets_go_of_the_librarys_loggers(talk: Talk):
 
 
 def test_terms_show_no_key():
-    terms = Terms("Tiny", "https://crm.example", SecretStr(KEY))
+    profile = ApiProfile("Tiny", "https://crm.example", SecretStr(KEY))
 
-    assert KEY not in f"{terms} {terms!r}"
+    assert KEY not in f"{profile} {profile!r}"
 
 
 async def test_the_client_shows_no_key(talk: Talk):

@@ -40,7 +40,7 @@ def emulated(tmp_path: Path) -> Generator[Emulated]:
             vendor = SalesSheetEmulator(**how)
             access = Access(
                 key=SecretStr(key),
-                pace_file=tmp_path / "pace.sqlite3",
+                rate_limit_file=tmp_path / "pace.sqlite3",
                 base_url=stack.enter_context(serving(vendor)),
                 country="US",
                 keys=keys or {},

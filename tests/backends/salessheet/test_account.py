@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from crm_mcp.backends.catalog import load
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.salessheet import SalesSheet
 from crm_mcp.errors import (
     Busy,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from crm_mcp.backends.pace import bulk_work
+from crm_mcp.backends.rate_limit import bulk_work
 from crm_mcp.backends.salessheet import SalesSheet
 from crm_mcp.errors import OutcomeUnknown
 from crm_mcp.model import IfExists, ImportRow, LeadDraft, LeadFilter, LeadUpdate, Slice

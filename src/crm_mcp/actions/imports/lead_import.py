@@ -8,9 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import bare
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.guards.addresses import addresses_in
 from crm_mcp.actions.imports.columns import IDENTIFYING, map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
 from crm_mcp.actions.imports.opt_outs import (
@@ -21,7 +20,8 @@ from crm_mcp.actions.imports.opt_outs import (
     refused_by_object,
 )
 from crm_mcp.actions.imports.rows import BadRow, fingerprint, phone_of, refuse_undecided, rows
-from crm_mcp.actions.intent import Done
+from crm_mcp.actions.intent import Outcome
+from crm_mcp.actions.summary import escape_markup
 from crm_mcp.address import email_address
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.identity import called
@@ -95,11 +95,11 @@ class Report:
         columned = {"columns": [dict(each) for each in columns]} if columns else {}
         return {"counts": self.counts, **self.told, **columned}
 
-    def done(self, columns: Sequence[Mapping[str, str]]) -> Done:
+    def done(self, columns: Sequence[Mapping[str, str]]) -> Outcome:
         """Say what was done."""
         counts = self.counts
         first = next((each["lead"] for kind in KINDS[:2] for each in self.told[kind] if "lead" in each), None)
-        return Done(
+        return Outcome(
             "imported leads: " + ", ".join(f"{count} {kind}" for kind, count in counts.items()),
             self.fields(columns),
             touched=(("lead", first),) if first else (),
@@ -210,7 +210,8 @@ def overwritten(given: Given, report: Report) -> list[str]:
     """Return, in words, the leads that a plan would change."""
     names = {item: label(row) for item, row in given.good}
     return [
-        f"{bare(whom)} by {item} ({bare(names[item])})" + (f": {bare(reason)}" if reason else "")
+        f"{escape_markup(whom)} by {item} ({escape_markup(names[item])})"
+        + (f": {escape_markup(reason)}" if reason else "")
         for item, whom, reason in report.changed
     ]
 
@@ -219,7 +220,7 @@ async def write(
     context: Context, batch: Sequence[ImportRow], if_exists: IfExists, patience: float
 ) -> tuple[ImportOutcome, ...]:
     """Import one batch."""
-    from crm_mcp.backends.pace import bulk_work  # start-up counts
+    from crm_mcp.backends.rate_limit import bulk_work  # start-up counts
 
     with bulk_work(patience):
         return await context.crm(ImportsLeads).import_leads(batch, if_exists)

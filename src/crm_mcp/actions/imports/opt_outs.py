@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from crm_mcp.actions.addresses import addresses_in
+from crm_mcp.actions.guards.addresses import addresses_in
 from crm_mcp.actions.imports.columns import Columns, OptOutColumn
 from crm_mcp.address import profile_key
 from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in

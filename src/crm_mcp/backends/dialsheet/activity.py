@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, ClassVar
 
-from crm_mcp.backends.answers import refuse_written_other
+from crm_mcp.backends.activities import of_call, of_message, of_note, of_task, refuse_duration, refuse_kinds
 from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
 from crm_mcp.backends.dialsheet.records import note_content
 from crm_mcp.backends.dialsheet.sheet import (
@@ -23,8 +23,8 @@ from crm_mcp.backends.dialsheet.sheet import (
     told,
     whole_answer,
 )
-from crm_mcp.backends.histories import of_call, of_message, of_note, of_task, refuse_duration, refuse_kinds
 from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import merged, part_of, text
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Slice

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from typing import Any, ClassVar, get_args
 
-from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
 from crm_mcp.backends.dialsheet.sheet import DEAL, DEALS, PAGE, Listed, Sheet, made_like, told, whole_answer
 from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import grouped, part_of, refuse_clearing, text, worth_of_leads
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
 from crm_mcp.model import (

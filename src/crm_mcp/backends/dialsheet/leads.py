@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import FindsLeads, WritesLeads
 from crm_mcp.backends.dialsheet.sheet import LEAD, LEADS, PAGE, Sheet, told, whole_answer
 from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same, refuse_there
+from crm_mcp.backends.lead_fields import addresses_in, unknown_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.people import addresses_in, unknown_person
 from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
 from crm_mcp.errors import (
     InvalidArgument,

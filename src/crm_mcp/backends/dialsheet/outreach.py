@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, ClassVar
 
-from crm_mcp.backends.answers import refuse_written_other
+from crm_mcp.backends.activities import Wanted
 from crm_mcp.backends.base import ListsOptions, RecallsMessages, RunsSequences, SendsEmail, SendsSms
 from crm_mcp.backends.dialsheet.sheet import ACCOUNTS, DEALS, EMAILS, ENROLL, PAGE, SEQUENCES, SMS, TAGS, Sheet, told
-from crm_mcp.backends.histories import Wanted
 from crm_mcp.backends.http import at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import rows_in, text
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported
 from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, Option, OptionKind, Sequence, fold

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar, cast
 
-from crm_mcp.backends.answers import refuse_other
 from crm_mcp.backends.dialsheet.records import Keys, Records, identity, mapping, unkept
-from crm_mcp.backends.http import Terms, at
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.http import ApiProfile, at
+from crm_mcp.backends.http_errors import refuse_other
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, Remote, overridden, record_in, refuse_unkept, rows_in, text, total_in
 from crm_mcp.errors import NotFound, OutcomeUnknown, SettingsError
 
@@ -93,10 +93,10 @@ class Sheet(Remote):
         self._records = Records(self._keys, self.number)
 
     @classmethod
-    def terms(cls, address: str, access: Access) -> Terms:
+    def profile(cls, address: str, access: Access) -> ApiProfile:
         """Return how Dialsheet is spoken to; that 402 and 403 are about the plan is inferred."""
         plan = "its API is part of the Pro plan (documented): this account or key may not have it"
-        return Terms(
+        return ApiProfile(
             name="Dialsheet",
             base_url=address,
             key=access.key,

@@ -6,10 +6,10 @@ from collections.abc import Sequence as Seq
 from datetime import UTC, datetime
 from typing import Any
 
-from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import KeepsTasks
 from crm_mcp.backends.dialsheet.sheet import TASK, TASKS, Sheet, made_like, told, whole_answer
 from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import part_of, refuse_clearing, text
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Page, Slice, Task, TaskFields, rfc3339

@@ -13,7 +13,7 @@ from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.getsales.records import PHONES, PROFILE, Names, handles, has_address, has_profile, lead_of, parts
 from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, more_after, records
 from crm_mcp.backends.identity import People, Person, email_key, person_in, person_of
-from crm_mcp.backends.people import addresses_in, whole_name
+from crm_mcp.backends.lead_fields import addresses_in, whole_name
 from crm_mcp.backends.remote import moment, record_in, text, ways_to_write, whole
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, fold, now

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar
 
-from crm_mcp.backends.answers import refuse_other, refuse_written_other
+from crm_mcp.backends.activities import Wanted, of_message, of_note, refuse_duration, refuse_kinds, whole_second
 from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsMessages, RecallsMessages
 from crm_mcp.backends.getsales.records import email_of, linkedin_of, note_of, note_text
 from crm_mcp.backends.getsales.wire import (
@@ -22,8 +22,8 @@ from crm_mcp.backends.getsales.wire import (
     no_lead,
     records,
 )
-from crm_mcp.backends.histories import Wanted, of_message, of_note, refuse_duration, refuse_kinds, whole_second
 from crm_mcp.backends.http import Query, at
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.remote import Fetch, merged, moment, record_in, text, whole
 from crm_mcp.errors import NotFound, OutcomeUnknown
 from crm_mcp.model import Activity, ActivityKind, Channel, Lead, Message, Note, NoteDraft, Page, Slice, now

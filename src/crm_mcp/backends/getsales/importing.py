@@ -14,7 +14,7 @@ from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_aft
 from crm_mcp.backends.getsales.writing import Leads, unidentified
 from crm_mcp.backends.identity import People, Person, refuse_other_person
 from crm_mcp.backends.import_engine import UNSURE, Batch, ImportEngine, Item, change_of
-from crm_mcp.backends.people import IDENTIFYING, unknown_person
+from crm_mcp.backends.lead_fields import IDENTIFYING, unknown_person
 from crm_mcp.backends.remote import record_in, rows_in, text
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, VendorError
 from crm_mcp.model import ImportOutcome, Lead, LeadDraft

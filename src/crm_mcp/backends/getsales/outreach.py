@@ -7,7 +7,6 @@ from collections.abc import Sequence as Seq
 from typing import Any, cast
 
 from crm_mcp.address import same_profile
-from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import EndsSequences, KeepsBlocklist, RunsSequences, SendsEmail, SendsLinkedIn
 from crm_mcp.backends.getsales.records import handles, has_address, linkedin_of, mailbox_of, marked_up, parts
 from crm_mcp.backends.getsales.wire import (
@@ -25,6 +24,7 @@ from crm_mcp.backends.getsales.wire import (
     since,
 )
 from crm_mcp.backends.http import at
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.remote import record_in, text
 from crm_mcp.errors import Conflict, InvalidArgument, NotFound
 from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, Sender, Sequence, fold, now

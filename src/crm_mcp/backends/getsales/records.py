@@ -10,8 +10,8 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from crm_mcp.address import address_key, linkedin_profile, same_profile
+from crm_mcp.backends.lead_fields import whole_name
 from crm_mcp.backends.opt_out_fields import refused_channels
-from crm_mcp.backends.people import whole_name
 from crm_mcp.backends.remote import moment, others, text
 from crm_mcp.errors import InvalidArgument, VendorError
 from crm_mcp.model import (

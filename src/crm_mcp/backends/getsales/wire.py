@@ -16,9 +16,9 @@ from typing import Any, ClassVar, cast
 import anyio
 from pydantic import SecretStr
 
-from crm_mcp.backends.answers import refuse_other
-from crm_mcp.backends.http import Query, Terms, after_write, at
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.http import ApiProfile, Query, after_write, at
+from crm_mcp.backends.http_errors import refuse_other
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, Remote, number_in, overridden, record_in, rows_in, text, total_in
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, VendorError, choices
 from crm_mcp.model import Account, Option, OptionKind, fold
@@ -152,13 +152,13 @@ class Wire(Remote):
         self._kept: dict[OptionKind, tuple[float, tuple[dict[str, Any], ...]]] = {}
 
     @classmethod
-    def terms(cls, address: str, access: Access) -> Terms:
+    def profile(cls, address: str, access: Access) -> ApiProfile:
         """Return the terms: a Bearer key that is a JWT, and the workspace's id in `Team-ID`.
 
         The header is documented as required in one place and not mentioned in others; it is sent when it is known.
         """
         team = access.team_id or team_of(access.key)
-        return Terms(
+        return ApiProfile(
             name="GetSales",
             base_url=address,
             key=access.key,

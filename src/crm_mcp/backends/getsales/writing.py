@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from crm_mcp.address import linkedin_profile
-from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.getsales.finding import Finding, full_name
 from crm_mcp.backends.getsales.records import (
@@ -23,9 +22,10 @@ from crm_mcp.backends.getsales.records import (
 )
 from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, shown_lead, since
 from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.identity import Person, email_key, refuse_other_person
+from crm_mcp.backends.lead_fields import IDENTIFYING, PARTS, parts_after, unknown_person, whole_name
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.people import IDENTIFYING, PARTS, parts_after, unknown_person, whole_name
 from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
 from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices, saying
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from crm_mcp.address import address_key, email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, MovesLeads, TagsLeads, WritesLeads
 from crm_mcp.backends.identity import Person, email_key, person_in, person_of, refuse_found
+from crm_mcp.backends.lead_fields import PARTS, parts_after, whole_name
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
 from crm_mcp.backends.local.words import index_lead
-from crm_mcp.backends.people import PARTS, parts_after, whole_name
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import (
     Channel,

@@ -10,8 +10,8 @@ import anyio
 import anyio.to_thread
 
 from crm_mcp.address import address_key, email_address
+from crm_mcp.backends.activities import Wanted, whole_second
 from crm_mcp.backends.base import KeepsBlocklist, RecallsMessages, SendsEmail, SendsSms
-from crm_mcp.backends.histories import Wanted, whole_second
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.activity import contacted, messages
 from crm_mcp.backends.local.database import File

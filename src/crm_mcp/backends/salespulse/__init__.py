@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from crm_mcp.backends.http import Terms
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.http import ApiProfile
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, rows_in, total_in
 from crm_mcp.backends.salespulse.calls import SalesPulseCalls
 from crm_mcp.backends.salespulse.deals import SalesPulseDeals
@@ -32,10 +32,10 @@ class SalesPulse(SalesPulseImports, SalesPulseCalls, SalesPulseDeals):
     limits: ClassVar[Limits] = Limits(per_minute=100, bulk_per_minute=10, batch=1000)
 
     @classmethod
-    def terms(cls, address: str, access: Access) -> Terms:
+    def profile(cls, address: str, access: Access) -> ApiProfile:
         """Return how SalesPulse is spoken to: a Bearer key that begins with `sp_live_` (documented)."""
         hints = {401: "check CRM_MCP_API_KEY: it begins with sp_live_ and is made under Settings, API Keys"}
-        return Terms(NAME, address, access.key, hints=hints)
+        return ApiProfile(NAME, address, access.key, hints=hints)
 
     async def check(self) -> Account:
         """Read one contact: the cheapest request there is, as no endpoint tells of the account."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from crm_mcp.backends.lead_fields import addresses_in, unknown_person, whole_name
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.people import addresses_in, unknown_person, whole_name
 from crm_mcp.backends.remote import ONE_CUSTOM, set_and_cleared
 from crm_mcp.backends.salespulse.shapes import NAME, Keys
 from crm_mcp.errors import InvalidArgument, Unsupported, choices

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from typing import Any, cast
 
-from crm_mcp.backends.answers import faulty, shows_another
+from crm_mcp.backends.http_errors import faulty, shows_another
 from crm_mcp.backends.remote import count_in, text
 from crm_mcp.backends.salespulse.shapes import NAME
 from crm_mcp.model import ImportOutcome

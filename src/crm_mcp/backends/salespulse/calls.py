@@ -6,10 +6,10 @@ from collections.abc import Sequence as Seq
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
-from crm_mcp.backends.answers import refuse_other, refuse_written_other
+from crm_mcp.backends.activities import of_call, refuse_kinds, whole_second
 from crm_mcp.backends.base import ReadsActivity, ReadsCalls, RecallsCalls, StartsCalls
-from crm_mcp.backends.histories import of_call, refuse_kinds, whole_second
 from crm_mcp.backends.http import at
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.remote import merged, part_of, record_in
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
 from crm_mcp.backends.salespulse.shapes import NAME, call_of, key_of

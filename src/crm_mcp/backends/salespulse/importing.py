@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import anyio
 
-from crm_mcp.backends.answers import refuse_written_other
 from crm_mcp.backends.http import at
+from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.identity import People, Person, email_key, person_of, refuse_other_person
 from crm_mcp.backends.import_engine import Batch, ImportEngine, Item, KeptPeople
 from crm_mcp.backends.opt_out_fields import refused_channels

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any, ClassVar
 
-from crm_mcp.backends.answers import refuse_other, refuse_written_other
 from crm_mcp.backends.base import DeletesRecords, FindsLeads, ListsOptions, MovesLeads, WritesLeads
 from crm_mcp.backends.http import Method, after_write, at
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same, refuse_there
 from crm_mcp.backends.remote import (
     Access,

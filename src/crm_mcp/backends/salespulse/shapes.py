@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from crm_mcp.backends.lead_fields import whole_name
 from crm_mcp.backends.opt_out_fields import refused_channels
-from crm_mcp.backends.people import whole_name
 from crm_mcp.backends.remote import moment, number_in, others, text
 from crm_mcp.errors import VendorError
 from crm_mcp.model import Call, Deal, Lead

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import ClassVar, TypeVar
 
+from crm_mcp.backends.activities import of_task, refuse_duration, refuse_kinds
 from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
-from crm_mcp.backends.histories import of_task, refuse_duration, refuse_kinds
 from crm_mcp.backends.remote import Fetch, merged, moment, part_of, refuse_unkept
 from crm_mcp.backends.salessheet import decoding
 from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, Row, Rows, SalesSheetApi, as_row

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from crm_mcp.backends.answers import refuse_other, refuse_written_other
-from crm_mcp.backends.http import Query, Terms, after_write, at
-from crm_mcp.backends.pace import Limits
+from crm_mcp.backends.http import ApiProfile, Query, after_write, at
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
+from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, Remote, Rows, overridden, record_in, rows_in, total_in, whole, window
 from crm_mcp.backends.salessheet.decoding import Json, contact_of, identity, known_by
 from crm_mcp.backends.salessheet.keys import Keys
@@ -77,9 +77,9 @@ class SalesSheetApi(Remote):
         self._keys = overridden(Keys(), access.keys, self.vendor)
 
     @classmethod
-    def terms(cls, address: str, access: Access) -> Terms:
+    def profile(cls, address: str, access: Access) -> ApiProfile:
         """Return what is documented of the API's manners."""
-        return Terms(NAME, address, access.key, hints=_HINTS)
+        return ApiProfile(NAME, address, access.key, hints=_HINTS)
 
     def _rows(self, path: str, query: Query, sort: str = "", *, asked: bool = False) -> Rows:
         """Return what fetches the pages of a list.

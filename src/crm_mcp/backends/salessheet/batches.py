@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from crm_mcp.backends.answers import shows_another
+from crm_mcp.backends.http_errors import shows_another
 from crm_mcp.backends.remote import count_in, text
 from crm_mcp.backends.salessheet.decoding import Json, identity, part_in
 

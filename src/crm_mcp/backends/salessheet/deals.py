@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from crm_mcp.backends.answers import refuse_other
 from crm_mcp.backends.base import ListsOptions, MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
 from crm_mcp.backends.http import at
+from crm_mcp.backends.http_errors import refuse_other
 from crm_mcp.backends.remote import (
     grouped,
     number_in,

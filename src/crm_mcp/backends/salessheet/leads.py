@@ -10,8 +10,8 @@ from typing import Any, ClassVar, cast
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, WritesLeads
 from crm_mcp.backends.identity import holders, person_of, refuse_other_person, refuse_same, refuse_there
+from crm_mcp.backends.lead_fields import IDENTIFYING, addresses_in, unknown_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.people import IDENTIFYING, addresses_in, unknown_person
 from crm_mcp.backends.remote import (
     ONE_CUSTOM,
     Access,

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from crm_mcp.actions import heard, history
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Done
+from crm_mcp.actions.guards import inbound
+from crm_mcp.actions.intent import Outcome
 from crm_mcp.backends.base import FindsLeads, LogsNotes, ReadsActivity, ReadsCalls
 from crm_mcp.errors import InvalidArgument, Unsupported
 from crm_mcp.model import (
@@ -28,8 +29,8 @@ from crm_mcp.model import (
     rfc3339,
 )
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
-from crm_mcp.server.listing import fitted, listed, only_connection, seal, unseal
-from crm_mcp.server.show import page_of, shorten_rows
+from crm_mcp.server.pagination import fitted, listed, only_connection, seal, unseal
+from crm_mcp.server.rendering import page_of, shorten_rows
 from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
@@ -46,21 +47,21 @@ class LogNote(Arguments):
     direction: Direction | None = None
 
 
-async def look_log_note(context: Context, call: LogNote, row: Action) -> Done | None:
+async def reconcile_log_note(context: Context, call: LogNote, row: Action) -> Outcome | None:
     """Look for the note among those of the lead."""
-    content = history.signed(context, call.content, row)
-    note = await history.logged_note(context, row, content, call.kind, call.occurred_at)
+    content = reconcile.signed(context, call.content, row)
+    note = await reconcile.logged_note(context, row, content, call.kind, call.occurred_at)
     return _logged(await context.lead(call.lead), note, call.kind) if note else None
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes), creates="note", look=look_log_note)
-async def log_note(context: Context, call: LogNote) -> Done:
+@tool(Effect.WRITE, needs=(FindsLeads, LogsNotes), creates="note", reconcile=reconcile_log_note)
+async def log_note(context: Context, call: LogNote) -> Outcome:
     """Write down what was said or done: a note, or a call, e-mail or meeting that took place. Nothing is sent."""
     found = await context.lead(call.lead)
     if call.occurred_at and call.occurred_at > now():
         raise InvalidArgument("occurred_at is in the future", "for something to be done, use create_task")
     draft = NoteDraft(
-        content=history.signed(context, call.content),
+        content=reconcile.signed(context, call.content),
         kind=call.kind,
         outcome=call.outcome,
         occurred_at=call.occurred_at,
@@ -70,9 +71,9 @@ async def log_note(context: Context, call: LogNote) -> Done:
     return _logged(found, await context.crm(LogsNotes).log_note(found.id, draft), call.kind)
 
 
-def _logged(lead: Lead, note: Note, kind: NoteKind) -> Done:
+def _logged(lead: Lead, note: Note, kind: NoteKind) -> Outcome:
     said = f"logged a {kind} for {lead.label} ({lead.id})"
-    return Done(said, {"note": note.shown()}, lead.id, (("note", note.id), ("lead", lead.id)))
+    return Outcome(said, {"note": note.shown()}, lead.id, (("note", note.id), ("lead", lead.id)))
 
 
 @tool(Effect.READ, needs=(FindsLeads, ReadsActivity), across="items")
@@ -106,7 +107,7 @@ async def list_activity(
 
     async def fetch(part: Slice) -> Page[Activity]:
         page = await crm.list_activity(found.id, wanted, since, part)
-        return page.model_copy(update={"items": await heard.marked(found, page.items)})
+        return page.model_copy(update={"items": await inbound.marked(found, page.items)})
 
     return await listed(context, "items", query, limit, cursor, fetch, shape=shape)
 

@@ -7,20 +7,21 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import Field
 
 from crm_mcp import __version__
-from crm_mcp.actions import deleted, history
-from crm_mcp.actions.approval import named, quoted
+from crm_mcp.actions import reconcile
+from crm_mcp.actions.action_result import action_result
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Client, Done, Preview, under_way
+from crm_mcp.actions.intent import Client, Outcome, Preview, under_way
 from crm_mcp.actions.pipeline import Pipeline
-from crm_mcp.actions.results import shown
-from crm_mcp.actions.undo import look_undone, preview_undo, undo
+from crm_mcp.actions.summary import name_record, quote
+from crm_mcp.actions.undo import deletion
+from crm_mcp.actions.undo.undo import preview_undo, reconcile_undo, undo
 from crm_mcp.backends.base import DeletesRecords, GivesMetrics, ListsOptions
 from crm_mcp.errors import CrmError, InvalidArgument, NotFound, Unsupported, saying
 from crm_mcp.model import Deal, Lead, Note, OptionKind, RecordKind, Task, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
-from crm_mcp.server.federation import side_by_side
-from crm_mcp.server.listing import fitted, only_connection, seal, unseal
+from crm_mcp.server.fan_out import ask_each
+from crm_mcp.server.pagination import fitted, only_connection, seal, unseal
 from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action, Status
 
@@ -58,13 +59,13 @@ async def ask_delete_record(context: Context, call: DeleteRecord) -> Preview:
     crm = context.crm(DeletesRecords)
     if kind not in crm.deletes:
         raise Unsupported(f"{context.vendor} can't delete a {kind}", f"it can delete: {', '.join(sorted(crm.deletes))}")
-    record = await history.read_record(context, kind, id)
+    record = await reconcile.read_record(context, kind, id)
     along = {name: count for name, count in (await crm.goes_with(kind, id)).items() if count}
     fields, label = record.shown(), _label(record)
-    kept = await deleted.keep(context, kind, record.id, fields, label)
+    kept = await deletion.keep(context, kind, record.id, fields, label)
     return Preview(
-        summary=f"Delete {named(kind, id, label)}" + (f" and with it {deleted.counted(along)}" if along else ""),
-        details=deleted.way_back(context, kind, kept, along),
+        summary=f"Delete {name_record(kind, id, label)}" + (f" and with it {deletion.counted(along)}" if along else ""),
+        details=deletion.way_back(context, kind, kept, along),
         facts={**fields, WITH_IT: along},
         size=1 + sum(along.values()),
         lead=record.id if isinstance(record, Lead) else record.lead_id,
@@ -72,13 +73,13 @@ async def ask_delete_record(context: Context, call: DeleteRecord) -> Preview:
     )
 
 
-async def look_delete_record(context: Context, call: DeleteRecord, row: Action) -> Done | None:
+async def reconcile_delete_record(context: Context, call: DeleteRecord, row: Action) -> Outcome | None:
     """Look whether the record is gone."""
     kind, id = call.kind, call.id
-    if not await history.is_gone(context, kind, id):
+    if not await reconcile.is_gone(context, kind, id):
         return None
     label = str(row.undo["label"]) if row.undo else id
-    return Done(f"deleted {named(kind, id, label)}", lead=row.lead, touched=((kind, id),))
+    return Outcome(f"deleted {name_record(kind, id, label)}", lead=row.lead, touched=((kind, id),))
 
 
 @tool(
@@ -86,21 +87,21 @@ async def look_delete_record(context: Context, call: DeleteRecord, row: Action) 
     needs=DeletesRecords,
     deletes=True,
     ask=ask_delete_record,
-    look=look_delete_record,
+    reconcile=reconcile_delete_record,
     idempotent=True,
 )
-async def delete_record(context: Context, call: DeleteRecord, shown: Preview) -> Done:
+async def delete_record(context: Context, call: DeleteRecord, shown: Preview) -> Outcome:
     """Delete a lead, task, deal or note, and what belongs to it. The user is asked first, and told what of it can be
     undone."""
     kind, id = call.kind, call.id
     fields = {name: value for name, value in shown.facts.items() if name != WITH_IT}
-    label = _label(shown.lead_read or await history.read_record(context, kind, id))
+    label = _label(shown.lead_read or await reconcile.read_record(context, kind, id))
     with saying(wrote=False):
-        kept = await deleted.keep(context, kind, id, fields, label)
+        kept = await deletion.keep(context, kind, id, fields, label)
         if kept and (work := under_way.get()):
             await context.store.actions.keep_undo(work.row.id, kept)  # before it is gone: then a crash loses nothing
     await context.crm(DeletesRecords).delete(kind, id)
-    return Done(f"deleted {named(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
+    return Outcome(f"deleted {name_record(kind, id, label)}", lead=shown.lead, touched=((kind, id),), undo=kept)
 
 
 @tool(Effect.DESTRUCTIVE, answers=True, by_action=True)
@@ -123,9 +124,9 @@ async def ask_undo_action(context: Context, call: UndoAction, client: Client) ->
     return await preview_undo(context, call.action_id, client.caller)
 
 
-async def look_undo_action(context: Context, call: UndoAction, row: Action) -> Done | None:
+async def reconcile_undo_action(context: Context, call: UndoAction, row: Action) -> Outcome | None:
     """Look whether it was taken back."""
-    return await look_undone(context, call.action_id, row)
+    return await reconcile_undo(context, call.action_id, row)
 
 
 @tool(
@@ -134,10 +135,10 @@ async def look_undo_action(context: Context, call: UndoAction, row: Action) -> D
     by_action=True,
     instead="make the change again",
     ask=ask_undo_action,
-    look=look_undo_action,
+    reconcile=reconcile_undo_action,
     decides=True,
 )
-async def undo_action(context: Context, call: UndoAction, client: Client, shown: Preview) -> Done:
+async def undo_action(context: Context, call: UndoAction, client: Client, shown: Preview) -> Outcome:
     """Take back an action of your own: a change (unless the record has changed since), a deletion, an enrolment; or
     cancel what waits, is scheduled or runs."""
     return await undo(context, call.action_id, client.caller, waits=shown.unasked)
@@ -167,7 +168,7 @@ async def list_actions(
                 **({"crm": row.connection} if len(contexts) > 1 else {}),
                 **{
                     name: value
-                    for name, value in shown(row).items()
+                    for name, value in action_result(row).items()
                     if name in ("action_id", "status", "summary", "reason", "expires_at", "due_at", "progress")
                 },
                 "tool": row.tool,
@@ -200,7 +201,7 @@ async def list_options(context: Context, kind: OptionKind) -> dict[str, Any]:
 async def crm_status(contexts: tuple[Context, ...]) -> dict[str, Any]:
     """Say which CRM is connected, whether it answers, what it can do, what is left of its limits, and what the policy
     asks for."""
-    connections = await side_by_side(_status, contexts)
+    connections = await ask_each(_status, contexts)
     policy: dict[str, Any] = dict(contexts[0].policy.shown())
     policy |= {"read_only": contexts[0].settings.read_only, "dry_run": contexts[0].settings.dry_run}
     return {"connections": connections, "policy": policy, "version": __version__}
@@ -237,7 +238,7 @@ def _label(record: Lead | Task | Deal | Note) -> str:
         case Task():
             return record.title or record.id
         case Note():
-            return quoted(record.content or "", NOTE_START, NOTE_START)
+            return quote(record.content or "", NOTE_START, NOTE_START)
         case _:
             return record.name or record.id
 
@@ -254,7 +255,7 @@ async def _lead_or_former(contexts: tuple[Context, ...], key: str) -> tuple[dict
         except CrmError as error:
             return error if "@" in key or key.startswith("+") else key
 
-    found = dict(zip((each.connection for each in contexts), await side_by_side(find, contexts), strict=True))
+    found = dict(zip((each.connection for each in contexts), await ask_each(find, contexts), strict=True))
     ids = {name: each for name, each in found.items() if isinstance(each, str)}
     errors = {name: each for name, each in found.items() if isinstance(each, CrmError)}
     if not ids:

@@ -11,21 +11,21 @@ from typing import Annotated, Any
 from anyio import to_thread
 from pydantic import Field
 
-from crm_mcp.actions import history
-from crm_mcp.actions.addresses import moves_clock
-from crm_mcp.actions.approval import bare, called, unlike
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
+from crm_mcp.actions.guards.addresses import moves_clock
 from crm_mcp.actions.imports import lead_import
 from crm_mcp.actions.imports.lead_import import MOST_NAMED, MOST_ROWS, Given, Report, read_given
 from crm_mcp.actions.imports.rows import fingerprint
-from crm_mcp.actions.intent import Bulk, Client, Done, Preview, Told
+from crm_mcp.actions.intent import Bulk, Client, ItemResult, Outcome, Preview
+from crm_mcp.actions.summary import escape_markup, quote_label, text_fingerprint
 from crm_mcp.backends.base import FindsLeads, ImportsLeads
 from crm_mcp.errors import Busy, CrmError
 from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.server.tools.leads import update_lead
-from crm_mcp.store import Action, Bound, Item
+from crm_mcp.store import Action, Item, Quota
 
 MOST_TEXT = 1_000_000
 LONGEST = 50.0
@@ -88,9 +88,9 @@ async def ask_import_leads(context: Context, call: ImportLeads, client: Client) 
     # Whoever sets the time zone of a lead that exists decides when a text or a call may reach it.
     zoned = if_exists == "update" and any(moves_clock(row.draft.custom_fields) for row in given.rows)
     # Counted once more when it begins: two that begin at the same moment must not pass together either.
-    together = Bound(
-        said=f"limit: another import began just now, and with it those of the last hour reach {FREE_AN_HOUR}; make the "
-        "call again, and the user is asked",
+    together = Quota(
+        message=f"limit: another import began just now, and with it those of the last hour reach {FREE_AN_HOUR}; "
+        f"make the call again, and the user is asked",
         channels=(),
         most=FREE_AN_HOUR - 1,
         since=since,
@@ -103,7 +103,7 @@ async def ask_import_leads(context: Context, call: ImportLeads, client: Client) 
     report = await _planned(context, given, if_exists, dry=dry) if dry or asked else None
     changed = lead_import.overwritten(given, report) if report else []
     return Preview(
-        summary=f"{_summary(given, if_exists, report, changed)}; given: {unlike(call.text())}",
+        summary=f"{_summary(given, if_exists, report, changed)}; given: {text_fingerprint(call.text())}",
         details=_details(given, report, changed, recent, zoned=zoned),
         facts={
             "rows": count,
@@ -114,7 +114,7 @@ async def ask_import_leads(context: Context, call: ImportLeads, client: Client) 
         size=count,
         confirm=many or zoned or bool(given.dropped),
         rule="imports_per_hour" if many else "time_zone" if zoned else "opt_outs_left_out" if given.dropped else "",
-        bounds=() if many else (together,),
+        quotas=() if many else (together,),
         writes=await to_thread.run_sync(lead_import.addresses, context, given.rows),
         written={"leads": call.leads, "csv": call.csv, "map": call.map, "fields": sorted(fields)},
         bulk=count > await _most_inline(context),
@@ -125,7 +125,7 @@ async def ask_import_leads(context: Context, call: ImportLeads, client: Client) 
 
 async def _planned(context: Context, given: Given, if_exists: IfExists, *, dry: bool) -> Report | None:
     """Return what would become of the rows; None where the CRM leaves no room for looking, and nobody asked for it."""
-    from crm_mcp.backends.pace import bulk_work  # start-up counts
+    from crm_mcp.backends.rate_limit import bulk_work  # start-up counts
 
     if not dry and (if_exists != "update" or len(given.good) > context.crm(ImportsLeads).plan_size):
         return None
@@ -139,7 +139,7 @@ async def _planned(context: Context, given: Given, if_exists: IfExists, *, dry: 
 
 
 def _summary(given: Given, if_exists: IfExists, report: Report | None, changed: Sequence[str]) -> str:
-    names = ", ".join(called(lead_import.label(row)) for row in given.rows[:5]) + (
+    names = ", ".join(quote_label(lead_import.label(row)) for row in given.rows[:5]) + (
         " ..." if len(given.good) > 5 else ""
     )
     said = f"Import {len(given.good)} leads ({names or 'none'}); those that exist: {if_exists}"
@@ -151,12 +151,12 @@ def _summary(given: Given, if_exists: IfExists, report: Report | None, changed: 
 
 
 def _details(given: Given, report: Report | None, changed: Sequence[str], recent: int, *, zoned: bool) -> str:
-    lines = [f"not {item}: {bare(reason)}" for item, reason in given.bad[:10]]
+    lines = [f"not {item}: {escape_markup(reason)}" for item, reason in given.bad[:10]]
     lines += [f"changes {each}" for each in changed[:MOST_NAMED]]
     lines += [f"and {len(changed) - MOST_NAMED} more"] if len(changed) > MOST_NAMED else []
     lines += [f"blocks who must not be contacted: {given.blocked}"] if given.blocked else []
     lines += [f"who must not be contacted: {each}" for each in given.dropped]
-    lines += [f"not taken: {', '.join(map(bare, given.not_taken))}"] if given.not_taken else []
+    lines += [f"not taken: {', '.join(map(escape_markup, given.not_taken))}"] if given.not_taken else []
     if report and (rest := len(given.good) + len(given.bad) - sum(report.counts.values())):
         lines.append(f"{rest} rows are not looked up before: there are too many for the CRM's limit of calls")
     lines += [f"{recent} were imported within the last hour"] if recent else []
@@ -178,17 +178,17 @@ async def bulk_import_leads(context: Context, call: ImportLeads, client: Client)
         given = call.read(context.settings.country)
         return [{"item": item, "row": row.model_dump(mode="json", exclude_unset=True)} for item, row in given.good]
 
-    async def do(_: Action, taken: Sequence[Item]) -> Sequence[Told]:
+    async def do(_: Action, taken: Sequence[Item]) -> Sequence[ItemResult]:
         batch = [ImportRow.model_validate(each.payload["row"]) for each in taken]
         outcomes = await lead_import.write(context, batch, call.if_exists, A_MINUTE)
         return [_told(each) for each in outcomes]
 
-    async def look(row: Action, item: Item) -> Told | None:
+    async def reconcile(row: Action, item: Item) -> ItemResult | None:
         if crm.repeatable:
-            return Told("waiting", {})
+            return ItemResult("waiting", {})
         return await _created(context, row, ImportRow.model_validate(item.payload["row"]).draft)
 
-    def sum_up(_: Action, ended: Sequence[Item]) -> Done:
+    def sum_up(_: Action, ended: Sequence[Item]) -> Outcome:
         given = call.read(context.settings.country)
         report = Report()
         for item, reason in given.bad:
@@ -204,7 +204,7 @@ async def bulk_import_leads(context: Context, call: ImportLeads, client: Client)
 
     # Where a row that is imported twice is recognised, small batches cost nothing, and show how far it is.
     at_once = min(crm.import_size, MOST_INLINE) if crm.repeatable else crm.import_size
-    return Bulk(items, at_once, do, look, sum_up, progress=client.progress)
+    return Bulk(items, at_once, do, reconcile, sum_up, progress=client.progress)
 
 
 @tool(
@@ -219,7 +219,7 @@ async def bulk_import_leads(context: Context, call: ImportLeads, client: Client)
     decides=True,
     idempotent=True,
 )
-async def import_leads(context: Context, call: ImportLeads, client: Client) -> Done:
+async def import_leads(context: Context, call: ImportLeads, client: Client) -> Outcome:
     """Create up to 1,000 leads in one call, from objects or from CSV text. From 100 an hour on, the user is asked.
 
     Columns such as "Do Not Call" or "Unsubscribed" block. Many rows may go on behind the answer (`running`): get their
@@ -251,18 +251,18 @@ async def import_leads(context: Context, call: ImportLeads, client: Client) -> D
     return report.done(given.columns)
 
 
-def _told(outcome: ImportOutcome) -> Told:
+def _told(outcome: ImportOutcome) -> ItemResult:
     if outcome.outcome == "failed":
-        return Told("failed", {"reason": outcome.reason or "refused"})
-    return Told("done", outcome.shown())
+        return ItemResult("failed", {"reason": outcome.reason or "refused"})
+    return ItemResult("done", outcome.shown())
 
 
-async def _created(context: Context, row: Action, draft: LeadDraft) -> Told | None:
+async def _created(context: Context, row: Action, draft: LeadDraft) -> ItemResult | None:
     """Look for a lead that an import has created whose answer is lost."""
     if not context.can(FindsLeads) or not (draft.email or draft.phone):
         return None
-    lead = await history.created_lead(context, draft, history.since(row))
-    return Told("done", {"outcome": "created", "id": lead.id}) if lead else None
+    lead = await reconcile.created_lead(context, draft, reconcile.since(row))
+    return ItemResult("done", {"outcome": "created", "id": lead.id}) if lead else None
 
 
 TOOLS = (import_leads,)

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints
 
-from crm_mcp.actions import history
-from crm_mcp.actions.approval import bare, called, exactly
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.undo import note_of, told
+from crm_mcp.actions.intent import Outcome, Preview
+from crm_mcp.actions.summary import escape_markup, quote_label, show_exactly
+from crm_mcp.actions.undo.undo import note_of, told
 from crm_mcp.backends.base import (
     ListsOptions,
     MovesDeals,
@@ -35,7 +35,7 @@ from crm_mcp.model import (
     fold,
 )
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
-from crm_mcp.server.listing import listed
+from crm_mcp.server.pagination import listed
 from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
@@ -104,14 +104,14 @@ async def create_deal(
     stage: Annotated[Line | None, Field(description="default the first")] = None,
     currency: Currency | None = None,
     closes_at: When | None = None,
-) -> Done:
+) -> Outcome:
     """Create a deal, usually for a lead."""
     of = await context.lead(lead) if lead else None
     at = (await context.stage(stage, "deals")).id if stage else None
     fields = DealFields(name=name, value=value, currency=currency, closes_at=closes_at)
     deal = await context.crm(WritesDeals).create_deal(of.id if of else None, fields, at)
     touched = (("deal", deal.id), *((("lead", of.id),) if of else ()))
-    return Done(f'created the deal "{name}" ({deal.id})', {"deal": deal.shown()}, deal.lead_id, touched)
+    return Outcome(f'created the deal "{name}" ({deal.id})', {"deal": deal.shown()}, deal.lead_id, touched)
 
 
 class UpdateDeal(Arguments):
@@ -126,17 +126,17 @@ class UpdateDeal(Arguments):
         return DealFields(name=self.name, value=self.value, status=self.status, closes_at=self.closes_at)
 
 
-async def look_update_deal(context: Context, call: UpdateDeal) -> Done | None:
+async def reconcile_update_deal(context: Context, call: UpdateDeal) -> Outcome | None:
     """Look whether the deal is as it was to be."""
     found = await context.crm(ReadsDeals).get_deal(call.deal)
-    if not history.has(context, found, call.fields().shown()):
+    if not reconcile.has(context, found, call.fields().shown()):
         return None
     said = f'changed the deal "{found.name}" ({found.id})'
-    return Done(said, {"deal": found.shown()}, found.lead_id, (("deal", found.id),))
+    return Outcome(said, {"deal": found.shown()}, found.lead_id, (("deal", found.id),))
 
 
-@tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), look=look_update_deal, idempotent=True)
-async def update_deal(context: Context, call: UpdateDeal) -> Done:
+@tool(Effect.WRITE, needs=(ReadsDeals, WritesDeals), reconcile=reconcile_update_deal, idempotent=True)
+async def update_deal(context: Context, call: UpdateDeal) -> Outcome:
     """Change a deal. Its stage is changed by move_stage. Can be undone."""
     fields = call.fields()
     if not fields.shown():
@@ -144,7 +144,7 @@ async def update_deal(context: Context, call: UpdateDeal) -> Done:
     before = await context.crm(ReadsDeals).get_deal(call.deal)
     after = await context.crm(WritesDeals).update_deal(call.deal, fields)
     kept = note_of("deal", before, after, ("name", "value", "status", "closes_at", "stage"))
-    return Done(
+    return Outcome(
         f'changed the deal "{after.name}" ({after.id}): {told(kept)}',
         {"deal": after.shown()},
         after.lead_id,
@@ -164,13 +164,14 @@ async def ask_move_stage(context: Context, call: MoveStage) -> Preview:
     before, target = await _find_move(context, call)
     kind, label = ("lead", before.label) if isinstance(before, Lead) else ("deal", before.name or before.id)
     return Preview(
-        f"Move {kind} {called(label)} ({before.id}) from {bare(before.stage or 'no stage')} to {exactly(target.name)}",
+        f"Move {kind} {quote_label(label)} ({before.id}) from {escape_markup(before.stage or 'no stage')} "
+        f"to {show_exactly(target.name)}",
         facts={kind: before.shown()},
         lead=before.id if isinstance(before, Lead) else before.lead_id,
     )
 
 
-async def look_move_stage(context: Context, call: MoveStage, row: Action) -> Done | None:
+async def reconcile_move_stage(context: Context, call: MoveStage, row: Action) -> Outcome | None:
     """Look whether what was to be moved is in the stage."""
     lead, deal = call.lead, call.deal
     target = await _stage(context, call.stage)
@@ -196,8 +197,8 @@ async def look_move_stage(context: Context, call: MoveStage, row: Action) -> Don
     return _moved("deal", was, moved, f'"{moved.name}"', moved.lead_id, touched)
 
 
-@tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, look=look_move_stage, idempotent=True)
-async def move_stage(context: Context, call: MoveStage) -> Done:
+@tool(Effect.WRITE, needs=ListsOptions, ask=ask_move_stage, reconcile=reconcile_move_stage, idempotent=True)
+async def move_stage(context: Context, call: MoveStage) -> Outcome:
     """Move a lead or a deal to a stage, as "Negotiation".
 
     Give lead or deal, not both; a lead may stand for its only open deal. list_options has the stages. Can be undone,
@@ -249,13 +250,13 @@ async def _only_open_deal(context: Context, lead: Lead) -> Deal:
     return first
 
 
-async def _move_deal(context: Context, before: Deal, target: Option) -> Done:
+async def _move_deal(context: Context, before: Deal, target: Option) -> Outcome:
     after = await context.crm(MovesDeals).move_deal(before.id, target.id)
     touched = (("deal", after.id), *((("lead", after.lead_id),) if after.lead_id else ()))
     return _moved("deal", before, after, f'"{after.name}"', after.lead_id, touched)
 
 
-async def _move_lead(context: Context, before: Lead, target: Option) -> Done:
+async def _move_lead(context: Context, before: Lead, target: Option) -> Outcome:
     after = await context.crm(MovesLeads).move_lead(before.id, target.id)
     return _moved("lead", before, after, after.label, after.id, (("lead", after.id),))
 
@@ -267,7 +268,7 @@ def _moved(
     label: str,
     lead: str | None,
     touched: tuple[tuple[str, str], ...],
-) -> Done:
+) -> Outcome:
     unchanged = fold(before.stage or "") == fold(after.stage or "")
     summary = (
         f"{label} ({after.id}) is in {after.stage}"
@@ -275,7 +276,7 @@ def _moved(
         else f"moved {label} ({after.id}) from {before.stage} to {after.stage}"
     )
     fields = {"moved": kind, "id": after.id, "from_stage": before.stage, "to_stage": after.stage}
-    return Done(summary, fields, lead, touched, note_of(f"{kind}_stage", before, after, ("stage",)))
+    return Outcome(summary, fields, lead, touched, note_of(f"{kind}_stage", before, after, ("stage",)))
 
 
 TOOLS = (list_deals, get_pipeline, create_deal, update_deal, move_stage)

@@ -8,15 +8,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from crm_mcp.actions import history
-from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import called, said_each, whole
-from crm_mcp.actions.beside import beside
-from crm_mcp.actions.contact import unheld
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.undo import note_of, told
+from crm_mcp.actions.guards.addresses import addresses_in
+from crm_mcp.actions.guards.new_addresses import unheld
+from crm_mcp.actions.intent import Outcome, Preview
+from crm_mcp.actions.offload import offload
+from crm_mcp.actions.summary import full_texts, humanize_fields, quote_label
+from crm_mcp.actions.undo.undo import note_of, told
 from crm_mcp.address import is_doubtful, phone_number
 from crm_mcp.backends.base import (
     FindsLeads,
@@ -33,8 +33,8 @@ from crm_mcp.backends.import_engine import only_empty
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported, choices
 from crm_mcp.model import DealFilter, IfExists, Lead, LeadDraft, LeadFilter, LeadUpdate, Line, Record, Slice, fold
 from crm_mcp.server.arguments import Cursor, CustomFields, Email, LeadKey, Limit, Phone, Tags, When
-from crm_mcp.server.listing import listed
-from crm_mcp.server.show import page_of, shorten_rows
+from crm_mcp.server.pagination import listed
+from crm_mcp.server.rendering import page_of, shorten_rows
 from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action
 
@@ -174,14 +174,14 @@ async def ask_create_lead(context: Context, call: CreateLead) -> Preview:
     looks = if_exists != "error" or context.shows(create_lead)
     known, found = await _known(context, draft) if looks else (None, Found())
     written = only_empty(draft, known).shown() if known and found.other_name else given
-    named_so = said_each(written) or "nothing"
-    remarks = [whole(given), *_doubtful(draft.phone)]
+    named_so = humanize_fields(written) or "nothing"
+    remarks = [full_texts(given), *_doubtful(draft.phone)]
     if known is None:
-        writes = await beside(given, addresses_in, given, context.settings.country)
+        writes = await offload(given, addresses_in, given, context.settings.country)
         return Preview(f"Create a lead, {named_so}", "\n".join(filter(None, remarks)), writes=writes, written=given)
     if if_exists == "error":
         raise Conflict(f"{known.label} ({known.id}) has this {found.by}", "update that lead, or give if_exists")
-    what = f"{'Update' if if_exists == 'update' else 'Skip'} {called(known.label)} ({known.id})"
+    what = f"{'Update' if if_exists == 'update' else 'Skip'} {quote_label(known.label)} ({known.id})"
     if found.other_name and if_exists == "update":
         what += f", who has this {found.by} and another name: only what is empty is filled"
     return Preview(
@@ -191,19 +191,19 @@ async def ask_create_lead(context: Context, call: CreateLead) -> Preview:
         also=(update_lead.name,) if if_exists == "update" else (),
         lead_read=known,
         written=given,
-        writes=await beside(written, unheld, context, known, written) if if_exists == "update" else (),
+        writes=await offload(written, unheld, context, known, written) if if_exists == "update" else (),
     )
 
 
-async def look_create_lead(context: Context, call: CreateLead, row: Action) -> Done | None:
+async def reconcile_create_lead(context: Context, call: CreateLead, row: Action) -> Outcome | None:
     """Look for the one lead that has the address, and was created since."""
     draft = call.draft(context)
-    lead = await history.created_lead(context, draft, history.begun(row))
+    lead = await reconcile.created_lead(context, draft, reconcile.begun(row))
     wanted = draft.shown() | {"list": None}
-    if lead is None or not history.has(context, lead, wanted):
+    if lead is None or not reconcile.has(context, lead, wanted):
         return None
     shown = {"lead": lead.shown(), "outcome": "created"}
-    return Done(f"created {lead.label} ({lead.id})", shown, lead.id, (("lead", lead.id),))
+    return Outcome(f"created {lead.label} ({lead.id})", shown, lead.id, (("lead", lead.id),))
 
 
 @tool(
@@ -212,15 +212,15 @@ async def look_create_lead(context: Context, call: CreateLead, row: Action) -> D
     creates="lead",
     writes_addresses=True,
     ask=ask_create_lead,
-    look=look_create_lead,
+    reconcile=reconcile_create_lead,
     decides=True,
 )
-async def create_lead(context: Context, call: CreateLead, shown: Preview) -> Done:
+async def create_lead(context: Context, call: CreateLead, shown: Preview) -> Outcome:
     """Create one lead. Search first; for many at once use import_leads."""
     draft = call.draft(context)
     if known := shown.lead_read:
         if call.if_exists == "skip":
-            return Done(
+            return Outcome(
                 f"skipped: {known.label} ({known.id}) exists",
                 {"lead": known.shown(), "outcome": "skipped"},
                 lead=known.id,
@@ -231,14 +231,14 @@ async def create_lead(context: Context, call: CreateLead, shown: Preview) -> Don
             nothing = (
                 f"skipped: {known.label} ({known.id}) has the address and another name, and nothing of it is empty"
             )
-            return Done(nothing, {"lead": known.shown(), "outcome": "skipped"}, lead=known.id)
+            return Outcome(nothing, {"lead": known.shown(), "outcome": "skipped"}, lead=known.id)
         done = await _update(context, known, LeadUpdate(**filled.model_dump(exclude_none=True)))
         said_so = done.summary + ("; other name: only what was empty was filled" * other)
-        return Done(said_so, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo)
+        return Outcome(said_so, {"lead": done.fields["lead"], "outcome": "updated"}, done.lead, done.touched, done.undo)
     lead = await context.crm(WritesLeads).create_lead(draft)
     fields = {"lead": lead.shown(), "outcome": "created"}
     said_so = "; ".join([f"created {lead.label} ({lead.id})", *_doubtful(draft.phone)])
-    return Done(said_so, fields, lead.id, (("lead", lead.id),))
+    return Outcome(said_so, fields, lead.id, (("lead", lead.id),))
 
 
 class UpdateLead(LeadArguments):
@@ -266,24 +266,24 @@ async def ask_update_lead(context: Context, call: UpdateLead) -> Preview:
     found = await context.lead(call.lead)
     new = {name: value for name, value in change.shown().items() if value}
     return Preview(
-        f"{update_lead.name}: {called(found.label)} ({found.id}), {said_each(new)}",
-        "\n".join(filter(None, [whole(new), *_doubtful(change.phone)])),
+        f"{update_lead.name}: {quote_label(found.label)} ({found.id}), {humanize_fields(new)}",
+        "\n".join(filter(None, [full_texts(new), *_doubtful(change.phone)])),
         facts={"lead": found.shown()},
         lead=found.id,
         lead_read=found,
         written=change.shown(),
-        writes=await beside(new, unheld, context, found, change.shown()),
+        writes=await offload(new, unheld, context, found, change.shown()),
     )
 
 
-async def look_update_lead(context: Context, call: UpdateLead, row: Action) -> Done | None:
+async def reconcile_update_lead(context: Context, call: UpdateLead, row: Action) -> Outcome | None:
     """Look whether the lead is as it was to be."""
     change = call.change(context)
     found = await context.lead(row.lead or call.lead)
     values = {name: value for name, value in change.shown().items() if name not in ("clear", "list")}
     # What of a custom field is to be emptied stands there as its name after a dot.
     emptied = {name for name in change.clear if "." not in name}
-    if not history.has(context, found, values | dict.fromkeys(emptied)) or len(emptied) != len(change.clear):
+    if not reconcile.has(context, found, values | dict.fromkeys(emptied)) or len(emptied) != len(change.clear):
         return None
     return _changed(row.facts.get("lead"), found)
 
@@ -293,11 +293,11 @@ async def look_update_lead(context: Context, call: UpdateLead, row: Action) -> D
     needs=(FindsLeads, WritesLeads),
     writes_addresses=True,
     ask=ask_update_lead,
-    look=look_update_lead,
+    reconcile=reconcile_update_lead,
     decides=True,
     idempotent=True,
 )
-async def update_lead(context: Context, call: UpdateLead, shown: Preview) -> Done:
+async def update_lead(context: Context, call: UpdateLead, shown: Preview) -> Outcome:
     """Change fields of a lead; those left out stay. The stage is changed by move_stage. Can be undone."""
     change = call.change(context)
     done = await _update(context, shown.lead_read or await context.lead(call.lead), change)
@@ -310,7 +310,7 @@ class TagLead(Arguments):
     remove: Tags | None = None
 
 
-async def look_tag_lead(context: Context, call: TagLead, row: Action) -> Done | None:
+async def reconcile_tag_lead(context: Context, call: TagLead, row: Action) -> Outcome | None:
     """Look whether the lead has the tags that it was to have, and no longer the others."""
     found = await context.lead(row.lead or call.lead)
     tags = {fold(each) for each in found.tags or ()}
@@ -319,8 +319,8 @@ async def look_tag_lead(context: Context, call: TagLead, row: Action) -> Done | 
     return None
 
 
-@tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), look=look_tag_lead, idempotent=True)
-async def tag_lead(context: Context, call: TagLead) -> Done:
+@tool(Effect.WRITE, needs=(FindsLeads, TagsLeads), reconcile=reconcile_tag_lead, idempotent=True)
+async def tag_lead(context: Context, call: TagLead) -> Outcome:
     """Add tags to a lead or take them off; new tags are created. Can be undone."""
     if not call.add and not call.remove:
         raise InvalidArgument("nothing to change is given", "give add or remove")
@@ -329,10 +329,10 @@ async def tag_lead(context: Context, call: TagLead) -> Done:
     return _tagged(after, note_of("tags", before, after, ("tags",)))
 
 
-def _tagged(lead: Lead, kept: Mapping[str, Any] | None) -> Done:
+def _tagged(lead: Lead, kept: Mapping[str, Any] | None) -> Outcome:
     tags = [*(lead.tags or ())]
     said_so = f"{lead.label} ({lead.id}) has the tags: {', '.join(tags) or 'none'}"
-    return Done(said_so, {"lead": lead.id, "tags": tags}, lead.id, (("lead", lead.id),), kept)
+    return Outcome(said_so, {"lead": lead.id, "tags": tags}, lead.id, (("lead", lead.id),), kept)
 
 
 def _fields(context: Context, call: CreateLead | UpdateLead, of: type[Record]) -> dict[str, Any]:
@@ -341,18 +341,18 @@ def _fields(context: Context, call: CreateLead | UpdateLead, of: type[Record]) -
     return given | {"phone": phone_number(call.phone, context.settings.country) if call.phone else None}
 
 
-async def _update(context: Context, before: Lead, change: LeadUpdate) -> Done:
+async def _update(context: Context, before: Lead, change: LeadUpdate) -> Outcome:
     was, after = before.shown(), await context.crm(WritesLeads).update_lead(before.id, change)
-    return await beside(was, _changed, was, after)
+    return await offload(was, _changed, was, after)
 
 
-def _changed(was: Mapping[str, Any] | None, after: Lead) -> Done:
+def _changed(was: Mapping[str, Any] | None, after: Lead) -> Outcome:
     """Say what differs; where it is not known what a lead was like, what it is like."""
     if was is None:
-        return Done(f"changed {after.label} ({after.id})", {"lead": after.shown()}, after.id, (("lead", after.id),))
+        return Outcome(f"changed {after.label} ({after.id})", {"lead": after.shown()}, after.id, (("lead", after.id),))
     before = Lead.model_validate(was)
     kept = note_of("lead", before, after, WRITTEN)
-    return Done(
+    return Outcome(
         f"changed {after.label} ({after.id}): {told(kept)}",
         {"lead": after.shown(), "changed": list(kept["after"]) if kept else []},
         after.id,

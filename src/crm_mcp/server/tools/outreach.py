@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from crm_mcp.actions import contact, enrolling, history, turns
-from crm_mcp.actions.approval import named, quoted
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Bulk, Client, Done, Preview, Reach
-from crm_mcp.actions.outreach import (
+from crm_mcp.actions.enrolment import job, run
+from crm_mcp.actions.guards import do_not_contact
+from crm_mcp.actions.intent import Bulk, Client, Outcome, Preview, Reach
+from crm_mcp.actions.messages import (
     choose_mailbox,
     choose_sender,
     preview_call,
@@ -19,6 +20,7 @@ from crm_mcp.actions.outreach import (
     preview_linkedin,
     preview_sms,
 )
+from crm_mcp.actions.summary import name_record, quote
 from crm_mcp.backends.base import (
     EndsSequences,
     FindsLeads,
@@ -65,9 +67,9 @@ async def ask_send_email(context: Context, call: SendEmail) -> Reach:
     )
 
 
-async def look_send_email(context: Context, call: SendEmail, row: Action) -> Done | None:
+async def reconcile_send_email(context: Context, call: SendEmail, row: Action) -> Outcome | None:
     """Look for the e-mail among those that went out."""
-    return await history.message(context, row, "email", call.body, call.subject)
+    return await reconcile.message(context, row, "email", call.body, call.subject)
 
 
 @tool(
@@ -76,9 +78,9 @@ async def look_send_email(context: Context, call: SendEmail, row: Action) -> Don
     reaches="email",
     resends=True,
     ask=ask_send_email,
-    look=look_send_email,
+    reconcile=reconcile_send_email,
 )
-async def send_email(context: Context, call: SendEmail, shown: Preview) -> Done:
+async def send_email(context: Context, call: SendEmail, shown: Preview) -> Outcome:
     """Send one plain-text e-mail to a lead, to the address on file. The user is asked first.
 
     To note an e-mail that was sent elsewhere, use log_note.
@@ -86,7 +88,7 @@ async def send_email(context: Context, call: SendEmail, shown: Preview) -> Done:
     found = shown.lead_read or await context.lead(call.lead)
     chosen = await choose_mailbox(context, call.mailbox)
     delivery = await context.crm(SendsEmail).send_email(found, chosen, call.subject, call.body, call.reply_to)
-    return history.sent(found, delivery, "email", call.subject)
+    return reconcile.sent(found, delivery, "email", call.subject)
 
 
 class SendSms(Arguments):
@@ -102,16 +104,23 @@ async def ask_send_sms(context: Context, call: SendSms) -> Reach:
     return await preview_sms(context, found, call.message, resend_of=call.resend_of, defer=call.defer)
 
 
-async def look_send_sms(context: Context, call: SendSms, row: Action) -> Done | None:
+async def reconcile_send_sms(context: Context, call: SendSms, row: Action) -> Outcome | None:
     """Look for the SMS among those that went out."""
-    return await history.message(context, row, "sms", call.message)
+    return await reconcile.message(context, row, "sms", call.message)
 
 
-@tool(Effect.OUTWARD, needs=(FindsLeads, SendsSms), reaches="sms", resends=True, ask=ask_send_sms, look=look_send_sms)
-async def send_sms(context: Context, call: SendSms, shown: Preview) -> Done:
+@tool(
+    Effect.OUTWARD,
+    needs=(FindsLeads, SendsSms),
+    reaches="sms",
+    resends=True,
+    ask=ask_send_sms,
+    reconcile=reconcile_send_sms,
+)
+async def send_sms(context: Context, call: SendSms, shown: Preview) -> Outcome:
     """Send one SMS to a lead, to the number on file. The user is asked first."""
     found = shown.lead_read or await context.lead(call.lead)
-    return history.sent(found, await context.crm(SendsSms).send_sms(found, call.message), "sms")
+    return reconcile.sent(found, await context.crm(SendsSms).send_sms(found, call.message), "sms")
 
 
 class SendLinkedInMessage(Arguments):
@@ -130,9 +139,9 @@ async def ask_send_linkedin_message(context: Context, call: SendLinkedInMessage)
     return await preview_linkedin(context, found, chosen, call.message, resend_of=call.resend_of, defer=call.defer)
 
 
-async def look_send_linkedin_message(context: Context, call: SendLinkedInMessage, row: Action) -> Done | None:
+async def reconcile_send_linkedin_message(context: Context, call: SendLinkedInMessage, row: Action) -> Outcome | None:
     """Look for the message among those that went out."""
-    return await history.message(context, row, "linkedin", call.message)
+    return await reconcile.message(context, row, "linkedin", call.message)
 
 
 @tool(
@@ -141,9 +150,9 @@ async def look_send_linkedin_message(context: Context, call: SendLinkedInMessage
     reaches="linkedin",
     resends=True,
     ask=ask_send_linkedin_message,
-    look=look_send_linkedin_message,
+    reconcile=reconcile_send_linkedin_message,
 )
-async def send_linkedin_message(context: Context, call: SendLinkedInMessage, shown: Preview) -> Done:
+async def send_linkedin_message(context: Context, call: SendLinkedInMessage, shown: Preview) -> Outcome:
     """Send one LinkedIn message to a lead, to the profile on file. The user is asked first.
 
     It reaches people who are connected with the sender.
@@ -151,7 +160,7 @@ async def send_linkedin_message(context: Context, call: SendLinkedInMessage, sho
     found = shown.lead_read or await context.lead(call.lead)
     chosen = await choose_sender(context, call.sender)
     delivery = await context.crm(SendsLinkedIn).send_linkedin_message(found, chosen, call.message)
-    return history.sent(found, delivery, "linkedin")
+    return reconcile.sent(found, delivery, "linkedin")
 
 
 class StartCall(Arguments):
@@ -163,19 +172,21 @@ async def ask_start_call(context: Context, call: StartCall) -> Reach:
     return await preview_call(context, await context.lead(call.lead))
 
 
-async def look_start_call(context: Context, row: Action) -> Done | None:
+async def reconcile_start_call(context: Context, row: Action) -> Outcome | None:
     """Look for the call among those that were started."""
-    return await history.call(context, row)
+    return await reconcile.call(context, row)
 
 
-@tool(Effect.OUTWARD, needs=(FindsLeads, StartsCalls), reaches="call", ask=ask_start_call, look=look_start_call)
-async def start_call(context: Context, call: StartCall, shown: Preview) -> Done:
+@tool(
+    Effect.OUTWARD, needs=(FindsLeads, StartsCalls), reaches="call", ask=ask_start_call, reconcile=reconcile_start_call
+)
+async def start_call(context: Context, call: StartCall, shown: Preview) -> Outcome:
     """Ring a lead now, on the number on file, from the account's own. The user is asked first.
 
     To write down a call that took place, use log_note.
     """
     found = shown.lead_read or await context.lead(call.lead)
-    return history.started(found, (await context.crm(StartsCalls).start_call(found)).shown())
+    return reconcile.started(found, (await context.crm(StartsCalls).start_call(found)).shown())
 
 
 class EnrollInSequence(Arguments):
@@ -186,17 +197,17 @@ class EnrollInSequence(Arguments):
 
 async def ask_enroll(context: Context, call: EnrollInSequence) -> Reach:
     """Read the sequence and the leads: who would be enrolled, and who would not and why."""
-    return await enrolling.preview(context, call.sequence, call.leads, dry_run=call.dry_run)
+    return await run.preview(context, call.sequence, call.leads, dry_run=call.dry_run)
 
 
-async def look_enroll(context: Context, row: Action) -> Done | None:
+async def reconcile_enroll(context: Context, row: Action) -> Outcome | None:
     """Look whether the leads are in the sequence now."""
-    return await enrolling.look(context, row)
+    return await run.reconcile_enrolment(context, row)
 
 
 async def bulk_enroll(context: Context, client: Client) -> Bulk:
     """Enrol many leads one after the other."""
-    return turns.bulk(context, client)
+    return job.bulk(context, client)
 
 
 @tool(
@@ -204,7 +215,7 @@ async def bulk_enroll(context: Context, client: Client) -> Bulk:
     needs=(FindsLeads, RunsSequences),
     reaches="enrolment",
     ask=ask_enroll,
-    look=look_enroll,
+    reconcile=reconcile_enroll,
     bulk=bulk_enroll,
 )
 async def enroll_in_sequence(
@@ -212,12 +223,12 @@ async def enroll_in_sequence(
     call: EnrollInSequence,  # noqa: ARG001 - what is done is what was shown of it
     client: Client,
     shown: Preview,
-) -> Done:
+) -> Outcome:
     """Enrol leads in a sequence (a series of messages). The user is asked first.
 
     Sequences are listed by list_options. Many leads may go on behind the answer (`running`).
     """
-    return await enrolling.enrol(context, client, shown)
+    return await run.enrol(context, client, shown)
 
 
 class UnenrollFromSequence(Arguments):
@@ -227,7 +238,7 @@ class UnenrollFromSequence(Arguments):
 
 async def ask_unenroll(context: Context, call: UnenrollFromSequence) -> Preview:
     """Count whom it is about; where somebody is asked, read them."""
-    return await enrolling.preview_unenrol(context, call.sequence, call.leads)
+    return await run.preview_unenrol(context, call.sequence, call.leads)
 
 
 @tool(
@@ -239,9 +250,9 @@ async def ask_unenroll(context: Context, call: UnenrollFromSequence) -> Preview:
     decides=True,
     idempotent=True,
 )
-async def unenroll_from_sequence(context: Context, call: UnenrollFromSequence, client: Client) -> Done:
+async def unenroll_from_sequence(context: Context, call: UnenrollFromSequence, client: Client) -> Outcome:
     """Take leads out of a sequence: they get no more of its messages."""
-    return await enrolling.unenrol(context, call.sequence, call.leads, client)
+    return await run.unenrol(context, call.sequence, call.leads, client)
 
 
 class SetDoNotContact(Arguments):
@@ -258,8 +269,8 @@ async def ask_set_do_not_contact(context: Context, call: SetDoNotContact) -> Pre
     what = "Block" if blocked else "Lift the block of"
     kind: type[Preview] = Preview if blocked else Reach  # to lift a block is asked as if it reached somebody
     return kind(
-        summary=f"{what} {named('lead', found.id, found.label)} on {', '.join(on)}"
-        + (f": {quoted(call.reason)}" if call.reason else ""),
+        summary=f"{what} {name_record('lead', found.id, found.label)} on {', '.join(on)}"
+        + (f": {quote(call.reason)}" if call.reason else ""),
         details="" if blocked else "can't be undone with undo_action; blocking again is free",
         facts={"name": found.label, **_keys(found, CHANNELS)},
         lead=found.id,
@@ -277,7 +288,7 @@ async def ask_set_do_not_contact(context: Context, call: SetDoNotContact) -> Pre
     decides=True,
     idempotent=True,
 )
-async def set_do_not_contact(context: Context, call: SetDoNotContact, client: Client) -> Done:
+async def set_do_not_contact(context: Context, call: SetDoNotContact, client: Client) -> Outcome:
     """Block a lead's addresses, at once and for every lead that has them.
 
     Lifting it (blocked: false) always asks the user.
@@ -289,17 +300,17 @@ async def set_do_not_contact(context: Context, call: SetDoNotContact, client: Cl
         if not _keys(found, on) and crm is None:
             what = f"{found.label} ({found.id}) has no address on these channels, so there is nothing to block"
             raise Conflict(what, "give the lead an address there first, or block other channels")
-        await contact.block(context, found, on, reason, client.caller)
+        await do_not_contact.block(context, found, on, reason, client.caller)
         if crm:
             with saying(wrote=True):  # the block is kept here, whatever the CRM does with it
                 await crm.block(found, on, reason)
     else:
         if crm:
             await crm.unblock(found, on)
-        await contact.lift(context, found, on, client.caller)
-    own = await contact.listed(context, found)
+        await do_not_contact.lift(context, found, on, client.caller)
+    own = await do_not_contact.blocks_of(context, found)
     still = sorted({*own, *((await context.lead(found.id)).do_not_contact or ())})
-    return Done(
+    return Outcome(
         f"{found.label} ({found.id}) is blocked on: {', '.join(still) or 'nothing'}",
         {"channels": still},
         found.id,

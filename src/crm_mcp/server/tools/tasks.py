@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from crm_mcp.actions import history
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Done
-from crm_mcp.actions.undo import note_of, told
+from crm_mcp.actions.intent import Outcome
+from crm_mcp.actions.undo.undo import note_of, told
 from crm_mcp.backends.base import KeepsTasks
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Line, Priority, TaskFields, rfc3339
 from crm_mcp.server.arguments import Cursor, Id, LeadKey, Limit, When
-from crm_mcp.server.listing import listed
+from crm_mcp.server.pagination import listed
 from crm_mcp.server.tool import Arguments, tool
 
 
@@ -42,14 +42,14 @@ async def create_task(
     lead: LeadKey | None = None,
     due_at: When | None = None,
     priority: Priority | None = None,
-) -> Done:
+) -> Outcome:
     """Create a to-do, for a lead or for nobody in particular. Nothing is sent when it falls due."""
     of = await context.lead(lead) if lead else None
     fields = TaskFields(title=title, due_at=due_at, priority=priority)
     task = await context.crm(KeepsTasks).create_task(of.id if of else None, fields)
     about = f" for {of.label} ({of.id})" if of else ""
     touched = (("task", task.id), *((("lead", of.id),) if of else ()))
-    return Done(f'created the task "{title}"{about}', {"task": task.shown()}, task.lead_id, touched)
+    return Outcome(f'created the task "{title}"{about}', {"task": task.shown()}, task.lead_id, touched)
 
 
 class UpdateTask(Arguments):
@@ -64,17 +64,17 @@ class UpdateTask(Arguments):
         return TaskFields(title=self.title, due_at=self.due_at, priority=self.priority, completed=self.completed)
 
 
-async def look_update_task(context: Context, call: UpdateTask) -> Done | None:
+async def reconcile_update_task(context: Context, call: UpdateTask) -> Outcome | None:
     """Look whether the task is as it was to be."""
     found = await context.crm(KeepsTasks).get_task(call.task)
-    if not history.has(context, found, call.fields().shown()):
+    if not reconcile.has(context, found, call.fields().shown()):
         return None
     said = f'changed the task "{found.title}" ({found.id})'
-    return Done(said, {"task": found.shown()}, found.lead_id, (("task", found.id),))
+    return Outcome(said, {"task": found.shown()}, found.lead_id, (("task", found.id),))
 
 
-@tool(Effect.WRITE, needs=KeepsTasks, look=look_update_task, idempotent=True)
-async def update_task(context: Context, call: UpdateTask) -> Done:
+@tool(Effect.WRITE, needs=KeepsTasks, reconcile=reconcile_update_task, idempotent=True)
+async def update_task(context: Context, call: UpdateTask) -> Outcome:
     """Change a to-do, or complete it with completed: true. Can be undone."""
     fields = call.fields()
     if not fields.shown():
@@ -83,7 +83,7 @@ async def update_task(context: Context, call: UpdateTask) -> Done:
     before = await crm.get_task(call.task)
     after = await crm.update_task(call.task, fields)
     kept = note_of("task", before, after, ("title", "due_at", "priority", "completed"))
-    return Done(
+    return Outcome(
         f'changed the task "{after.title}" ({after.id}): {told(kept)}',
         {"task": after.shown()},
         after.lead_id,

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.intent import Done, Preview
+from crm_mcp.actions.intent import Outcome, Preview
 from crm_mcp.backends.base import FindsLeads, HasOperations
 from crm_mcp.model import Line
-from crm_mcp.server.listing import fitted
+from crm_mcp.server.pagination import fitted
 from crm_mcp.server.tool import Arguments, tool
 
 Operation = Annotated[Line, Field(description="name from find_operation")]
@@ -24,7 +24,7 @@ Given = Annotated[dict[str, Any] | None, Field(description="its parameters by na
 @tool(Effect.READ, needs=HasOperations)
 async def find_operation(context: Context, query: Line) -> dict[str, Any]:
     """Find operations of the vendor's API by words, for what no other tool does. Parameters with * are required."""
-    from crm_mcp.actions.operations import IN_FULL, MOST_FOUND, described, find
+    from crm_mcp.actions.vendor_operations.call import IN_FULL, MOST_FOUND, described, find
 
     found = find(context, query)
 
@@ -39,7 +39,7 @@ async def find_operation(context: Context, query: Line) -> dict[str, Any]:
 @tool(Effect.READ, needs=HasOperations)
 async def read_operation(context: Context, operation: Operation, arguments: Given = None) -> dict[str, Any]:
     """Carry out an operation that only reads."""
-    from crm_mcp.actions.operations import read
+    from crm_mcp.actions.vendor_operations.call import read
 
     return {"answer": await read(context, operation, arguments or {})}
 
@@ -51,7 +51,7 @@ class CallOperation(Arguments):
 
 async def ask_call_operation(context: Context, call: CallOperation) -> Preview:
     """Read the people whom the operation names: what the person confirms is who is really reached."""
-    from crm_mcp.actions.operations import preview_operation
+    from crm_mcp.actions.vendor_operations.call import preview_operation
 
     return await preview_operation(context, call.operation, call.arguments or {})
 
@@ -65,9 +65,9 @@ async def ask_call_operation(context: Context, call: CallOperation) -> Preview:
     may_confirm=True,
     outside=True,
 )
-async def call_operation(context: Context, call: CallOperation, shown: Preview) -> Done:
+async def call_operation(context: Context, call: CallOperation, shown: Preview) -> Outcome:
     """Carry out any other operation that has no tool. The user is asked first, unless it only writes."""
-    from crm_mcp.actions.operations import carry_out
+    from crm_mcp.actions.vendor_operations.call import carry_out
 
     return await carry_out(context, shown, call.operation, call.arguments or {})
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.intent import Client
 from crm_mcp.errors import Busy, CrmError, TimedOut, Unreachable, Unsupported, VendorError
-from crm_mcp.server.listing import fitted, seal, unseal
+from crm_mcp.server.pagination import fitted, seal, unseal
 from crm_mcp.server.tool import Tool
 
 R = TypeVar("R")
@@ -26,7 +26,7 @@ PASSING = (Busy, TimedOut, Unreachable, VendorError)
 """Failures that may be over when the next page is asked for."""
 
 
-async def side_by_side(ask: Callable[[Context], Awaitable[R]], contexts: Sequence[Context]) -> list[R]:
+async def ask_each(ask: Callable[[Context], Awaitable[R]], contexts: Sequence[Context]) -> list[R]:
     """Ask all contexts at once; returns the answers in their order."""
     answers: dict[str, R] = {}
 
@@ -78,7 +78,7 @@ async def ask_all(tool: Tool, checked: BaseModel, contexts: Sequence[Context], c
                 return error
             return answer
 
-        answers = dict(zip((each.connection for each in asked), await side_by_side(one, asked), strict=True))
+        answers = dict(zip((each.connection for each in asked), await ask_each(one, asked), strict=True))
         following = place.following(answers)
         lost = {name: said for name, said in following.lost.items() if name in by_name}
         wrong = {name: _line(error) for name, error in cannot.items()} | lost

@@ -13,13 +13,16 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from crm_mcp.actions import contact, deleted, enrolling, history
-from crm_mcp.actions.approval import bare, named, said, whole
-from crm_mcp.actions.beside import beside
+from crm_mcp.actions import reconcile
+from crm_mcp.actions.action_result import SERVED
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.intent import Done, Preview
+from crm_mcp.actions.enrolment import run
+from crm_mcp.actions.guards import new_addresses
+from crm_mcp.actions.intent import Outcome, Preview
+from crm_mcp.actions.offload import offload
 from crm_mcp.actions.outbox import NOTHING_WRITTEN
-from crm_mcp.actions.results import SERVED
+from crm_mcp.actions.summary import escape_markup, full_texts, humanize, name_record
+from crm_mcp.actions.undo import deletion
 from crm_mcp.backends.base import (
     DeletesRecords,
     EndsSequences,
@@ -32,7 +35,7 @@ from crm_mcp.backends.base import (
     WritesDeals,
     WritesLeads,
 )
-from crm_mcp.backends.people import PARTS
+from crm_mcp.backends.lead_fields import PARTS
 from crm_mcp.errors import Conflict, CrmError, NotFound, OutcomeUnknown, Unsupported, saying
 from crm_mcp.model import Deal, DealFields, Lead, LeadUpdate, RecordKind, Rejected, Task, TaskFields
 from crm_mcp.store import HELD, Action
@@ -64,7 +67,7 @@ def told(kept: Values | None) -> str:
     if kept is None:
         return "nothing was different"
     before, after = kept["before"], kept["after"]
-    return ", ".join(f"{name} from {said(before[name])} to {said(after[name])}" for name in after)
+    return ", ".join(f"{name} from {humanize(before[name])} to {humanize(after[name])}" for name in after)
 
 
 async def preview_undo(context: Context, action_id: str, caller: str) -> Preview:
@@ -85,10 +88,10 @@ async def preview_undo(context: Context, action_id: str, caller: str) -> Preview
         raise Conflict(f"action {row.id} is {now}, not done", "only what was done can be undone")
     if context.tools.enrols(row.tool):
         return await _preview_unenrol(context, row)
-    if not row.undo or row.undo["verb"] not in (deleted.VERB, *WAYS):
+    if not row.undo or row.undo["verb"] not in (deletion.VERB, *WAYS):
         raise Unsupported(f"{row.tool} can't be undone", _instead(context, row))
-    if row.undo["verb"] == deleted.VERB:
-        return await deleted.preview(context, row)
+    if row.undo["verb"] == deletion.VERB:
+        return await deletion.preview(context, row)
     way, record, current = await _look(context, row)
     _refuse_changed(row, current)
     before = row.undo["before"]
@@ -96,12 +99,14 @@ async def preview_undo(context: Context, action_id: str, caller: str) -> Preview
     if isinstance(record, Lead):
         change = _change_of(record, before) if row.undo["verb"] == "lead" else None
         given = change.shown() if change else dict.fromkeys(before)
-        writes = await beside(given, contact.unheld, context, record, given) if change else ()
-    back = ", ".join(f"{name} back to {said(before[name])}" for name in before)
-    label = named(way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id)
+        writes = await offload(given, new_addresses.unheld, context, record, given) if change else ()
+    back = ", ".join(f"{name} back to {humanize(before[name])}" for name in before)
+    label = name_record(
+        way.kind, record.id, getattr(record, "label", None) or getattr(record, "name", None) or record.id
+    )
     return Preview(
         f"Undo {row.tool} of {label}: {back}",
-        whole(before),
+        full_texts(before),
         facts={"current": current, "back": before},
         lead=row.lead,
         also=(row.tool,),
@@ -110,7 +115,7 @@ async def preview_undo(context: Context, action_id: str, caller: str) -> Preview
     )
 
 
-async def undo(context: Context, action_id: str, caller: str, *, waits: bool = False) -> Done:
+async def undo(context: Context, action_id: str, caller: str, *, waits: bool = False) -> Outcome:
     """Take an action back, once. `waits`: nobody was asked, because it had not been done when it was looked at.
 
     It counts as undone only after it is: what ends in between is found by `look_undone`.
@@ -124,22 +129,22 @@ async def undo(context: Context, action_id: str, caller: str, *, waits: bool = F
         return await _unenrol(context, row)
     if row.status != "done" or row.undo is None:
         raise Conflict(f"action {row.id} can't be undone any more: it is {row.status}", "see list_actions")
-    if row.undo["verb"] == deleted.VERB:
-        done = deleted.done(row, await deleted.bring_back(context, row, caller))
+    if row.undo["verb"] == deletion.VERB:
+        done = deletion.done(row, await deletion.bring_back(context, row, caller))
     else:
         way, _, current = await _look(context, row)
         _refuse_changed(row, current)
         await way.write(context, row.undo["id"], row.undo["before"])
         done = _put_back(row)
-    await _mark(context, row)
+    await _dedup_key(context, row)
     return done
 
 
-async def look_undone(context: Context, action_id: str, undoing: Action) -> Done | None:
+async def reconcile_undo(context: Context, action_id: str, undoing: Action) -> Outcome | None:
     """Say whether the action `undoing` has taken another back, by what the records are like now; None: not known."""
     row = await _mine(context, action_id, undoing.caller)
     if row.status == "cancelled":
-        return Done(f"cancelled: {row.summary}", lead=row.lead, cancelled=row.id)
+        return Outcome(f"cancelled: {row.summary}", lead=row.lead, cancelled=row.id)
     if row.status not in ("done", "undone"):
         return None
     if context.tools.enrols(row.tool):
@@ -150,9 +155,9 @@ async def look_undone(context: Context, action_id: str, undoing: Action) -> Done
         done = _put_back(row) if leads and not any(each is not False for each in inside) else None
     elif row.undo is None:
         done = None
-    elif row.undo["verb"] == deleted.VERB:
-        back = await deleted.look_back(context, row, history.begun(undoing))
-        done = deleted.done(row, back) if back else None
+    elif row.undo["verb"] == deletion.VERB:
+        back = await deletion.reconcile_restored(context, row, reconcile.begun(undoing))
+        done = deletion.done(row, back) if back else None
     else:
         current = (await _look(context, row))[2]
         before = row.undo["before"]
@@ -170,7 +175,7 @@ async def _mine(context: Context, action_id: str, caller: str) -> Action:
     return row
 
 
-async def _mark(context: Context, row: Action) -> None:
+async def _dedup_key(context: Context, row: Action) -> None:
     try:
         await context.store.actions.mark_undone(row.id, row.caller)
     except CrmError as error:
@@ -178,8 +183,8 @@ async def _mark(context: Context, row: Action) -> None:
         raise OutcomeUnknown(what, "see list_actions", detail=str(error)) from error
 
 
-def _put_back(row: Action) -> Done:
-    return Done(f"undone: {row.summary}", lead=row.lead, touched=row.touched, undone=row.id)
+def _put_back(row: Action) -> Outcome:
+    return Outcome(f"undone: {row.summary}", lead=row.lead, touched=row.touched, undone=row.id)
 
 
 def _instead(context: Context, row: Action) -> str:
@@ -204,7 +209,7 @@ def _can_be_called_off(row: Action) -> bool:
     return row.status in HELD or row.status == "running"
 
 
-async def _call_off(context: Context, row: Action, caller: str) -> Done:
+async def _call_off(context: Context, row: Action, caller: str) -> Outcome:
     reason = "taken back by its own caller"
     ended = await context.store.actions.call_off(row.id, caller, "cancelled", reason, by=caller)
     if ended is None:
@@ -217,7 +222,7 @@ async def _call_off(context: Context, row: Action, caller: str) -> Done:
         stay = "; unenroll_from_sequence takes them out" if context.tools.enrols(row.tool) else ""
         summary += f"; {over} of {len(items)} were done before and stay as they are{stay}"
         fields["progress"] = {"done": over, "total": len(items)}
-    return Done(summary, {"reason": reason, **fields}, row.lead, cancelled=row.id)
+    return Outcome(summary, {"reason": reason, **fields}, row.lead, cancelled=row.id)
 
 
 # Enrolments
@@ -236,10 +241,10 @@ async def _preview_unenrol(context: Context, row: Action) -> Preview:
     leads = _without(leads, others)
     named_so = ", ".join(leads[:20]) + (" ..." if len(leads) > 20 else "")
     return Preview(
-        f"Undo {row.tool}: take {len(leads)} leads out of the sequence {bare(sequence)} ({named_so})",
+        f"Undo {row.tool}: take {len(leads)} leads out of the sequence {escape_markup(sequence)} ({named_so})",
         "\n".join(
             ["messages that were sent already can't be called back"]
-            + [f"not {bare(lead)}: {why}" for lead, why in others.items()]
+            + [f"not {escape_markup(lead)}: {why}" for lead, why in others.items()]
         ),
         facts={"sequence": sequence, "leads": leads},
         lead=row.lead,
@@ -248,7 +253,7 @@ async def _preview_unenrol(context: Context, row: Action) -> Preview:
     )
 
 
-async def _unenrol(context: Context, row: Action) -> Done:
+async def _unenrol(context: Context, row: Action) -> Outcome:
     """Take out whoever was enrolled, and is so by this action still. It is undone where none of them is left."""
     crm = context.crm(EndsSequences)
     sequence, leads = _enrolled_by(row)
@@ -275,22 +280,22 @@ async def _unenrol(context: Context, row: Action) -> Done:
                 failed.append(Rejected(item=lead, reason=why))
     fields = {"result": {"succeeded": out, "failed": [each.shown() for each in failed]}}
     touched = (("sequence", sequence), *(("lead", each) for each in out))
-    said_so = f"took {len(out)} of {len(leads)} leads out of the sequence {bare(sequence)}"
+    said_so = f"took {len(out)} of {len(leads)} leads out of the sequence {escape_markup(sequence)}"
     if len(out) + len(gone) == len(leads):
-        await _mark(context, row)
-        return Done(f"undone: {said_so}", fields, row.lead, touched, undone=row.id, size=max(len(out), 1))
+        await _dedup_key(context, row)
+        return Outcome(f"undone: {said_so}", fields, row.lead, touched, undone=row.id, size=max(len(out), 1))
     # Some are in it still, as far as is known: the rest can be tried again, at once.
     with saying(wrote=bool(out)):
-        await enrolling.let_go(context, sequence, [*out, *gone])
-    again = (deleted.undo_mark(context, row).key,)
+        await run.let_go(context, sequence, [*out, *gone])
+    again = (deletion.undo_dedup_key(context, row).key,)
     said_so += f"; action {row.id} is not undone as a whole"
-    return Done(said_so, fields, row.lead, touched, size=max(len(out), 1), released=again)
+    return Outcome(said_so, fields, row.lead, touched, size=max(len(out), 1), released=again)
 
 
 async def _not_by(context: Context, row: Action) -> dict[str, str]:
     """Return whom an action had enrolled and has not any more, each with the reason: what is another's stays."""
     sequence, leads = _enrolled_by(row)
-    keys = {lead: enrolling.enrolment_key(context.connection, sequence, lead) for lead in leads}
+    keys = {lead: run.enrolment_key(context.connection, sequence, lead) for lead in leads}
     held = await context.store.actions.held_by([*keys.values()])
     others: dict[str, str] = {}
     for lead, key in keys.items():
@@ -310,7 +315,7 @@ def _without(leads: list[str], others: Mapping[str, str]) -> list[str]:
     """
     if left := [each for each in leads if each not in others]:
         return left
-    why = "; ".join(f"{bare(lead)} is {reason}" for lead, reason in [*others.items()][:10])
+    why = "; ".join(f"{escape_markup(lead)} is {reason}" for lead, reason in [*others.items()][:10])
     raise Conflict(why, "nothing was undone; unenroll_from_sequence takes out whoever is in a sequence")
 
 
@@ -328,7 +333,7 @@ def _refuse_changed(row: Action, current: Values) -> None:
     assert row.undo is not None
     after = row.undo["after"]
     moved = [
-        f"{name} is {said(current.get(name))}, it was {said(after[name])} after the action"
+        f"{name} is {humanize(current.get(name))}, it was {humanize(after[name])} after the action"
         for name in after
         if current.get(name) != after[name]
     ]

@@ -67,21 +67,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Work:
+class Patience:
     """How patient a caller is, and whether it is bulk work, which comes after everything else."""
 
     patience: float = PATIENCE
     bulk: bool = False
 
 
-_SOMEBODY_WAITS = Work()
-_work: ContextVar[Work] = ContextVar("work", default=_SOMEBODY_WAITS)
+_SOMEBODY_WAITS = Patience()
+_work: ContextVar[Patience] = ContextVar("work", default=_SOMEBODY_WAITS)
 
 
 @contextmanager
 def bulk_work(patience: float = math.inf) -> Generator[None]:
     """Let the calls made inside come after those of people, and wait up to `patience` seconds for each."""
-    token = _work.set(Work(patience, bulk=True))
+    token = _work.set(Patience(patience, bulk=True))
     try:
         yield
     finally:
@@ -121,7 +121,7 @@ class _Account(BaseModel):
     def of(self, bucket: _Bucket) -> _Count:
         return self.counts.setdefault(bucket.name, _Count())
 
-    def free(self, bucket: _Bucket, at: float, work: Work) -> float:
+    def free(self, bucket: _Bucket, at: float, work: Patience) -> float:
         """Return the first moment from `at` on at which this limit has a place."""
         count = self.of(bucket)
         calls = places = bucket.places(count)
@@ -188,7 +188,7 @@ class _Bucket:
         count.held_until = min(count.held_until - back, now + LONGEST_HOLD)
 
 
-class Pace:
+class RateLimit:
     """The limits of one key.
 
     `minute` is the length of the vendor's minute in seconds: emulators may run on a faster clock. `most` calls a minute
@@ -227,7 +227,7 @@ class Pace:
         self._spare: dict[str, int] = {}
         """The places that each limit had left after this process's last call."""
 
-    async def turn(self, *, bulk: bool = False, patience: float = math.inf) -> float:
+    async def slot(self, *, bulk: bool = False, patience: float = math.inf) -> float:
         """Wait until a call may leave, count it, and return the moment that it was counted at.
 
         `bulk` is a call to an endpoint for many records. A caller bears `patience` seconds, or less by `bulk_work`.
@@ -403,7 +403,7 @@ class Pace:
         return self._db
 
 
-def _reserve(account: _Account, buckets: Sequence[_Bucket], now: float, work: Work, patience: float) -> float:
+def _reserve(account: _Account, buckets: Sequence[_Bucket], now: float, work: Patience, patience: float) -> float:
     """Return when a call may leave. That moment is reserved, but for bulk work that would have to wait."""
     at = now
     while (later := max(account.free(each, at, work) for each in buckets)) > at:

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel, ValidationError
 
-from crm_mcp.actions import contact
-from crm_mcp.actions.addresses import addresses_in
-from crm_mcp.actions.approval import bare, digest, named, said_each, whole
+from crm_mcp.actions.confirmation import digest
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.history import created_lead, read_record
-from crm_mcp.actions.intent import Done, Preview
-from crm_mcp.actions.outbox import write_mark
+from crm_mcp.actions.guards import consent, do_not_contact
+from crm_mcp.actions.guards.addresses import addresses_in
+from crm_mcp.actions.intent import Outcome, Preview
+from crm_mcp.actions.outbox import write_dedup_key
+from crm_mcp.actions.reconcile import created_lead, read_record
+from crm_mcp.actions.summary import escape_markup, full_texts, humanize_fields, name_record
 from crm_mcp.backends.base import (
     FindsLeads,
     KeepsTasks,
@@ -35,7 +36,7 @@ from crm_mcp.backends.base import (
 )
 from crm_mcp.errors import Conflict, CrmError, Forbidden, InvalidArgument, NotFound, Unsupported, saying
 from crm_mcp.model import DealFields, Lead, LeadDraft, LeadUpdate, NoteDraft, RecordKind, TaskFields, uncrowded
-from crm_mcp.store import Action, Mark
+from crm_mcp.store import Action, DedupKey
 
 VERB = "deleted"
 MOST_KEPT = 1_000_000
@@ -113,7 +114,7 @@ async def preview(context: Context, row: Action) -> Preview:
     """
     kept = _of(row)
     kind, fields = _kind(kept), _fields(kept)
-    name = named(kind, kept["id"], bare(kept["label"]))
+    name = name_record(kind, kept["id"], escape_markup(kept["label"]))
     along = counted(row.facts.get("with it") or {})
     writes = addresses_in(fields, context.settings.country)
     if "image" in kept:
@@ -126,21 +127,22 @@ async def preview(context: Context, row: Action) -> Preview:
     shown = {each: value for each, value in fields.items() if each not in _OF_THE_CRM and each not in closed}
     lost = ["its id", *([f"its {along}"] if along else []), *sorted(closed)]
     return Preview(
-        f"Undo delete_record: create {name} anew, under a new id, with {said_each(shown)}; lost: {', '.join(lost)}",
-        whole(shown),
+        f"Undo delete_record: create {name} anew, under a new id, with {humanize_fields(shown)}; "
+        f"lost: {', '.join(lost)}",
+        full_texts(shown),
         facts={"fields": fields},
         lead=row.lead,
         also=creating(context, kind),
         writes=writes,
         # A second one would be another record, and nothing would tell them apart.
-        marks=(undo_mark(context, row), Mark(key=f"undo:{row.id}", seconds=YEAR)),
+        dedup_keys=(undo_dedup_key(context, row), DedupKey(key=f"undo:{row.id}", seconds=YEAR)),
     )
 
 
-def undo_mark(context: Context, row: Action) -> Mark:
-    """Return the mark that every call has which undoes an action: the same call again is the same one."""
+def undo_dedup_key(context: Context, row: Action) -> DedupKey:
+    """Return the deduplication key that every call has which undoes an action: the same call again is the same one."""
     undoing = context.tools.one(lambda each: each.undoes)
-    return write_mark(row.caller, digest(undoing.name, context.connection, {"action_id": row.id}))
+    return write_dedup_key(row.caller, digest(undoing.name, context.connection, {"action_id": row.id}))
 
 
 def creating(context: Context, kind: RecordKind) -> tuple[str, ...]:
@@ -174,7 +176,7 @@ async def bring_back(context: Context, row: Action, caller: str) -> Back:
     return back._replace(label=kept["label"], lost=(f"its id {kept['id']}", *gone, *back.lost))
 
 
-async def look_back(context: Context, row: Action, since: datetime) -> Back | None:
+async def reconcile_restored(context: Context, row: Action, since: datetime) -> Back | None:
     """Look whether what was deleted is back; None: not as far as can be told.
 
     `since` is when it was to come back.
@@ -196,16 +198,16 @@ async def look_back(context: Context, row: Action, since: datetime) -> Back | No
     return Back(found.id, kept["label"], (f"its id {kept['id']}", *_lost(fields, found.shown())))
 
 
-def done(row: Action, back: Back) -> Done:
+def done(row: Action, back: Back) -> Outcome:
     """Say that it came back."""
     kept = _of(row)
     kind = _kind(kept)
     result = {"kind": kind, "id": back.id, "not_restored": list(back.lost)}
-    summary = f"undone: {named(kind, back.id, bare(back.label))} is back"
+    summary = f"undone: {name_record(kind, back.id, escape_markup(back.label))} is back"
     if back.lost:
         summary += f", created anew; not restored: {', '.join(back.lost)}"
     of = back.id if kind == "lead" else _fields(kept).get("lead_id")
-    return Done(summary, {"result": result}, of, ((kind, back.id),), undone=row.id)
+    return Outcome(summary, {"result": result}, of, ((kind, back.id),), undone=row.id)
 
 
 async def _lead(context: Context, fields: Mapping[str, Any], caller: str) -> Back:
@@ -233,8 +235,8 @@ async def _lead(context: Context, fields: Mapping[str, Any], caller: str) -> Bac
     lead = await _staged(context, lead, fields.get("stage"))
     # Whoever said no said it to the one who was deleted, too.
     with saying(wrote=True):
-        for channel, reason in (await contact.listed(context, Lead.model_validate(fields))).items():
-            await contact.block(context, lead, (channel,), reason or None, caller)
+        for channel, reason in (await do_not_contact.blocks_of(context, Lead.model_validate(fields))).items():
+            await do_not_contact.block(context, lead, (channel,), reason or None, caller)
     return Back(lead.id, lead.label, tuple(_lost(fields, lead.shown())))
 
 
@@ -354,7 +356,7 @@ async def _consent_in(context: Context, fields: Mapping[str, Any]) -> set[str]:
     closed: set[str] = set()
     for path, name in names.items():
         try:
-            await contact.refuse_consent_fields(context, {name: None})
+            await consent.refuse_consent_fields(context, {name: None})
         except Forbidden:
             closed.add(path)
     return closed

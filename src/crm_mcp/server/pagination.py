@@ -9,12 +9,12 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.offload import offload
 from crm_mcp.config import sealing_key
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Page, Record, Slice
-from crm_mcp.server.show import MOST, fits, size
+from crm_mcp.server.rendering import MOST, fits, size
 
 R = TypeVar("R", bound=Record)
 _SEAL = 12
@@ -87,7 +87,7 @@ async def fitted(limit: int, build: Callable[[int], Awaitable[dict[str, Any]]]) 
         result = await build(limit)
         if limit == 1 or fits(result):
             return result
-        limit = max(1, min(limit * 2 // 3, int(limit * 0.95 * MOST / await beside(result, size, result))))
+        limit = max(1, min(limit * 2 // 3, int(limit * 0.95 * MOST / await offload(result, size, result))))
 
 
 def _mac(context: Context, query: Mapping[str, Any], body: bytes) -> bytes:

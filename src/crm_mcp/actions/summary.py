@@ -1,18 +1,11 @@
-"""What a person is asked, and how the answer is bound to exactly that.
-
-A question is a row of the store before it is asked: the row keeps the arguments that will run and every value that the
-preview showed or the action uses. The answer serves once, for the same caller, within ten minutes, and only while those
-values are still the same.
-"""
+"""What a person is asked, in words: no record passes for more than it is, and no two texts look the same."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, cast
 
 from crm_mcp.actions.intent import Preview
@@ -21,10 +14,6 @@ from crm_mcp.text import behind, neutral, one_line, unmarked
 
 _PLAIN_NAME = re.compile(r"\w[\w .-]*")
 """A name that needs no quotation marks."""
-GOOD_FOR = timedelta(minutes=10)
-APPROVAL_GOOD_FOR = timedelta(hours=72)
-ANSWER_WITHIN = 45.0
-"""Seconds that a client of the older protocol has for its answer: the call stays open meanwhile."""
 
 
 SUMMARY_TEXT = 500
@@ -40,54 +29,43 @@ SEEN_DIGITS = 10
 """Those of a text that is shown to its end: they tell apart what differs in white space or quotation marks."""
 
 
-def digest(tool: str, connection: str, arguments: Mapping[str, Any]) -> str:
-    """Return the fingerprint that a confirmation is bound to."""
-    canonical = json.dumps([tool, connection, arguments], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def plain(text: str) -> str:
-    """Return text as it is shown and as summaries are compared: in one line, without what is not seen."""
-    return one_line(text)
-
-
-def bare(text: str) -> str:
+def escape_markup(text: str) -> str:
     """Return a text from a record for a place without quotation marks, as an address: it begins no quotation of its
     own, and nothing that a client would render instead of show."""
-    return unmarked(plain(text)).replace('"', "'")
+    return unmarked(one_line(text)).replace('"', "'")
 
 
-def quoted(text: str, most: int = SUMMARY_TEXT, start: int = SUMMARY_START) -> str:
+def quote(text: str, most: int = SUMMARY_TEXT, start: int = SUMMARY_START) -> str:
     """Return a text for a summary: up to 500 characters whole, else its first 200.
 
     No two texts give the same: where not all of it is shown as it is, its length and its fingerprint follow.
     """
     # Quotation marks inside become apostrophes: what is quoted can't end its own quotation and go on as something else.
-    shown = bare(text)
+    shown = escape_markup(text)
     if len(shown) > most:
-        return f'"{shown[:start]}" ... ({unlike(text)})'
-    return f'"{shown}"' if shown == text else f'"{shown}" ({unlike(text, SEEN_DIGITS)})'
+        return f'"{shown[:start]}" ... ({text_fingerprint(text)})'
+    return f'"{shown}"' if shown == text else f'"{shown}" ({text_fingerprint(text, SEEN_DIGITS)})'
 
 
-def quoted_json(text: str) -> str:
+def quote_json(text: str) -> str:
     """Return JSON for a summary, its quotation marks as apostrophes: where it has none of these, no doubt is left."""
     shown = text.replace('"', "'")
-    return f'"{shown}"' if "'" not in text and shown == bare(text) and not is_cut(text) else quoted(text)
+    return f'"{shown}"' if "'" not in text and shown == escape_markup(text) and not is_cut(text) else quote(text)
 
 
-def exactly(text: str) -> str:
+def show_exactly(text: str) -> str:
     """Return what an agent named for a place without quotation marks; no two give the same."""
-    shown = bare(text)
-    return shown if shown == text else f"{shown} ({unlike(text, SEEN_DIGITS)})"
+    shown = escape_markup(text)
+    return shown if shown == text else f"{shown} ({text_fingerprint(text, SEEN_DIGITS)})"
 
 
-def called(label: str) -> str:
+def quote_label(label: str) -> str:
     """Return what a record is called, in quotation marks: its id, which stands beside it, tells it from others."""
-    name = bare(label)
+    name = escape_markup(label)
     return f'"{name}"' if len(name) <= SUMMARY_TEXT else f'"{name[:SUMMARY_START]}..."'
 
 
-def unlike(text: str, digits: int = HIDDEN_DIGITS) -> str:
+def text_fingerprint(text: str, digits: int = HIDDEN_DIGITS) -> str:
     """Return what tells a text from all others that look the same in a summary: its length and its fingerprint."""
     fingerprint = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:digits]
     return f"{len(text):,} characters in all, fingerprint {fingerprint}"
@@ -95,7 +73,7 @@ def unlike(text: str, digits: int = HIDDEN_DIGITS) -> str:
 
 def is_cut(text: str) -> bool:
     """Whether a summary has the beginning of a text alone: then the details must have the whole."""
-    return len(bare(text)) > SUMMARY_TEXT
+    return len(escape_markup(text)) > SUMMARY_TEXT
 
 
 def same_words(given: str, own: str) -> bool:
@@ -110,32 +88,32 @@ def _words(summary: str) -> list[str]:
     return [part if place % 2 else re.sub(r"\s+", " ", part) for place, part in enumerate(parts)]
 
 
-def lined(text: str) -> str:
+def indent_block(text: str) -> str:
     """Return a long text for the details, each line of it marked: none can look like one of ours."""
     return behind("| ", unmarked(neutral(text)))
 
 
-def said(value: Any) -> str:
+def humanize(value: Any) -> str:
     """Return a value as a person reads it in a summary; no two values give the same, but for what means nothing."""
     if value is None or value == [] or value == {}:
         return "nothing"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(said(each) for each in cast("list[Any]", value))
+        return ", ".join(humanize(each) for each in cast("list[Any]", value))
     if isinstance(value, dict):
-        return f"({said_each(cast('dict[str, Any]', value))})"
-    return quoted(value) if isinstance(value, str) else str(value)
+        return f"({humanize_fields(cast('dict[str, Any]', value))})"
+    return quote(value) if isinstance(value, str) else str(value)
 
 
-def said_each(values: Mapping[str, Any]) -> str:
+def humanize_fields(values: Mapping[str, Any]) -> str:
     """Return values with their names, as a person reads them in a summary."""
-    return ", ".join(f"{_name(name)}: {said(each)}" for name, each in values.items())
+    return ", ".join(f"{_name(name)}: {humanize(each)}" for name, each in values.items())
 
 
 def _name(name: str) -> str:
     """Return the name of a value, quoted where it could pass for more than a name: agents name fields."""
-    return name if _PLAIN_NAME.fullmatch(name) and one_line(name) == name else quoted(name)
+    return name if _PLAIN_NAME.fullmatch(name) and one_line(name) == name else quote(name)
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
@@ -148,33 +126,35 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             inner = differences(cast("dict[str, Any]", old), cast("dict[str, Any]", new))
             told += [inner] if inner else []
         elif old != new:
-            told.append(f"{_name(name)} was {said(old)} and is {said(new)}")
+            told.append(f"{_name(name)} was {humanize(old)} and is {humanize(new)}")
     return ", ".join(told)
 
 
-def whole(values: Mapping[str, Any]) -> str:
+def full_texts(values: Mapping[str, Any]) -> str:
     """Return in full, a line each, the texts of which `said` shows the beginning; empty where it shows all."""
     lines: list[str] = []
     for name, value in values.items():
         if isinstance(value, dict):
-            lines += filter(None, [whole(cast("dict[str, Any]", value))])
+            lines += filter(None, [full_texts(cast("dict[str, Any]", value))])
         texts: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
-        lines += [f'all of {_name(name)}: "{bare(each)}"' for each in texts if isinstance(each, str) and is_cut(each)]
+        lines += [
+            f'all of {_name(name)}: "{escape_markup(each)}"' for each in texts if isinstance(each, str) and is_cut(each)
+        ]
     return "\n".join(lines)
 
 
-def bounded(preview: Preview) -> Preview:
+def fit_summary(preview: Preview) -> Preview:
     """Return a preview whose summary is one line that can be given back: where that is too long, its whole is in the
     details. What is not seen is in neither."""
-    summary = plain(preview.summary)
+    summary = one_line(preview.summary)
     preview = replace(preview, summary=summary, details=neutral(preview.details))
     if len(summary) <= SUMMARY_MOST:
         return preview
-    rest = f" ... (cut: {unlike(summary)})"
+    rest = f" ... (cut: {text_fingerprint(summary)})"
     short = summary[: SUMMARY_MOST - len(rest)] + rest
     return replace(preview, summary=short, details="\n".join(filter(None, [f"in full: {summary}", preview.details])))
 
 
-def named(kind: RecordKind, record: str, label: str) -> str:
+def name_record(kind: RecordKind, record: str, label: str) -> str:
     """Return how a record is called in a summary."""
-    return f"{kind} {bare(label)} ({record})" if label != record else f"{kind} {record}"
+    return f"{kind} {escape_markup(label)} ({record})" if label != record else f"{kind} {record}"

@@ -17,7 +17,7 @@ from itertools import takewhile
 from typing import Any, cast
 from urllib.parse import quote
 
-from crm_mcp.actions.beside import outgrows
+from crm_mcp.actions.offload import outgrows
 from crm_mcp.text import neutral
 
 MOST = 17_500

@@ -22,24 +22,24 @@ from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from crm_mcp.actions import rules
-from crm_mcp.actions.addresses import addresses_in, moves_clock
-from crm_mcp.actions.approval import is_cut, lined, quoted, quoted_json
-from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.declared import Effect
-from crm_mcp.actions.enrolling import ENROLLED_FOR, enrolment_key
-from crm_mcp.actions.intent import Done, Preview, Reach
-from crm_mcp.actions.masking import masked, part_of
-from crm_mcp.actions.outreach import CALL_ONCE, MESSAGE_ONCE, message_key
-from crm_mcp.actions.places import sequences_in, tells_people, texts_of, unnamed, values_at
-from crm_mcp.actions.recipients import Reached, reached, touched
-from crm_mcp.actions.sizes import MORE_THAN_ANY, records_of
+from crm_mcp.actions.enrolment.run import ENROLLED_FOR, enrolment_key
+from crm_mcp.actions.guards import rules
+from crm_mcp.actions.guards.addresses import addresses_in, moves_clock
+from crm_mcp.actions.intent import Outcome, Preview, Reach
+from crm_mcp.actions.messages import CALL_ONCE, MESSAGE_ONCE, message_key
+from crm_mcp.actions.offload import offload
+from crm_mcp.actions.redaction import masked, part_of
+from crm_mcp.actions.summary import indent_block, is_cut, quote, quote_json
+from crm_mcp.actions.vendor_operations.places import sequences_in, tells_people, texts_of, unnamed, values_at
+from crm_mcp.actions.vendor_operations.recipients import Reached, reached, touched
+from crm_mcp.actions.vendor_operations.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.base import HasOperations
 from crm_mcp.backends.verbs import Way
 from crm_mcp.errors import Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import CustomValue, Lead, Line, fold
-from crm_mcp.store import Address, Mark
+from crm_mcp.store import Address, DedupKey
 from crm_mcp.text import rendered
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
@@ -158,7 +158,7 @@ async def read(context: Context, name: str, arguments: Mapping[str, Any]) -> Any
         instead = f"use {operation.tool}" if operation.tool else "use call_operation"
         raise InvalidArgument(f"{operation.name} does not only read, its effect is {effect}", instead)
     answer = await context.crm(HasOperations).operate(operation, checked)
-    return await beside(answer, _clean, context, answer)
+    return await offload(answer, _clean, context, answer)
 
 
 # Acting
@@ -196,7 +196,7 @@ async def preview_operation(context: Context, name: str, arguments: Mapping[str,
         facts=people.facts,
         lead=people.leads[0].id if len(people.leads) == 1 else None,
         size=max(len(people.leads), size),
-        marks=_marks(context, operation, checked, people) if effect is Effect.OUTWARD else (),
+        dedup_keys=_dedup_keys(context, operation, checked, people) if effect is Effect.OUTWARD else (),
         writes=_addresses(context, operation, checked, effect),
         written=checked,
         confirm=lifts or zoned,
@@ -205,18 +205,18 @@ async def preview_operation(context: Context, name: str, arguments: Mapping[str,
         also=also,
         operation=operation.name,
     )
-    found = Reach.of(shown, people.findings, new=people.new, rule="time_zone" if zoned else "")
+    found = Reach.of(shown, people.decisions, new=people.new, rule="time_zone" if zoned else "")
     return replace(found, given=checked)
 
 
-async def carry_out(context: Context, shown: Preview, name: str, arguments: Mapping[str, Any]) -> Done:
+async def carry_out(context: Context, shown: Preview, name: str, arguments: Mapping[str, Any]) -> Outcome:
     """Carry out an operation with exactly these arguments; `shown` is the preview made of it just before."""
     operation, checked, _ = _acting(context, name, arguments)
     answer = await context.crm(HasOperations).operate(operation, checked)
     leads = [each[0] for each in shown.facts.get("leads", ())]
-    return Done(
+    return Outcome(
         f"did {operation.name}: {shown.summary}",
-        {} if answer is None else {"result": {"answer": await beside(answer, _clean, context, answer)}},
+        {} if answer is None else {"result": {"answer": await offload(answer, _clean, context, answer)}},
         shown.lead,
         tuple(("lead", each) for each in leads),
         size=shown.size,
@@ -250,7 +250,9 @@ def _addresses(
     return addresses_in(arguments, context.settings.country)
 
 
-def _marks(context: Context, operation: Operation, arguments: Mapping[str, Any], people: Reached) -> tuple[Mark, ...]:
+def _dedup_keys(
+    context: Context, operation: Operation, arguments: Mapping[str, Any], people: Reached
+) -> tuple[DedupKey, ...]:
     """Return what this call does to each person, so that neither it nor a tool does the same again.
 
     A message is known by its text, a call by its number, an enrolment by its sequences. What has none of them, as a
@@ -260,30 +262,30 @@ def _marks(context: Context, operation: Operation, arguments: Mapping[str, Any],
     subject = str(arguments.get("subject") or "")
     whole = json.dumps([operation.name, arguments], sort_keys=True, ensure_ascii=False)
     only_enrols = [each.reaches for each in context.tools.of(operation.akin_to(arguments))] == [rules.ENROLMENT]
-    found: dict[str, Mark] = {}
+    found: dict[str, DedupKey] = {}
 
-    def mark(channel: Way, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
+    def dedup_key(channel: Way, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
         address = rules.reached_at(context, lead, channel)
-        found[key] = Mark(key=key, seconds=seconds, channel=channel, address=address)
+        found[key] = DedupKey(key=key, seconds=seconds, channel=channel, address=address)
 
     for lead in people.leads:
         if people.enrols:
             for each in sequences_in(arguments):
-                mark(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id), ENROLLED_FOR)
+                dedup_key(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id), ENROLLED_FOR)
             if only_enrols and not sequences_in(arguments):
-                mark(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id), ENROLLED_FOR)
+                dedup_key(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id), ENROLLED_FOR)
             continue
         for channel in people.channels:
             address = rules.reached_at(context, lead, channel)
             if address is None:
                 continue
             if channel == "call":
-                mark(channel, lead, f"call:{address}", CALL_ONCE)
+                dedup_key(channel, lead, f"call:{address}", CALL_ONCE)
             elif text:
                 texts = (subject, text) if channel == "email" else (text,)
-                mark(channel, lead, message_key(channel, address, *texts))
+                dedup_key(channel, lead, message_key(channel, address, *texts))
             else:
-                mark(channel, lead, message_key(channel, address, whole))
+                dedup_key(channel, lead, message_key(channel, address, whole))
     return tuple(found.values())
 
 
@@ -297,7 +299,7 @@ def _said(
     to = f" to {people.shown}" if people.leads and effect is Effect.OUTWARD else ""
     of = f" of {people.shown}" if people.leads and not to else ""
     channel = f"{' or '.join(people.channels)}{to}: " if to else ""
-    summary = f"{channel}{quoted(text) + ', by ' if text else ''}{what}{of} with {quoted_json(given)}"
+    summary = f"{channel}{quote(text) + ', by ' if text else ''}{what}{of} with {quote_json(given)}"
     why = operation.why_of(arguments) if effect is not Effect.WRITE else ""
     details = [operation.summary, *([why] if why else []), *people.remarks]
     if operation.note:
@@ -306,10 +308,10 @@ def _said(
         details.append("can't be undone")
     details += people.listed
     if is_cut(text):
-        details.append(f"the whole text:\n{lined(text)}")
+        details.append(f"the whole text:\n{indent_block(text)}")
     details += _further(operation, arguments)
     if is_cut(given):
-        details.append(f"all arguments:\n{lined(given)}")
+        details.append(f"all arguments:\n{indent_block(given)}")
     return summary, "\n".join(details)
 
 
@@ -317,7 +319,7 @@ def _further(operation: Operation, arguments: Mapping[str, Any]) -> list[str]:
     """Return the further texts of a call that a line has no room for, each whole."""
     named = ((".".join(each), values_at(arguments, ".".join(each))) for each in sorted(texts_of(operation)))
     texts = ((name, str(text)) for name, found in named if name != operation.text for text in found)
-    return [f"{name}:\n{lined(text)}" for name, text in texts if is_cut(text)]
+    return [f"{name}:\n{indent_block(text)}" for name, text in texts if is_cut(text)]
 
 
 # What is allowed, and with what

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from crm_mcp.actions.addresses import E164, address_of, one_email
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.guards.addresses import E164, address_of, one_email
 from crm_mcp.address import email_address
 from crm_mcp.backends.base import FindsLeads, SendsEmail
 from crm_mcp.errors import InvalidArgument

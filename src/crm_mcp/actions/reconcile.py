@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from crm_mcp.actions.addresses import address_of
-from crm_mcp.actions.approval import bare
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.intent import Done, under_way
+from crm_mcp.actions.guards.addresses import address_of
+from crm_mcp.actions.intent import Outcome, under_way
+from crm_mcp.actions.summary import escape_markup
 from crm_mcp.backends.base import (
     FindsLeads,
     KeepsTasks,
@@ -37,7 +37,7 @@ CLOCKS_APART = timedelta(minutes=2)
 
 async def message(
     context: Context, row: Action, channel: Channel, text: str, subject: str | None = None
-) -> Done | None:
+) -> Outcome | None:
     """Look for a message that went out."""
     crm = context.crm_if(RecallsMessages)
     if crm is None or row.lead is None:
@@ -47,7 +47,7 @@ async def message(
     return sent(lead, Delivery(message=found, delivered=True), channel) if found else None
 
 
-async def call(context: Context, row: Action) -> Done | None:
+async def call(context: Context, row: Action) -> Outcome | None:
     """Look for a call that was started."""
     crm = context.crm_if(RecallsCalls)
     if crm is None or row.lead is None:
@@ -134,7 +134,7 @@ async def created_lead(context: Context, draft: LeadDraft, at: datetime) -> Lead
     return lead if lead and lead.created_at and lead.created_at >= at else None
 
 
-async def is_of_another(context: Context, row: Action, done: Done) -> bool:
+async def is_of_another(context: Context, row: Action, done: Outcome) -> bool:
     """Whether what was found is, or may be, what another action has done since this one began: the same was asked for
     again. The CRM can't tell whose it is, and one effect is not the success of two."""
     began = row.started_at or row.created_at
@@ -192,7 +192,7 @@ def signed(context: Context, content: str, row: Action | None = None) -> str:
     row = row or (work.row if work else None)
     if not context.settings.audit.attribution or row is None:
         return content
-    line = f"\n\nby agent {bare(row.caller)}, action {row.id}"
+    line = f"\n\nby agent {escape_markup(row.caller)}, action {row.id}"
     if len(content) + len(line) > LONGEST_NOTE:
         most = LONGEST_NOTE - len(line)
         raise InvalidArgument(
@@ -201,7 +201,7 @@ def signed(context: Context, content: str, row: Action | None = None) -> str:
     return content + line
 
 
-def sent(lead: Lead, delivery: Delivery, channel: Channel, subject: str | None = None) -> Done:
+def sent(lead: Lead, delivery: Delivery, channel: Channel, subject: str | None = None) -> Outcome:
     """Say that a message was sent."""
     to = lead.address(channel)
     what = {
@@ -214,13 +214,13 @@ def sent(lead: Lead, delivery: Delivery, channel: Channel, subject: str | None =
     else:
         said = f"handed over: {what}; {delivery.note}" if delivery.note else f"sent {what}"
     touched = (("message", delivery.message.id), ("lead", lead.id))
-    return Done(said, {"result": delivery.shown()}, lead.id, touched)
+    return Outcome(said, {"result": delivery.shown()}, lead.id, touched)
 
 
-def started(lead: Lead, call: dict[str, Any]) -> Done:
+def started(lead: Lead, call: dict[str, Any]) -> Outcome:
     """Say that a call was started."""
     said = f"started a call to {lead.label} at {lead.phone}"
-    return Done(said, {"result": {"call": call}}, lead.id, (("lead", lead.id),))
+    return Outcome(said, {"result": {"call": call}}, lead.id, (("lead", lead.id),))
 
 
 def since(row: Action) -> datetime:

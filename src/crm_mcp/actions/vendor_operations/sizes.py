@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from crm_mcp.actions.places import Place, texts_of, unnamed, values_at
+from crm_mcp.actions.vendor_operations.places import Place, texts_of, unnamed, values_at
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
     from crm_mcp.backends.catalog import Operation
@@ -22,7 +22,7 @@ MORE_THAN_ANY = 1_000_000_000
 """Records of what does not say how many it is about."""
 _MOST_FIELDS = 50
 """An object with more fields than this is a list of records by their names."""
-_FIELD = re.compile(r"[A-Za-z]+(?:[_ .-]?[A-Za-z]+)*")
+_FIELD = re.compile(r"[A-Za-z]+(?:[_ .-][A-Za-z]+)*")
 """What a field is called; with a digit or a sign in it, it may be an id."""
 
 

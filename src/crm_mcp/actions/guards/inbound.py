@@ -10,22 +10,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from crm_mcp.actions.addresses import address_of
-from crm_mcp.actions.approval import quoted
-from crm_mcp.actions.beside import beside
 from crm_mcp.actions.context import Context
+from crm_mcp.actions.guards.addresses import address_of
+from crm_mcp.actions.guards.opt_out import HEARD, is_stop, may_be_stop, names_of
 from crm_mcp.actions.intent import DOUBTED, Doubt
-from crm_mcp.actions.opt_out import HEARD, is_stop, may_be_stop, names_of
-from crm_mcp.backends.answers import says_opted_out
+from crm_mcp.actions.offload import offload
+from crm_mcp.actions.summary import quote
 from crm_mcp.backends.base import FindsLeads, ReadsMessages
+from crm_mcp.backends.http_errors import says_opted_out
 from crm_mcp.errors import CrmError
 from crm_mcp.model import Activity, Channel, Lead, Message
-from crm_mcp.store import Mark, Store
+from crm_mcp.store import DedupKey, Store
 
 R = TypeVar("R")
 
 ENROLMENT = "enrolment"
-"""The channel of the mark of an enrolment, whose messages may go out on any."""
+"""The channel of the deduplication key of an enrolment, whose messages may go out on any."""
 OPTED_OUT = "the CRM says that this address has opted out"
 MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
 """The channels on which a CRM may say so."""
@@ -51,7 +51,7 @@ async def stops(context: Context, lead: Lead, channel: Channel) -> list[Message]
     if not _is_heard(context, channel):
         return []
     written, names = await _written(context, lead, channel), names_of(lead)
-    return await beside(
+    return await offload(
         [each.body for each in written],
         lambda: [each for each in written if is_stop(each.body or "", channel, each.subject, names)],
     )
@@ -69,12 +69,12 @@ async def doubt(context: Context, lead: Lead, channel: Channel) -> Doubt | None:
     found: list[Message] = []
     for each in (lead, *await sharing(context, lead, channel)):
         written = [one for one in await _written(context, each, channel) if one.direction == "inbound"]
-        found += await beside([one.body for one in written], _newest_doubtful, written, channel, names_of(each))
+        found += await offload([one.body for one in written], _newest_doubtful, written, channel, names_of(each))
     if not found:
         return None
     newest = max(found, key=_at)
     on = f" on {newest.sent_at:%Y-%m-%d}" if newest.sent_at else ""
-    text = quoted(newest.body or newest.subject or "", most=SHOWN, start=SHOWN)
+    text = quote(newest.body or newest.subject or "", most=SHOWN, start=SHOWN)
     said = f"{channel} came in{on} that may ask for no more: {text}"
     return Doubt(newest.id, said, await _is_settled(context, lead, channel, newest.id))
 
@@ -89,7 +89,7 @@ async def all_written(context: Context, lead: Lead) -> list[Message]:
 async def marked(lead: Lead, happened: Sequence[Activity]) -> tuple[Activity, ...]:
     """Return what happened with a lead, with a mark on each message that came in and may ask for no more of them."""
     names = names_of(lead)
-    return await beside([each.text for each in happened], lambda: tuple(_marked(each, names) for each in happened))
+    return await offload([each.text for each in happened], lambda: tuple(_marked(each, names) for each in happened))
 
 
 def _marked(each: Activity, names: frozenset[str]) -> Activity:
@@ -126,12 +126,12 @@ async def _leads_at(context: Context, channel: Channel, key: str) -> tuple[Lead,
     return tuple(each.model_copy() for each in kept[1])
 
 
-async def block_opted_out(store: Store, marks: Sequence[Mark], error: CrmError) -> str | None:
+async def block_opted_out(store: Store, dedup_keys: Sequence[DedupKey], error: CrmError) -> str | None:
     """Block the address of which a CRM says, in refusing a message, that who has it wants no more; returns the reason.
 
-    `marks` are those of the message; where it was for several, it is not known of whom that is said.
+    `dedup_keys` are those of the message; where it was for several, it is not known of whom that is said.
     """
-    reached = {(each.channel, each.address) for each in marks}
+    reached = {(each.channel, each.address) for each in dedup_keys}
     if len(reached) != 1 or not says_opted_out(error.told):
         return None
     [(channel, address)] = reached
@@ -178,3 +178,22 @@ async def _is_settled(context: Context, lead: Lead, channel: Channel, message: s
 def _at(message: Message) -> datetime:
     """Return when a message was written; one without a time may be the newest."""
     return message.sent_at or datetime.max.replace(tzinfo=UTC)
+
+
+async def replied(context: Context, lead: Lead) -> bool:
+    """Whether a lead has written since it was last enrolled through this server, as far as the CRM's history tells."""
+    answers = [each for each in await all_written(context, lead) if each.direction == "inbound"]
+    if not answers:
+        return False
+    rows, _ = await context.store.actions.page(
+        caller=None,
+        status=None,
+        lead={context.connection: lead.id},
+        after=None,
+        limit=100,
+        connection=context.connection,
+    )
+    # A job that was called off had enrolled those whom it touched.
+    did = (row for row in rows if row.status == "done" or (row.status == "cancelled" and row.touched))
+    enrolled = next((row.finished_at for row in did if context.tools.enrols(row.tool)), None)
+    return enrolled is None or any(each.sent_at is None or each.sent_at > enrolled for each in answers)

@@ -35,7 +35,7 @@ _FAMILIES: tuple[tuple[str, str], ...] = (
 )
 
 
-def refused(what: str, error: ValidationError, valid: Iterable[str]) -> InvalidArgument:
+def argument_error(what: str, error: ValidationError, valid: Iterable[str]) -> InvalidArgument:
     """Return the error for arguments that are not what they must be: all of them are named.
 
     `what` is the tool or record they belong to, `valid` its field names.

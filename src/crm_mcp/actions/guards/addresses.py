@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from crm_mcp.actions.zones import field_key
+from crm_mcp.actions.guards.quiet_hours import field_key
 from crm_mcp.address import address_key, email_address, phone_number, profile_key
 from crm_mcp.config import time_zone
 from crm_mcp.errors import InvalidArgument

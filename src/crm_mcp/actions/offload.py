@@ -14,7 +14,7 @@ turn nearly one."""
 R = TypeVar("R")
 
 
-async def beside(value: Any, work: Callable[..., R], *arguments: Any) -> R:
+async def offload(value: Any, work: Callable[..., R], *arguments: Any) -> R:
     """Return what `work` makes of these arguments; where `value`, JSON or a text that it is about, is large, in a
     thread. It must touch nothing that the loop works on."""
     return await to_thread.run_sync(work, *arguments) if outgrows(value, LARGE) else work(*arguments)

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from crm_mcp.actions import contact, rules
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.enrolling import (
+from crm_mcp.actions.enrolment.run import (
     OF_ONE,
     as_shown,
     channels_of,
     enrolled,
+    enrolment_dedup_key,
     enrolment_key,
-    enrolment_mark,
     given_key,
     is_over,
     on_our_list,
 )
-from crm_mcp.actions.intent import DOUBTED, Bulk, Client, Done, Finding, Told, passed, under_way
+from crm_mcp.actions.guards import inbound, new_addresses, rules
+from crm_mcp.actions.guards.rules import ENROLMENT
+from crm_mcp.actions.intent import DOUBTED, Bulk, Client, Decision, ItemResult, Outcome, passed, under_way
 from crm_mcp.actions.jobs import PATIENCE
-from crm_mcp.actions.rules import ENROLMENT
 from crm_mcp.backends.base import FindsLeads, RunsSequences
 from crm_mcp.errors import saying
 from crm_mcp.model import CHANNELS, Lead, Rejected
-from crm_mcp.store import Action, Item, Stopped, Terms
+from crm_mcp.store import Action, ClaimConditions, Item, Stopped
 
 COUNTED = ("daily_limit", "contact_limit")
 """Rules that are counted as an item takes its turn: what the job has counted for it already is left out then."""
@@ -34,21 +34,21 @@ def bulk(context: Context, client: Client) -> Bulk:
     """Enrol lead after lead, each under every rule at the moment of its turn."""
     crm = context.crm(RunsSequences)
     taken: dict[int, str] = {}
-    """The marks that items have taken at their turn."""
+    """The deduplication keys that items have taken at their turn."""
 
-    async def do(row: Action, items: Sequence[Item]) -> Sequence[Told]:
-        from crm_mcp.backends.pace import bulk_work  # start-up counts
+    async def do(row: Action, items: Sequence[Item]) -> Sequence[ItemResult]:
+        from crm_mcp.backends.rate_limit import bulk_work  # start-up counts
 
         with bulk_work(PATIENCE):
-            return [await _turn(context, row, each, taken) for each in items]
+            return [await _enrol_one(context, row, each, taken) for each in items]
 
-    async def look_up(row: Action, item: Item) -> Told | None:
+    async def look_up(row: Action, item: Item) -> ItemResult | None:
         lead = await _lead_of(context, item)
         if await crm.enrolled(row.facts["sequence"]["id"], lead.id):
-            return _told(item, lead.id)
-        return Told("waiting", {}) if crm.enrols_once else None
+            return _not_enrolled(item, lead.id)
+        return ItemResult("waiting", {}) if crm.enrols_once else None
 
-    def sum_up(row: Action, items: Sequence[Item]) -> Done:
+    def sum_up(row: Action, items: Sequence[Item]) -> Outcome:
         failed = [
             Rejected(item=_name(each), reason=(each.result or {}).get("reason") or "not tried")
             for each in items
@@ -56,7 +56,7 @@ def bulk(context: Context, client: Client) -> Bulk:
         ]
         return enrolled(row.facts, [_name(each) for each in items if each.status == "done"], failed)
 
-    def marks(row: Action, item: Item) -> tuple[str, ...]:
+    def dedup_keys(row: Action, item: Item) -> tuple[str, ...]:
         first = given_key(context, row.facts["sequence"]["id"], item.payload["lead"])
         return tuple({first, taken.get(item.no, first)})
 
@@ -64,9 +64,9 @@ def bulk(context: Context, client: Client) -> Bulk:
         items=lambda row: [{"lead": each} for each in row.facts["leads"]],
         at_once=1,
         do=do,
-        look=look_up,
+        reconcile=look_up,
         sum_up=sum_up,
-        marks=marks,
+        dedup_keys=dedup_keys,
         stopped=lambda: rules.kill_switch(context),
         progress=client.progress,
     )
@@ -77,9 +77,9 @@ def _name(item: Item) -> str:
     return (item.result or {}).get("lead") or item.payload["lead"][0]
 
 
-def _told(item: Item, lead: str, why: str | None = None) -> Told:
+def _not_enrolled(item: Item, lead: str, why: str | None = None) -> ItemResult:
     found: Mapping[str, str] = {} if lead == item.payload["lead"][0] else {"lead": lead}
-    return Told("failed", {"reason": why, **found}) if why else Told("done", found)
+    return ItemResult("failed", {"reason": why, **found}) if why else ItemResult("done", found)
 
 
 async def _lead_of(context: Context, item: Item) -> Lead:
@@ -88,20 +88,20 @@ async def _lead_of(context: Context, item: Item) -> Lead:
     return await (context.lead(given[0]) if len(given) == 1 else context.crm(FindsLeads).get_lead(given[0]))
 
 
-async def _turn(context: Context, row: Action, item: Item, taken: dict[int, str]) -> Told:
+async def _enrol_one(context: Context, row: Action, item: Item, taken: dict[int, str]) -> ItemResult:
     """Enrol one lead of a job, if it is still the one that was shown, and may be reached."""
     lead = str(item.payload["lead"][0])
     try:
         with saying(wrote=False):  # it is only looked at
             found = await _lead_of(context, item)
             lead = found.id
-            why, finding = await _why_not(context, row, item, found, taken)
+            why, decision = await _why_not(context, row, item, found, taken)
         if why is None:
-            with passed(finding):
+            with passed(decision):
                 why = await context.crm(RunsSequences).enroll(row.facts["sequence"]["id"], lead)
     except OF_ONE as error:
         why = str(error)
-    return _told(item, lead, why)
+    return _not_enrolled(item, lead, why)
 
 
 def _changed(item: Item, lead: Lead) -> str | None:
@@ -113,13 +113,13 @@ def _changed(item: Item, lead: Lead) -> str | None:
 
 async def _why_not(
     context: Context, row: Action, item: Item, lead: Lead, taken: dict[int, str]
-) -> tuple[str | None, Finding]:
-    """Return why a lead is not enrolled at its turn, and what the rules say of it; None: it may be, and its mark is
-    taken."""
+) -> tuple[str | None, Decision]:
+    """Return why a lead is not enrolled at its turn, and what the rules say of it; None: it may be, and its
+    deduplication key is taken."""
     if changed := _changed(item, lead):
-        return changed, Finding()
+        return changed, Decision()
     channels = channels_of(row.facts["sequence"]["steps"])
-    found = await rules.of_person(context, lead, ENROLMENT, steps=channels)
+    found = await rules.decide_on_person(context, lead, ENROLMENT, steps=channels)
     if why := await _forbidden(context, row, item, lead, found):
         return why, found
     # Where a limit forbids it, the claim of the turn has counted it anew, without what this job has counted already.
@@ -127,7 +127,7 @@ async def _why_not(
     return why, replace(found, reason=None) if found.rule in COUNTED else found
 
 
-async def _forbidden(context: Context, row: Action, item: Item, lead: Lead, found: Finding) -> str | None:
+async def _forbidden(context: Context, row: Action, item: Item, lead: Lead, found: Decision) -> str | None:
     """Return what the rules say against a lead's turn."""
     unread = len(item.payload["lead"]) == 1
     if found.reason and found.rule not in COUNTED:
@@ -135,9 +135,9 @@ async def _forbidden(context: Context, row: Action, item: Item, lead: Lead, foun
     channels = channels_of(row.facts["sequence"]["steps"])
     # Whoever confirmed the job has said yes to what was shown to be new, and to nothing that was not.
     if unread or row.approved_by == "policy":
-        if new := await contact.fresh(context, lead, channels or CHANNELS):
+        if new := await new_addresses.fresh(context, lead, channels or CHANNELS):
             return f"{new[0]}, and enrol it on its own"
-        if await contact.replied(context, lead):
+        if await inbound.replied(context, lead):
             return "it has answered since the last enrolment: enrol it on its own, and the user is asked"
     if found.person and not {*found.facts[DOUBTED]} <= {*row.facts.get(DOUBTED, ())}:
         return f"{found.person[0]}; enrol it on its own, and the user is asked"
@@ -145,9 +145,10 @@ async def _forbidden(context: Context, row: Action, item: Item, lead: Lead, foun
 
 
 async def _take(
-    context: Context, row: Action, item: Item, lead: Lead, found: Finding, taken: dict[int, str]
+    context: Context, row: Action, item: Item, lead: Lead, found: Decision, taken: dict[int, str]
 ) -> str | None:
-    """Take the mark of an enrolment, in the transaction that tests kill switch, duplicates and limits once more."""
+    """Take the deduplication key of an enrolment, in the transaction that tests kill switch, duplicates and limits once
+    more."""
     sequence = row.facts["sequence"]["id"]
     key = enrolment_key(context.connection, sequence, lead.id)
     holder = (await context.store.actions.held_by([key])).get(key)
@@ -156,9 +157,11 @@ async def _take(
     # Once more, because the CRM was asked for much since: the claim can't tell which channels the sequence uses.
     if said_no := await on_our_list(context, lead, channels_of(row.facts["sequence"]["steps"])):
         return said_no
-    terms = Terms(outward=True, marks=(enrolment_mark(key, found.address),), bounds=found.bounds)
+    conditions = ClaimConditions(
+        outward=True, dedup_keys=(enrolment_dedup_key(key, found.address),), quotas=found.quotas
+    )
     first = given_key(context, sequence, item.payload["lead"])
-    got = await context.store.actions.take_turn(row.id, first, terms, fence=_fence(row))
+    got = await context.store.actions.claim_item(row.id, first, conditions, fencing_token=_fencing_token(row))
     if got is None:
         taken[item.no] = key
         return None
@@ -169,7 +172,7 @@ async def _take(
     return f"enrolled already, by action {got.earlier.id}"
 
 
-def _fence(row: Action) -> int:
-    """Return the fence that this process holds the job by now."""
+def _fencing_token(row: Action) -> int:
+    """Return the fencing token that this process holds the job by now."""
     work = under_way.get()
-    return work.fence() if work else row.fence
+    return work.fencing_token() if work else row.fencing_token

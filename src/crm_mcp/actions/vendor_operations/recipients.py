@@ -13,17 +13,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from crm_mcp.actions import rules, whose
-from crm_mcp.actions.approval import bare, called
-from crm_mcp.actions.contact import fresh, replied
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.intent import DOUBTED, Finding
-from crm_mcp.actions.places import Named, named_in, unnamed, values_at
+from crm_mcp.actions.guards import rules
+from crm_mcp.actions.guards.inbound import replied
+from crm_mcp.actions.guards.new_addresses import fresh
+from crm_mcp.actions.intent import DOUBTED, Decision
+from crm_mcp.actions.summary import escape_markup, quote_label
+from crm_mcp.actions.vendor_operations import whose
+from crm_mcp.actions.vendor_operations.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.verbs import Way
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import CHANNELS, Channel, Lead
-from crm_mcp.store import Bound
+from crm_mcp.store import Quota
 from crm_mcp.text import in_quotes
 
 if TYPE_CHECKING:  # a catalogue is read when it is used; start-up counts
@@ -53,7 +55,7 @@ class Reached:
     """Where they may be reached; none where they are only touched."""
     enrols: bool = False
     """They are put into a sequence, whose steps are not told."""
-    findings: tuple[Finding, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     """What the rules say of each, in each way, and of what is nobody's."""
     new: tuple[str, ...] = ()
     """Of which of their addresses a person is asked, and why."""
@@ -65,8 +67,8 @@ class Reached:
     def facts(self) -> dict[str, Any]:
         """Every value of theirs that a person is shown."""
         rows = [[each.id, each.label, *_addresses(each, self.channels)] for each in self.leads]
-        zones = dict.fromkeys(zone for each in self.findings for zone in each.zones)
-        doubts = dict.fromkeys(doubt.message for each in self.findings for doubt in each.doubts)
+        zones = dict.fromkeys(zone for each in self.decisions for zone in each.zones)
+        doubts = dict.fromkeys(doubt.message for each in self.decisions for doubt in each.doubts)
         known = {"leads": rows, "time zones": [*zones], DOUBTED: [*doubts]}
         return {name: each for name, each in known.items() if each}
 
@@ -82,8 +84,8 @@ class Reached:
         return [f"and {self._named(each)}" for each in self.leads[IN_THE_SUMMARY:]]
 
     def _named(self, lead: Lead) -> str:
-        addresses = "".join(f"{bare(each)}, " for each in _addresses(lead, self.channels))
-        return f"{addresses}{called(lead.label)} ({lead.id})"
+        addresses = "".join(f"{escape_markup(each)}, " for each in _addresses(lead, self.channels))
+        return f"{addresses}{quote_label(lead.label)} ({lead.id})"
 
 
 async def reached(context: Context, operation: Operation, arguments: Mapping[str, Any], *, allowed: bool) -> Reached:
@@ -129,7 +131,7 @@ async def _unnamed(context: Context, operation: Operation, arguments: Mapping[st
             "[policy.operations], and is then asked each time",
         )
     if off := await rules.kill_switch(context):
-        return Reached(findings=(Finding(off, "kill_switch"),))
+        return Reached(decisions=(Decision(off, "kill_switch"),))
     everybody, strangers = await _everybody(context, operation, named_in(operation, arguments), (), CHANNELS)
     people = await _looked_at(context, Reached(everybody, CHANNELS if everybody else ()), strangers)
     remark = "it reaches people whom it does not name: neither do-not-contact nor another rule is tested for them"
@@ -146,7 +148,9 @@ async def touched(context: Context, operation: Operation, arguments: Mapping[str
     named = operation.recipient
     leads = await _leads(context, operation, values_at(arguments, named.lead if named else None))
     wider = unnamed(operation, arguments)
-    return Reached(leads, remarks=(f"{bare(wider)}: it touches records that are not named here",) if wider else ())
+    return Reached(
+        leads, remarks=(f"{escape_markup(wider)}: it touches records that are not named here",) if wider else ()
+    )
 
 
 async def _leads(context: Context, operation: Operation, given: Sequence[Any]) -> tuple[Lead, ...]:
@@ -232,55 +236,55 @@ def _addresses(lead: Lead, channels: Iterable[Channel]) -> list[str]:
 
 async def _looked_at(context: Context, people: Reached, strangers: list[str]) -> Reached:
     """Return the people with what every rule says of each of them."""
-    findings = [_nobodys([*dict.fromkeys(strangers)])] if strangers else []
+    decisions = [_nobodys([*dict.fromkeys(strangers)])] if strangers else []
     remarks: list[str] = []
     person: list[str] = []
     for lead in people.leads:
-        whose_it_is = f'"{bare(lead.label)}": ' if len(people.leads) > 1 else ""
-        for finding in await _findings(context, lead, people):
-            findings.append(finding)
-            person += [f"{whose_it_is}{each}" for each in finding.person]
-            remarks += [f"{whose_it_is}{each}" for each in finding.remarks]
+        whose_it_is = f'"{escape_markup(lead.label)}": ' if len(people.leads) > 1 else ""
+        for decision in await _decisions(context, lead, people):
+            decisions.append(decision)
+            person += [f"{whose_it_is}{each}" for each in decision.person]
+            remarks += [f"{whose_it_is}{each}" for each in decision.remarks]
     new = [remark for lead in people.leads for remark in await fresh(context, lead, people.channels)]
     if people.enrols:
         new += [
-            f'"{bare(lead.label)}" has answered since the last enrolment'
+            f'"{escape_markup(lead.label)}" has answered since the last enrolment'
             for lead in people.leads
             if await replied(context, lead)
         ]
-    bounds = [bound for each in findings for bound in each.bounds]
-    nothing_wrong = not any(each.reason for each in findings)
-    if nothing_wrong and (full := await context.store.limits.counted(_together(bounds))):
-        findings.append(Finding(f"{full}; this would reach {len(people.leads)}", "daily_limit"))
+    quotas = [quota for each in decisions for quota in each.quotas]
+    nothing_wrong = not any(each.reason for each in decisions)
+    if nothing_wrong and (full := await context.store.limits.counted(_together(quotas))):
+        decisions.append(Decision(f"{full}; this would reach {len(people.leads)}", "daily_limit"))
     told = tuple(dict.fromkeys([*person, *new, *remarks]))
-    return replace(people, findings=tuple(findings), new=tuple(new), remarks=told)
+    return replace(people, decisions=tuple(decisions), new=tuple(new), remarks=told)
 
 
-def _nobodys(strangers: Sequence[str]) -> Finding:
+def _nobodys(strangers: Sequence[str]) -> Decision:
     """Say what is nobody's address."""
-    shown = ", ".join(in_quotes(bare(each), 80) for each in strangers[:IN_THE_SUMMARY])
+    shown = ", ".join(in_quotes(escape_markup(each), 80) for each in strangers[:IN_THE_SUMMARY])
     more = len(strangers) - IN_THE_SUMMARY
     is_not = "is not that of one lead" if len(strangers) == 1 else "are not those of leads"
-    return Finding(
+    return Decision(
         f"no address on file: {shown}{f' and {more} more' if more > 0 else ''} {is_not}, nor ours, exactly as it "
         "is written; give each address bare, and alone",
         "no_address",
     )
 
 
-async def _findings(context: Context, lead: Lead, people: Reached) -> list[Finding]:
+async def _decisions(context: Context, lead: Lead, people: Reached) -> list[Decision]:
     """Return what the rules say of one lead, for each way in which it may be reached."""
     if not _addresses(lead, people.channels):
         words = " or ".join(dict.fromkeys(_WORD[each] for each in people.channels))
-        return [Finding(f"no address on file: {bare(lead.label)} has no {words}", "no_address")]
+        return [Decision(f"no address on file: {escape_markup(lead.label)} has no {words}", "no_address")]
     ways: list[Way] = [each for each in people.channels if lead.address(each)]
     if people.enrols:
         ways = [rules.ENROLMENT]
-    found = [await rules.look(context, lead, each, at=people.at) for each in ways]
+    found = [await rules.decide(context, lead, each, at=people.at) for each in ways]
     if len(people.leads) > 1:
         found = [
-            replace(each, reason=f"{bare(lead.label)}: {each.reason}")
-            if each.reason and bare(lead.label) not in each.reason and each.rule != "kill_switch"
+            replace(each, reason=f"{escape_markup(lead.label)}: {each.reason}")
+            if each.reason and escape_markup(lead.label) not in each.reason and each.rule != "kill_switch"
             else each
             for each in found
         ]
@@ -303,6 +307,6 @@ def _planned(operation: Operation, arguments: Mapping[str, Any]) -> datetime | N
     raise InvalidArgument(f"{operation.at} is no time", "give RFC 3339 with a time zone, as 2026-03-20T10:00:00Z")
 
 
-def _together(bounds: list[Bound]) -> tuple[Bound, ...]:
+def _together(quotas: list[Quota]) -> tuple[Quota, ...]:
     """Return the limits of one call that reaches several people: each leaves room for all whom it counts."""
-    return tuple(bound.model_copy(update={"most": bound.most - count + 1}) for bound, count in Counter(bounds).items())
+    return tuple(quota.model_copy(update={"most": quota.most - count + 1}) for quota, count in Counter(quotas).items())

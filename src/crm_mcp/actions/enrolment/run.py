@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from crm_mcp.actions import contact, history, rules
-from crm_mcp.actions.approval import bare, called, quoted
+from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context, meant
-from crm_mcp.actions.intent import DOUBT, DOUBTED, Client, Done, Finding, Preview, Reach
-from crm_mcp.actions.rules import ENROLMENT
+from crm_mcp.actions.guards import do_not_contact, inbound, new_addresses, rules
+from crm_mcp.actions.guards.rules import ENROLMENT
+from crm_mcp.actions.intent import DOUBT, DOUBTED, Client, Decision, Outcome, Preview, Reach
+from crm_mcp.actions.summary import escape_markup, quote, quote_label
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import EndsSequences, RunsSequences
 from crm_mcp.errors import Ambiguous, Conflict, CrmError, InvalidArgument, NotFound, Unsupported, choices
 from crm_mcp.model import CHANNELS, Channel, Lead, Rejected
 from crm_mcp.model import Sequence as Steps
-from crm_mcp.store import Action, Bound, Mark
+from crm_mcp.store import Action, DedupKey, Quota
 
 OF_ONE = (NotFound, Ambiguous, InvalidArgument, Conflict, Unsupported)
 """What can be wrong with one lead of several; other errors are the CRM's."""
@@ -54,9 +55,9 @@ def given_key(context: Context, sequence: str, given: Sequence[str | None]) -> s
     return enrolment_key(context.connection, sequence, name)
 
 
-def enrolment_mark(key: str, address: str | None) -> Mark:
-    """Return the mark of an enrolment."""
-    return Mark(key=key, seconds=ENROLLED_FOR, channel=ENROLMENT, address=address)
+def enrolment_dedup_key(key: str, address: str | None) -> DedupKey:
+    """Return the deduplication key of an enrolment."""
+    return DedupKey(key=key, seconds=ENROLLED_FOR, channel=ENROLMENT, address=address)
 
 
 async def find_sequence(context: Context, name: str) -> Steps:
@@ -76,11 +77,11 @@ class _People:
     held: dict[str, Action] = field(default_factory=dict[str, Action])
     """Leads that are enrolled already, with the action that did it."""
     unread: dict[str, str] = field(default_factory=dict[str, str])
-    """Leads that are read when it is their turn: what the call names them by, under the keys of their marks."""
-    findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    """Leads that are read when it is their turn: what the call names them by, under the deduplication keys."""
+    decisions: dict[str, Decision] = field(default_factory=dict[str, Decision])
     """What the rules say of those who are able."""
-    bounds: dict[Bound, None] = field(default_factory=dict[Bound, None])
-    forbidden: Finding | None = None
+    quotas: dict[Quota, None] = field(default_factory=dict[Quota, None])
+    forbidden: Decision | None = None
     """What forbids it for all of them now."""
     remarks: list[str] = field(default_factory=list[str])
     """Why a person is asked even where the policy allows it."""
@@ -107,11 +108,11 @@ async def preview(context: Context, name: str, keys: Sequence[str], *, dry_run: 
     await _leave_out_enrolled(context, chosen.id, people, dry_run=dry_run)
     await _look_at_all(context, channels, people)
     able = [*people.able.values()]
-    left_out = [f"not {bare(each.item)}: {bare(each.reason)}" for each in people.unable]
+    left_out = [f"not {escape_markup(each.item)}: {escape_markup(each.reason)}" for each in people.unable]
     forbidden = people.forbidden
     nobody = "none of the leads can be enrolled: " + "; ".join(left_out[:10])
     return Reach(
-        summary=f"Enrol {people.size} in the sequence {quoted(chosen.name)}: {_some_of(people)}"
+        summary=f"Enrol {people.size} in the sequence {quote(chosen.name)}: {_some_of(people)}"
         + (f"; {len(left_out)} left out" if left_out else ""),
         details=f"{_details(chosen, people, left_out)}\n{_way_back(context)}",
         facts={
@@ -127,17 +128,19 @@ async def preview(context: Context, name: str, keys: Sequence[str], *, dry_run: 
         until=forbidden.until if forbidden and people.size else None,
         confirm=bool(people.remarks or people.person),
         person_only=bool(people.person),
-        marks=(
+        dedup_keys=(
             *(
-                enrolment_mark(enrolment_key(context.connection, chosen.id, each.id), people.findings[each.id].address)
+                enrolment_dedup_key(
+                    enrolment_key(context.connection, chosen.id, each.id), people.decisions[each.id].address
+                )
                 for each in able
             ),
-            *(enrolment_mark(each, None) for each in people.unread),
+            *(enrolment_dedup_key(each, None) for each in people.unread),
         ),
-        bounds=tuple(people.bounds),
+        quotas=tuple(people.quotas),
         bulk=sampled or people.size > MOST_INLINE,
         repeats=await _repeated(context, people),
-        findings=tuple(people.findings[each.id] for each in able),
+        decisions=tuple(people.decisions[each.id] for each in able),
     )
 
 
@@ -145,7 +148,7 @@ async def _sorted(context: Context, channels: Sequence[Channel], keys: Sequence[
     """Tell the leads that can be enrolled from those that can't, and why."""
     people = _People()
     if off := await rules.kill_switch(context):
-        people.forbidden = Finding(off, "kill_switch")
+        people.forbidden = Decision(off, "kill_switch")
     seen: set[str] = set()
     for key in keys:
         try:
@@ -156,15 +159,15 @@ async def _sorted(context: Context, channels: Sequence[Channel], keys: Sequence[
         if lead.id in seen:
             continue
         seen.add(lead.id)
-        found = await rules.of_person(context, lead, ENROLMENT, steps=channels)
+        found = await rules.decide_on_person(context, lead, ENROLMENT, steps=channels)
         if found.reason and found.rule not in OF_ALL:
             people.unable.append(Rejected(item=lead.id, reason=found.reason))
             continue
         if found.reason and people.forbidden is None:
             people.forbidden = found
         people.able[lead.id] = lead
-        people.findings[lead.id] = found
-        people.bounds |= dict.fromkeys(found.bounds)
+        people.decisions[lead.id] = found
+        people.quotas |= dict.fromkeys(found.quotas)
         people.person += [f"{_named(lead)}: {each}" for each in found.person]
         people.doubts += found.facts.get(DOUBTED, ())
     return people
@@ -191,9 +194,9 @@ async def _look_at_unread(
 
 async def on_our_list(context: Context, lead: Lead, channels: Sequence[Channel]) -> str | None:
     """Return that our own list forbids a sequence of these channels, else None; where they are not told, any counts."""
-    if said := await contact.listed(context, lead, channels or CHANNELS):
+    if said := await do_not_contact.blocks_of(context, lead, channels or CHANNELS):
         [(channel, reason), *_] = said.items()
-        return contact.no_contact(lead, channel, reason)
+        return do_not_contact.no_contact(lead, channel, reason)
     return None
 
 
@@ -243,29 +246,29 @@ async def is_over(context: Context, sequence: str, lead: str, holder: Action) ->
 async def _look_at_all(context: Context, channels: Sequence[Channel], people: _People) -> None:
     """Look at what makes a person be asked, and whether the limits leave room for all of them together."""
     together = [
-        each.model_copy(update={"most": each.most - people.size + 1}) for each in people.bounds if not each.address
+        each.model_copy(update={"most": each.most - people.size + 1}) for each in people.quotas if not each.address
     ]
     if people.size and people.forbidden is None and (full := await context.store.limits.counted(together)):
-        people.forbidden = Finding(f"{full}: no room for {people.size} more", "daily_limit")
+        people.forbidden = Decision(f"{full}: no room for {people.size} more", "daily_limit")
     for lead in people.able.values():
-        people.remarks += await contact.fresh(context, lead, channels or CHANNELS)
+        people.remarks += await new_addresses.fresh(context, lead, channels or CHANNELS)
     size = people.size
     enrolling = context.tools.one(lambda each: each.reaches == ENROLMENT)
     if context.verdict(enrolling, max(size, 1)) == "allow" and (people.unread or size <= MOST_INLINE):
         for lead in people.able.values():
-            if await contact.replied(context, lead):
+            if await inbound.replied(context, lead):
                 people.remarks.append(f"{_named(lead)} has answered since the last enrolment")
 
 
 def _details(chosen: Steps, people: _People, left_out: Sequence[str]) -> str:
     steps = [
         f"step {step.position}, {step.channel}, {step.after_days} days on: "
-        + " ".join(filter(None, [bare(step.subject or ""), quoted(step.body)]))
+        + " ".join(filter(None, [escape_markup(step.subject or ""), quote(step.body)]))
         for step in chosen.steps
     ] or ["its steps are not told by this CRM: look at them there before you say yes"]
     listed = [
         f"{_named(lead)}: "
-        + ", ".join(dict.fromkeys(bare(each) for channel in CHANNELS if (each := lead.address(channel))))
+        + ", ".join(dict.fromkeys(escape_markup(each) for channel in CHANNELS if (each := lead.address(channel))))
         for lead in people.able.values()
     ]
     return "\n".join([*people.person, *people.remarks, *_some(listed), *_later(people), *_some(left_out), *steps])
@@ -284,7 +287,7 @@ def _later(people: _People) -> list[str]:
     if not people.unread:
         return []
     more = len(people.unread) - SHOWN
-    names = ", ".join(called(each) for each in [*people.unread.values()][:SHOWN])
+    names = ", ".join(quote_label(each) for each in [*people.unread.values()][:SHOWN])
     return [
         f"and {len(people.unread)} more, each looked at when it is its turn: who may not be reached then, has answered "
         f"since the last enrolment, or has an address that was set of late, is left out: {names}"
@@ -294,7 +297,7 @@ def _later(people: _People) -> list[str]:
 
 def _named(lead: Lead) -> str:
     # In quotation marks: a line that begins with a name must not look like one of ours.
-    return f"{called(lead.label)} ({lead.id})"
+    return f"{quote_label(lead.label)} ({lead.id})"
 
 
 def _way_back(context: Context) -> str:
@@ -350,7 +353,7 @@ def channels_of(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:
 # Doing it
 
 
-async def enrol(context: Context, client: Client, seen: Preview) -> Done:
+async def enrol(context: Context, client: Client, seen: Preview) -> Outcome:
     """Enrol those whom the preview has found to be able."""
     crm, facts = context.crm(RunsSequences), seen.facts
     sequence, channels = facts["sequence"]["id"], channels_of(facts["sequence"]["steps"])
@@ -366,7 +369,7 @@ async def enrol(context: Context, client: Client, seen: Preview) -> Done:
     try:
         done = await one_by_one(leads, one, client)
     except CrmError as error:
-        if error.wrote is not False:  # the row may become unknown, and keeps the marks: of the first alone
+        if error.wrote is not False:  # the row may become unknown, and keeps the deduplication keys: of the first alone
             await let_go(context, sequence, leads[1:])
         raise
     kept = {*done.succeeded, *done.lost}
@@ -374,11 +377,11 @@ async def enrol(context: Context, client: Client, seen: Preview) -> Done:
     return enrolled(facts, done.succeeded, done.failed, released)
 
 
-async def look(context: Context, row: Action) -> Done | None:
+async def reconcile_enrolment(context: Context, row: Action) -> Outcome | None:
     """Say that all were enrolled, where the CRM tells it of each."""
     facts = row.facts
     leads = [each[0] for each in facts.get("leads", ())]
-    if not leads or not await history.enrolments(context, facts["sequence"]["id"], leads):
+    if not leads or not await reconcile.enrolments(context, facts["sequence"]["id"], leads):
         return None
     return enrolled(facts, leads, [])
 
@@ -387,7 +390,7 @@ async def preview_unenrol(context: Context, name: str, keys: Sequence[str]) -> P
     """Say who would be taken out of a sequence. They are read where somebody is asked, so that each has its name."""
     asked_for = [*dict.fromkeys(each.strip() for each in keys)]
     if not context.shows(context.tools.one(lambda each: each.ends_enrolments), len(asked_for)):
-        return Preview(f"Take {len(asked_for)} leads out of the sequence {quoted(name)}", size=len(asked_for))
+        return Preview(f"Take {len(asked_for)} leads out of the sequence {quote(name)}", size=len(asked_for))
     chosen = await find_sequence(context, name)
     most = MOST_READ if await context.account.budget() else SHOWN
     shown: list[str] = []
@@ -396,10 +399,11 @@ async def preview_unenrol(context: Context, name: str, keys: Sequence[str]) -> P
         try:
             shown.append(_named(await context.lead(key)))
         except OF_ONE as error:
-            left_out.append(f"not {bare(key)}: {bare(str(error))}")
-    more = [f'and "{bare(each)}"' for each in asked_for[most:]]
+            left_out.append(f"not {escape_markup(key)}: {escape_markup(str(error))}")
+    more = [f'and "{escape_markup(each)}"' for each in asked_for[most:]]
     return Preview(
-        f'Take {len(shown) + len(more)} leads out of the sequence "{bare(chosen.name)}": {", ".join(shown[:SAMPLE])}'
+        f'Take {len(shown) + len(more)} leads out of the sequence "{escape_markup(chosen.name)}": '
+        + ", ".join(shown[:SAMPLE])
         + (" ..." if len(shown) + len(more) > SAMPLE else ""),
         "\n".join([*shown, *more, *left_out]),
         facts={"sequence": {"id": chosen.id, "name": chosen.name}, "leads": shown, "left out": left_out},
@@ -407,7 +411,7 @@ async def preview_unenrol(context: Context, name: str, keys: Sequence[str]) -> P
     )
 
 
-async def unenrol(context: Context, name: str, keys: Sequence[str], client: Client) -> Done:
+async def unenrol(context: Context, name: str, keys: Sequence[str], client: Client) -> Outcome:
     """Take leads out of a sequence; they can be enrolled again."""
     chosen = await find_sequence(context, name)
 
@@ -417,7 +421,7 @@ async def unenrol(context: Context, name: str, keys: Sequence[str], client: Clie
 
     done = await one_by_one(keys, one, client)
     await let_go(context, chosen.id, done.succeeded)
-    summary = f'took {len(done.succeeded)} of {len(keys)} leads out of "{bare(chosen.name)}"'
+    summary = f'took {len(done.succeeded)} of {len(keys)} leads out of "{escape_markup(chosen.name)}"'
     return _batch(summary, chosen.id, done.succeeded, done.failed)
 
 
@@ -474,21 +478,21 @@ async def one_by_one(
 
 def enrolled(
     facts: Mapping[str, Any], succeeded: list[str], failed: list[Rejected], released: tuple[str, ...] = ()
-) -> Done:
+) -> Outcome:
     """Say who was enrolled, with those who were left out before."""
     sequence = facts["sequence"]
     unable = [Rejected(item=item, reason=reason) for item, reason in facts["left out"]]
     total = len(facts["leads"]) + len(unable)
-    summary = f'enrolled {len(succeeded)} of {total} leads in "{bare(sequence["name"])}"'
+    summary = f'enrolled {len(succeeded)} of {total} leads in "{escape_markup(sequence["name"])}"'
     return _batch(summary, sequence["id"], succeeded, [*unable, *failed], released)
 
 
 def _batch(
     summary: str, sequence: str, succeeded: list[str], failed: list[Rejected], released: tuple[str, ...] = ()
-) -> Done:
+) -> Outcome:
     fields: dict[str, Any] = {"succeeded": succeeded, "failed": [each.shown() for each in failed]}
     touched = (("sequence", sequence), *(("lead", each) for each in succeeded))
     lead = succeeded[0] if len(succeeded) == 1 else None
     # In and out of a sequence change the same: after the one, the other again is no repeat.
     kept = {"verb": "enrolment", "id": sequence, "after": dict.fromkeys(succeeded)} if succeeded else None
-    return Done(summary, fields, lead, touched, kept, size=max(len(succeeded), 1), released=released)
+    return Outcome(summary, fields, lead, touched, kept, size=max(len(succeeded), 1), released=released)

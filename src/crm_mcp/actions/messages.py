@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from crm_mcp.actions import whose
-from crm_mcp.actions.approval import bare, called, is_cut, lined, quoted
-from crm_mcp.actions.contact import fresh
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.intent import DOUBTED, Finding, Preview, Reach
-from crm_mcp.actions.rules import look
+from crm_mcp.actions.guards.new_addresses import fresh
+from crm_mcp.actions.guards.rules import decide
+from crm_mcp.actions.intent import DOUBTED, Decision, Preview, Reach
+from crm_mcp.actions.summary import escape_markup, indent_block, is_cut, quote, quote_label
+from crm_mcp.actions.vendor_operations import whose
 from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
 from crm_mcp.errors import InvalidArgument, choices
 from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold, rfc3339
-from crm_mcp.store import Mark
+from crm_mcp.store import DedupKey
 from crm_mcp.text import normal
 
 S = TypeVar("S", Mailbox, Sender)
@@ -51,9 +51,9 @@ async def preview_sms(
         InvalidArgument: `resend_of` is no earlier send of this message.
     """
     count, alphabet = segments(message)
-    to = bare(lead.phone or "no number on file")
+    to = escape_markup(lead.phone or "no number on file")
     shown = Preview(
-        summary=f"SMS to {to}, {called(lead.label)} ({lead.id}): {quoted(message)}",
+        summary=f"SMS to {to}, {quote_label(lead.label)} ({lead.id}): {quote(message)}",
         details=f"{count} segment{'s' if count > 1 else ''} ({alphabet}); can't be undone",
         facts={"name": lead.label, "phone": lead.phone},
     )
@@ -78,8 +78,8 @@ async def preview_email(
     to = _to(lead.email, "no address on file")
     answers = await _answers(context, lead, mailbox, reply_to) if reply_to else _Answers()
     shown = Preview(
-        summary=f"E-mail to {to}, {called(lead.label)} ({lead.id}) from {bare(mailbox.address)}{answers.said}, "
-        f"subject {quoted(subject)}: {quoted(body)}",
+        summary=f"E-mail to {to}, {quote_label(lead.label)} ({lead.id}) from {escape_markup(mailbox.address)}"
+        f"{answers.said}, subject {quote(subject)}: {quote(body)}",
         details="can't be undone",
         facts={"name": lead.label, "email": lead.email, "mailbox": mailbox.address, **answers.facts},
     )
@@ -96,8 +96,8 @@ async def preview_linkedin(
     """
     to = lead.address("linkedin")
     shown = Preview(
-        summary=f"LinkedIn message to {_to(to, 'no profile on file')}, {called(lead.label)} ({lead.id}) "
-        f"from {quoted(sender.name)}: {quoted(message)}",
+        summary=f"LinkedIn message to {_to(to, 'no profile on file')}, {quote_label(lead.label)} ({lead.id}) "
+        f"from {quote(sender.name)}: {quote(message)}",
         details="can't be undone",
         facts={"name": lead.label, "linkedin": to, "sender": sender.id},
     )
@@ -106,19 +106,19 @@ async def preview_linkedin(
 
 async def preview_call(context: Context, lead: Lead) -> Reach:
     """Say whose telephone would ring."""
-    finding = await look(context, lead, "call")
+    decision = await decide(context, lead, "call")
     new = await fresh(context, lead, ("call",))
-    mark = Mark(key=f"call:{finding.address}", seconds=CALL_ONCE, channel="call", address=finding.address)
+    dedup_key = DedupKey(key=f"call:{decision.address}", seconds=CALL_ONCE, channel="call", address=decision.address)
     shown = Preview(
-        summary=f"Call {bare(lead.phone or 'no number on file')}, {called(lead.label)} ({lead.id}), now",
-        details="; ".join(["it rings at once; can't be undone", *new, *finding.remarks]),
-        there="; ".join(finding.remarks),
-        facts={"name": lead.label, "phone": lead.phone, **finding.facts},
+        summary=f"Call {escape_markup(lead.phone or 'no number on file')}, {quote_label(lead.label)} ({lead.id}), now",
+        details="; ".join(["it rings at once; can't be undone", *new, *decision.remarks]),
+        there="; ".join(decision.remarks),
+        facts={"name": lead.label, "phone": lead.phone, **decision.facts},
         lead=lead.id,
         lead_read=lead,
-        marks=(mark,) if finding.address else (),
+        dedup_keys=(dedup_key,) if decision.address else (),
     )
-    return Reach.of(shown, [finding], new=new)
+    return Reach.of(shown, [decision], new=new)
 
 
 def message_key(channel: Channel, address: str, *texts: str) -> str:
@@ -136,7 +136,7 @@ class _Answers:
 
     said: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    finding: Finding | None = None
+    decision: Decision | None = None
     """What the rules say of that they go there."""
     new: tuple[str, ...] = ()
 
@@ -153,13 +153,16 @@ async def _answers(context: Context, lead: Lead, mailbox: Mailbox, reply_to: str
             return _Answers(said)
         other = await whose.found(context, reply_to, ("email",))
     if other is None:
-        why = f"no address on file: replies can't go to {bare(reply_to)}, which is neither that of one lead nor ours"
+        why = (
+            f"no address on file: replies can't go to {escape_markup(reply_to)}, "
+            "which is neither that of one lead nor ours"
+        )
         fix = "leave reply_to out, or let a person add it to own_addresses of the connection in the settings"
-        return _Answers(said, finding=Finding(f"{why}; {fix}", "no_address"))
+        return _Answers(said, decision=Decision(f"{why}; {fix}", "no_address"))
     return _Answers(
-        f"{said}, {called(other.label)} ({other.id})",
+        f"{said}, {quote_label(other.label)} ({other.id})",
         {"replies to": [other.id, other.label, other.email]},
-        await look(context, other, "email"),
+        await decide(context, other, "email"),
         await fresh(context, other, ("email",)),
     )
 
@@ -175,33 +178,33 @@ async def _message(
     answers: _Answers | None = None,
 ) -> Reach:
     """Add to the preview of a message what the rules say, and what keeps it from going out twice."""
-    finding = await look(context, lead, channel)
+    decision = await decide(context, lead, channel)
     new = await fresh(context, lead, (channel,))
-    findings = [finding]
+    decisions = [decision]
     if answers:
         new = tuple(dict.fromkeys((*new, *answers.new)))
-        findings += [answers.finding] if answers.finding else []
-    person = [each for found in findings for each in found.person]
-    remarks = [shown.details, *person, *new, *finding.remarks]
-    marks: tuple[Mark, ...] = ()
-    if finding.address is not None:
-        key = message_key(channel, finding.address, *texts)
-        marks = (Mark(key=key, seconds=MESSAGE_ONCE, channel=channel, address=finding.address),)
+        decisions += [answers.decision] if answers.decision else []
+    person = [each for found in decisions for each in found.person]
+    remarks = [shown.details, *person, *new, *decision.remarks]
+    dedup_keys: tuple[DedupKey, ...] = ()
+    if decision.address is not None:
+        key = message_key(channel, decision.address, *texts)
+        dedup_keys = (DedupKey(key=key, seconds=MESSAGE_ONCE, channel=channel, address=decision.address),)
         if resend_of is not None:
             remarks.append(await _repeats(context, resend_of, key))
-    doubts = [doubt.message for found in findings for doubt in found.doubts]
+    doubts = [doubt.message for found in decisions for doubt in found.doubts]
     shown = replace(
         shown,
-        there="; ".join(finding.remarks),
-        facts={**shown.facts, **finding.facts, **({DOUBTED: doubts} if doubts else {})},
+        there="; ".join(decision.remarks),
+        facts={**shown.facts, **decision.facts, **({DOUBTED: doubts} if doubts else {})},
         lead=lead.id,
         lead_read=lead,
-        marks=marks,
+        dedup_keys=dedup_keys,
         confirm=resend_of is not None,
         resend_of=resend_of,
         defer=defer,
     )
-    found = Reach.of(shown, findings, new=new, rule="resend_of" if resend_of else "")
+    found = Reach.of(shown, decisions, new=new, rule="resend_of" if resend_of else "")
     if defer and found.until:
         remarks.append(f"goes out later: {found.blocked}")
     return replace(found, details="; ".join(remarks) + _whole(texts[-1]))
@@ -217,7 +220,7 @@ async def _repeats(context: Context, action_id: str, key: str) -> str:
     if earlier is None or key not in await context.store.actions.keys_of(action_id):
         holder = (await context.store.actions.held_by([key])).get(key)
         raise InvalidArgument(
-            f"resend_of: {quoted(action_id)} is no action that sent this very message to this address",
+            f"resend_of: {quote(action_id)} is no action that sent this very message to this address",
             f"the last one was {holder.id}" if holder else "leave it out: it was not sent in the last 24 hours",
         )
     return f"a repeat, on purpose, of {earlier.id} ({earlier.status}) of {rfc3339(earlier.created_at)}"
@@ -226,18 +229,20 @@ async def _repeats(context: Context, action_id: str, key: str) -> str:
 def _to(address: str | None, none: str) -> str:
     """Return an address for a summary: in plain letters as well where it has others, because some look alike."""
     if address is None or address.isascii():
-        return bare(address or none)
+        return escape_markup(address or none)
     local, at, domain = normal("NFC", address).rpartition("@")
     if at:
         labels = domain.casefold().split(".")
         domain = ".".join(each if each.isascii() else "xn--" + each.encode("punycode").decode() for each in labels)
     in_plain_letters = f"{local}{at}{domain}".encode("ascii", "backslashreplace").decode()
-    return f"{bare(address)} (its letters may look like others; in plain ones {bare(in_plain_letters)})"
+    return (
+        f"{escape_markup(address)} (its letters may look like others; in plain ones {escape_markup(in_plain_letters)})"
+    )
 
 
 def _whole(text: str) -> str:
     """The summary has a short text of one line as it is; of any other the preview must."""
-    return f"; the whole text:\n{lined(text)}" if is_cut(text) or bare(text) != text else ""
+    return f"; the whole text:\n{indent_block(text)}" if is_cut(text) or escape_markup(text) != text else ""
 
 
 async def choose_mailbox(context: Context, wanted: str | None) -> Mailbox:

@@ -1,7 +1,8 @@
 """Marks: what must not happen twice, whom it reached, and the limits that are counted on them.
 
-Everything here is done in a transaction that has the right to write, so that what is tested still holds when the mark
-is written: of two equal sends at once, in whatever processes, one finds the other's mark.
+Everything here is done in a transaction that has the right to write, so that what is tested still holds when the
+deduplication key is written: of two equal sends at once, in whatever processes, one finds the other's deduplication
+key.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from sqlalchemy import (
     update,
 )
 
-from crm_mcp.store.records import Bound, Mark
-from crm_mcp.store.tables import actions, marks, millis, written
+from crm_mcp.store.records import DedupKey, Quota
+from crm_mcp.store.tables import actions, dedup_keys, millis, written
 
 WRITE = "write:"
 """How the keys of writes begin that are one when they are repeated; the others' reach somebody."""
@@ -36,7 +37,7 @@ LOST_AFTER = timedelta(minutes=2)
 AT_ONCE = 500
 """How many keys one query asks for: databases take only so many values."""
 
-_m = marks.c
+_m = dedup_keys.c
 _a = actions.c
 
 
@@ -58,14 +59,15 @@ def holders(connection: Connection, keys: Sequence[str], moment: datetime, *besi
 
 
 def _holds(moment: datetime) -> ColumnElement[bool]:
-    """Return the condition for marks whose effect is being had, or was had within their time.
+    """Return the condition for deduplication keys whose effect is being had, or was had within their time.
 
-    That a mark is dated in the future does not matter: the clock was set back.
+    That a deduplication key is dated in the future does not matter: the clock was set back.
     """
     at_work = _a.status.in_(("sending", "running"))  # whatever the clock says: its end is not known
     waiting = and_(_a.status == "scheduled", _a.expires_at > moment)
     recent = and_(_a.status.in_(("done", "unknown")), _m.until > moment)
-    # Whom a job had enrolled when it was called off is in the sequence still; it releases the marks of the others.
+    # Whom a job had enrolled when it was called off is in the sequence still; it releases the deduplication keys of the
+    # others.
     stopped = and_(_a.status == "cancelled", _a.started_at.is_not(None), _m.channel.is_not(None), _m.until > moment)
     return or_(at_work, waiting, recent, stopped)
 
@@ -95,25 +97,26 @@ def _overwrites(row: RowMapping, later: RowMapping) -> bool:
     return True
 
 
-def counted(connection: Connection, bounds: Iterable[Bound], own: Sequence[Mark] = (), by: str = "") -> str | None:
-    """Return the first bound that would be exceeded, in words.
+def counted(connection: Connection, quotas: Iterable[Quota], own: Sequence[DedupKey] = (), by: str = "") -> str | None:
+    """Return the first quota that would be exceeded, in words.
 
-    `own` are the marks that are about to count, in the connection `by`; without one that does it is as if one did.
+    `own` are the deduplication keys that are about to count, in the connection `by`; without one that does it is as if
+    one did.
     """
-    for bound in bounds:
-        if bound.caller is not None and bound.tool is not None:
-            if written_by(connection, bound.caller, bound.tool, bound.since) + bound.size > bound.most:
-                return bound.said
+    for quota in quotas:
+        if quota.caller is not None and quota.tool is not None:
+            if written_by(connection, quota.caller, quota.tool, quota.since) + quota.size > quota.most:
+                return quota.message
             continue
-        new = sum(1 for mark in own if _within(bound, mark, by))
-        wanted = and_(_m.state != "released", _m.channel.in_(bound.channels), _m.at >= bound.since)
-        if bound.connection is not None:
-            wanted = and_(wanted, _m.connection == bound.connection)
-        if bound.address is not None:
-            wanted = and_(wanted, _m.address == bound.address)
-        found = connection.execute(select(func.count()).select_from(marks).where(wanted)).scalar_one()
-        if found + max(new, 1) > bound.most:
-            return bound.said
+        new = sum(1 for dedup_key in own if _within(quota, dedup_key, by))
+        wanted = and_(_m.state != "released", _m.channel.in_(quota.channels), _m.at >= quota.since)
+        if quota.connection is not None:
+            wanted = and_(wanted, _m.connection == quota.connection)
+        if quota.address is not None:
+            wanted = and_(wanted, _m.address == quota.address)
+        found = connection.execute(select(func.count()).select_from(dedup_keys).where(wanted)).scalar_one()
+        if found + max(new, 1) > quota.most:
+            return quota.message
     return None
 
 
@@ -125,67 +128,68 @@ def written_by(connection: Connection, caller: str, tool: str, since: datetime) 
     return int(connection.execute(query).scalar_one())
 
 
-def _within(bound: Bound, mark: Mark, connection: str) -> bool:
+def _within(quota: Quota, dedup_key: DedupKey, connection: str) -> bool:
     return (
-        mark.channel in bound.channels
-        and bound.connection in {None, connection}
-        and bound.address in {None, mark.address}
+        dedup_key.channel in quota.channels
+        and quota.connection in {None, connection}
+        and quota.address in {None, dedup_key.address}
     )
 
 
-def keep(connection: Connection, action_id: str, of: str, given: Sequence[Mark], at: datetime | None) -> None:
-    """Give an action its marks, and start those that it has. Without a moment they only wait for it."""
+def keep(connection: Connection, action_id: str, of: str, given: Sequence[DedupKey], at: datetime | None) -> None:
+    """Give an action its deduplication keys, and start those that it has. Without a moment they only wait for it."""
     present = set(connection.execute(select(_m.key).where(_m.action == action_id)).scalars())
     if at is not None and present:
         mine = and_(_m.action == action_id, _m.state == "live")
-        connection.execute(update(marks).where(mine).values(at=at, until=_end(at)))
+        connection.execute(update(dedup_keys).where(mine).values(at=at, until=_end(at)))
         # What a resend has taken while this one waited is its own again: the claim has found nobody who holds it.
         passed = and_(_m.action == action_id, _m.state == "passed")
         lost = set(connection.execute(select(_m.key).where(passed)).scalars())
-        renew(connection, action_id, of, [mark for mark in given if mark.key in lost], at)
+        renew(connection, action_id, of, [dedup_key for dedup_key in given if dedup_key.key in lost], at)
     rows: dict[str, dict[str, Any]] = {
-        mark.key: {
-            **mark.model_dump(),
+        dedup_key.key: {
+            **dedup_key.model_dump(),
             "action": action_id,
             "connection": of,
             "at": at,
-            "until": None if at is None else at + timedelta(seconds=mark.seconds),
+            "until": None if at is None else at + timedelta(seconds=dedup_key.seconds),
             "state": "live",
         }
-        for mark in given
-        if mark.key not in present
+        for dedup_key in given
+        if dedup_key.key not in present
     }
     if rows:
-        connection.execute(insert(marks), list(rows.values()))
+        connection.execute(insert(dedup_keys), list(rows.values()))
 
 
 def named_twice(connection: Connection, action_id: str, given: str, key: str) -> bool:
-    """Whether a job has this mark for another of its items than the one that began with the mark `given`."""
+    """Whether a job has this deduplication key for another of its items than the one that began with the deduplication
+    key `given`."""
     mine = and_(_m.action == action_id, _m.state == "live", _m.key.in_((given, key)))
     return given != key and len(set(connection.execute(select(_m.key).where(mine)).scalars())) == 2
 
 
-def renew(connection: Connection, action_id: str, of: str, given: Sequence[Mark], at: datetime) -> None:
-    """Give an action these marks from now on, also those that it has had before."""
-    for mark in given:
-        until = at + timedelta(seconds=mark.seconds)
-        values = mark.model_dump() | {"at": at, "until": until, "state": "live", "passed_to": None}
-        mine = and_(_m.action == action_id, _m.key == mark.key)
-        if connection.execute(update(marks).where(mine).values(values)).rowcount == 0:
-            connection.execute(insert(marks).values(values | {"action": action_id, "connection": of}))
+def renew(connection: Connection, action_id: str, of: str, given: Sequence[DedupKey], at: datetime) -> None:
+    """Give an action these deduplication keys from now on, also those that it has had before."""
+    for dedup_key in given:
+        until = at + timedelta(seconds=dedup_key.seconds)
+        values = dedup_key.model_dump() | {"at": at, "until": until, "state": "live", "passed_to": None}
+        mine = and_(_m.action == action_id, _m.key == dedup_key.key)
+        if connection.execute(update(dedup_keys).where(mine).values(values)).rowcount == 0:
+            connection.execute(insert(dedup_keys).values(values | {"action": action_id, "connection": of}))
 
 
 def pass_on(connection: Connection, earlier: str, later: str, keys: Sequence[str]) -> None:
-    """Let a resend have the marks of the earlier action, which still counts for the limits."""
+    """Let a resend have those of the earlier action, which still counts for the limits."""
     for start in range(0, len(keys), AT_ONCE):
         his = and_(_m.action == earlier, _m.state == "live", _m.key.in_(keys[start : start + AT_ONCE]))
-        connection.execute(update(marks).where(his).values(state="passed", passed_to=later))
+        connection.execute(update(dedup_keys).where(his).values(state="passed", passed_to=later))
 
 
 def last_on(connection: Connection, action_id: str, end: datetime) -> None:
     """Let the time in which a repeat is recognised begin at the end of the action."""
     mine = and_(_m.action == action_id, _m.state != "released", or_(_m.until.is_(None), _m.until < _end(end)))
-    connection.execute(update(marks).where(mine).values(until=_end(end)))
+    connection.execute(update(dedup_keys).where(mine).values(until=_end(end)))
 
 
 def release(connection: Connection, action_id: str, keys: Sequence[str] | None = None) -> None:
@@ -201,33 +205,33 @@ def release(connection: Connection, action_id: str, keys: Sequence[str] | None =
 
 
 def _release(connection: Connection, mine: ColumnElement[bool], back: ColumnElement[bool]) -> None:
-    connection.execute(update(marks).where(mine).values(state="released"))
-    connection.execute(update(marks).where(back).values(state="live", passed_to=None))
+    connection.execute(update(dedup_keys).where(mine).values(state="released"))
+    connection.execute(update(dedup_keys).where(back).values(state="live", passed_to=None))
 
 
 def let_go(connection: Connection, action_id: str, keys: Sequence[str]) -> None:
-    """Let these marks of an action stop no repeat any more; they still count for the limits."""
+    """Let these deduplication keys of an action stop no repeat any more; they still count for the limits."""
     for start in range(0, len(keys), AT_ONCE):
         mine = and_(_m.action == action_id, _m.state == "live", _m.key.in_(keys[start : start + AT_ONCE]))
-        connection.execute(update(marks).where(mine).values(state="over"))
+        connection.execute(update(dedup_keys).where(mine).values(state="over"))
 
 
 def take_back(connection: Connection, action_id: str, *, undone: bool) -> None:
     """Let an undone action stop no repeat; with `undone` false, let it stop them again."""
     old, new = ("live", "undone") if undone else ("undone", "live")
     mine = and_(_m.action == action_id, _m.state == old)
-    connection.execute(update(marks).where(mine).values(state=new))
+    connection.execute(update(dedup_keys).where(mine).values(state=new))
 
 
-def of(connection: Connection, action_id: str) -> tuple[Mark, ...]:
-    """Return the marks of an action that still stop a repeat."""
+def of(connection: Connection, action_id: str) -> tuple[DedupKey, ...]:
+    """Return the deduplication keys of an action that still stop a repeat."""
     mine = and_(_m.action == action_id, _m.state == "live")
     query = select(_m.key, _m.seconds, _m.channel, _m.address).where(mine).order_by(_m.no)
-    return tuple(Mark.model_validate(dict(row)) for row in connection.execute(query).mappings())
+    return tuple(DedupKey.model_validate(dict(row)) for row in connection.execute(query).mappings())
 
 
 def keys_of(connection: Connection, action_id: str) -> tuple[str, ...]:
-    """Return the keys of an action's marks."""
+    """Return the deduplication keys."""
     return tuple(connection.execute(select(_m.key).where(_m.action == action_id).order_by(_m.no)).scalars())
 
 

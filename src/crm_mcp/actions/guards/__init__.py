@@ -1,0 +1,1 @@
+"""Who may be reached now, and what no tool may do: one rule a file."""
