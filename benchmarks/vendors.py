@@ -157,5 +157,5 @@ def _row(number: int) -> ImportRow:
 
 def _opened(vendor: str, url: str, folder: Path, minute: float) -> Backend:
     connection = Connection(vendor=vendor, base_url=url, api_key=SecretStr(emulator_of(vendor).key), minute=minute)
-    settings = Settings(connections=(connection,), data_dir=folder, pace_file=folder / f"pace-{vendor}.sqlite3")
+    settings = Settings(connections=(connection,), data_dir=folder, rate_limit_file=folder / f"pace-{vendor}.sqlite3")
     return open_backend(settings, connection)

@@ -14,6 +14,10 @@ from urllib.parse import unquote
 
 from crm_mcp.errors import InvalidArgument
 
+E164 = re.compile(r"\+[1-9]\d{6,14}")
+"""An international number, as it is compared."""
+EMAIL = re.compile(r"[^\s<>()\[\]{},;:\"|\\@]{1,64}@[^\s<>()\[\]{},;:\"|\\@]{1,255}")
+"""What may be an e-mail address, in a text."""
 if TYPE_CHECKING:
     from phonenumbers import PhoneNumber
 
@@ -158,6 +162,11 @@ def same_profile(one: str, other: str) -> bool:
     """Whether two texts are the same LinkedIn profile; in members' ids the case counts."""
     profile = known_profile(one)
     return profile is not None and profile == known_profile(other)
+
+
+def one_email(text: str) -> bool:
+    """Whether a text is one e-mail address and nothing else, as far as it can be told apart from several."""
+    return EMAIL.fullmatch(text.strip()) is not None
 
 
 def phone_number(text: str, country: str | None) -> str:

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
 
+from crm_mcp.channels import ROWS, Channel
 from crm_mcp.text import normal, unseen
 
-Channel = Literal["email", "sms", "call", "linkedin"]
-CHANNELS: tuple[Channel, ...] = ("email", "sms", "call", "linkedin")
-"""All of them, in the order in which they are told."""
 RecordKind = Literal["lead", "task", "deal", "note"]
 NoteKind = Literal["note", "call", "email", "meeting"]
 ActivityKind = Literal["note", "call", "message", "task"]
@@ -32,11 +30,6 @@ IfExists = Literal["error", "update", "skip"]
 Grouping = Literal["stage", "status", "owner", "tag", "month"]
 
 _LINE_BREAK = re.compile(r"[\r\n\t\u2028\u2029]+")
-
-
-def in_order(channels: Collection[str]) -> tuple[Channel, ...]:
-    """Return channels in the order in which they are told, each once."""
-    return tuple(each for each in CHANNELS if each in channels) if channels else ()
 
 
 def now() -> datetime:
@@ -179,12 +172,9 @@ class Lead(Record):
 
     def address(self, channel: Channel) -> str | None:
         """Where this lead is reached on a channel: an address, a number, or a LinkedIn profile."""
-        if channel == "email":
-            return self.email
-        if channel == "linkedin":
-            profile = (self.custom_fields or {}).get("linkedin")
-            return profile if isinstance(profile, str) and profile else None
-        return self.phone
+        field, _, custom = ROWS[channel].field.partition(".")
+        found = (self.custom_fields or {}).get(custom) if custom else getattr(self, field)
+        return found if isinstance(found, str) and (found or not custom) else None
 
 
 class LeadFields(Record):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from crm_mcp.actions import audit, redaction
 from crm_mcp.actions.guards import opt_out
-from crm_mcp.actions.guards.addresses import address_of, addresses_in, moves_clock, one_email
+from crm_mcp.actions.guards.addresses import addresses_in, moves_clock
 from crm_mcp.actions.guards.quiet_hours import field_key
 from crm_mcp.actions.imports.columns import map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
@@ -36,7 +36,7 @@ from crm_mcp.actions.summary import (
 )
 from crm_mcp.actions.vendor_operations.places import may_be_address, named_in, tells_people, unnamed
 from crm_mcp.actions.vendor_operations.sizes import records_of
-from crm_mcp.address import email_address, phone_number, profile_key
+from crm_mcp.address import email_address, one_email, phone_number, profile_key
 from crm_mcp.backends.catalog import load
 from crm_mcp.backends.dialsheet import records as dialsheet
 from crm_mcp.backends.getsales import records as getsales
@@ -47,6 +47,7 @@ from crm_mcp.backends.local import words
 from crm_mcp.backends.local.smtp import letter
 from crm_mcp.backends.opt_out_fields import opt_out_field, refused_channels
 from crm_mcp.backends.rate_limit import Limits, RateLimit
+from crm_mcp.channels import address_of
 from crm_mcp.errors import CrmError, choices
 from crm_mcp.model import Activity, Lead, fold
 from crm_mcp.server import resources

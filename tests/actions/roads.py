@@ -22,8 +22,9 @@ from crm_mcp.actions.worker import Worker
 from crm_mcp.backends.base import SendsSms, WritesLeads
 from crm_mcp.backends.local import Local
 from crm_mcp.backends.local.database import FILE
+from crm_mcp.channels import Channel
 from crm_mcp.config import Fallback, PolicySettings, Settings
-from crm_mcp.model import Channel, Lead, LeadDraft, LeadUpdate, Slice
+from crm_mcp.model import Lead, LeadDraft, LeadUpdate, Slice
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.server.tools.activity import log_note
 from crm_mcp.server.tools.outreach import send_sms

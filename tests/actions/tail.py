@@ -24,9 +24,10 @@ from crm_mcp.backends.catalog import Catalog
 from crm_mcp.backends.http import ApiProfile, at
 from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, Remote
+from crm_mcp.channels import Channel
 from crm_mcp.config import Connection, PolicySettings, Settings
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Account, Channel, Lead, LeadFilter, Page, Slice
+from crm_mcp.model import Account, Lead, LeadFilter, Page, Slice
 from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Entry, Refusal, route
 from crm_mcp.sandbox.people import PEOPLE

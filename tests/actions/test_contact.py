@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.guards.addresses import address_of, addresses_in
+from crm_mcp.actions.guards.addresses import addresses_in
 from crm_mcp.actions.guards.consent import refuse_consent_fields
 from crm_mcp.actions.guards.do_not_contact import (
     INHERITED,
@@ -25,9 +25,10 @@ from crm_mcp.actions.guards.do_not_contact import (
 )
 from crm_mcp.actions.guards.inbound import replied
 from crm_mcp.actions.guards.new_addresses import fresh, unheld
+from crm_mcp.channels import CHANNELS, Channel, address_of
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Forbidden, VendorError
-from crm_mcp.model import CHANNELS, Channel, Lead, LeadDraft, LeadUpdate, Option, Page
+from crm_mcp.model import Lead, LeadDraft, LeadUpdate, Option, Page
 from crm_mcp.store import Action, Address, ClaimConditions, Ended, NewAction
 
 from .roads import NUMBER, Road, said

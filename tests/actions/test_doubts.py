@@ -10,8 +10,9 @@ import pytest
 from crm_mcp.actions.guards.inbound import marked
 from crm_mcp.actions.intent import DOUBT, DOUBTED
 from crm_mcp.backends.base import ReadsActivity
+from crm_mcp.channels import Channel
 from crm_mcp.config import Fallback, PolicySettings
-from crm_mcp.model import Activity, Channel, LeadDraft, Slice
+from crm_mcp.model import Activity, LeadDraft, Slice
 
 from .roads import NUMBER, Person, Road, said
 

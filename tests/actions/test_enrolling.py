@@ -11,9 +11,10 @@ import pytest
 from crm_mcp.actions.enrolment import run
 from crm_mcp.actions.enrolment.run import enrolment_key
 from crm_mcp.backends.local import Local
+from crm_mcp.channels import Channel
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OutcomeUnknown, Unreachable
-from crm_mcp.model import Channel, Message
+from crm_mcp.model import Message
 
 from .benches import SEQUENCE, Bench, Crm, Untold, Watcher
 from .roads import Clock, Person, said

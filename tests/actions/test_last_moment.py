@@ -32,7 +32,7 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: Any, **__: Any) -> None:
         raise Unreachable("the state file does not fit on the disk any more", "free some space", wrote=False)
 
-    monkeypatch.setattr(Actions, "settle", fail)
+    monkeypatch.setattr(Actions, "complete", fail)
 
 
 async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road, monkeypatch: pytest.MonkeyPatch):

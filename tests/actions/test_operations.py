@@ -10,9 +10,9 @@ import pytest
 
 from crm_mcp.actions.vendor_operations.call import MOST_ANSWER, find, read
 from crm_mcp.backends.http import Api
+from crm_mcp.channels import Channel
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, NotFound, Unsupported
-from crm_mcp.model import Channel
 from crm_mcp.sandbox.people import PEOPLE
 
 from .roads import Person

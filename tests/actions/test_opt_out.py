@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crm_mcp.actions.guards.opt_out import HEARD, STOP_WORDS, is_stop, may_be_stop, names_of
-from crm_mcp.model import CHANNELS, Channel, Lead
+from crm_mcp.actions.guards.opt_out import STOP_WORDS, is_stop, may_be_stop, names_of
+from crm_mcp.channels import CHANNELS, HEARD, Channel
+from crm_mcp.model import Lead
 
 ANN = names_of(Lead(id="1", name="Ann Lee", company="Acme Ltd"))
 PLAIN = st.text(".,;:!?-\"'()[]*/ \t\n", max_size=8)

@@ -13,8 +13,9 @@ import pytest
 from crm_mcp.actions.guards.rules import decide
 from crm_mcp.actions.intent import Decision
 from crm_mcp.backends.verbs import Way
+from crm_mcp.channels import CHANNELS, Channel
 from crm_mcp.config import PolicySettings
-from crm_mcp.model import CHANNELS, Channel, Lead
+from crm_mcp.model import Lead
 from crm_mcp.store import Action, ClaimConditions, DedupKey, Ended, NewAction
 
 from .roads import NUMBER, Road

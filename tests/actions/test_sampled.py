@@ -11,9 +11,10 @@ import pytest
 
 from crm_mcp.actions.enrolment.run import enrolment_key
 from crm_mcp.backends.local import Local
+from crm_mcp.channels import Channel
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
-from crm_mcp.model import Budget, Channel, Lead, LeadUpdate, Message
+from crm_mcp.model import Budget, Lead, LeadUpdate, Message
 
 from .benches import SEQUENCE, Bench, Crm, Killed, Watcher
 from .roads import Clock, said

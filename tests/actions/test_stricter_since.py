@@ -184,7 +184,7 @@ async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server
         return await send(*given)
 
     monkeypatch.setattr(outbox, "LEASE", timedelta(milliseconds=30))
-    monkeypatch.setattr(Actions, "hold", hold)
+    monkeypatch.setattr(Actions, "renew_lease", hold)
     crm.send_sms = slow
     async with office.application.worker.working():
         result = await office.call("send_sms", lead=lead, message="On my way")

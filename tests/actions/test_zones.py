@@ -24,10 +24,10 @@ from crm_mcp.actions.guards.quiet_hours import (
     quiet,
     zones_of,
 )
-from crm_mcp.config import Window, time_zone
+from crm_mcp.config import QuietWindow, time_zone
 from crm_mcp.model import Lead
 
-NIGHT = Window(time(21), time(8))
+NIGHT = QuietWindow(time(21), time(8))
 ALL = sorted(each for each in zoneinfo.available_timezones() if time_zone(each))
 CLOCKS_ARE_PUT = (date(2026, 3, 8), date(2026, 3, 29), date(2026, 4, 5), date(2026, 10, 25), date(2026, 11, 1))
 """Nights on which America, Europe and the south put theirs forward or back."""
@@ -41,7 +41,7 @@ def lead(phone: str | None = None, **fields: str | float | bool | None) -> Lead:
     return Lead(id="L1", phone=phone, custom_fields=fields or None)
 
 
-def searched(window: Window | None, dates: set[date], zones: Zones, at: datetime) -> datetime:
+def searched(window: QuietWindow | None, dates: set[date], zones: Zones, at: datetime) -> datetime:
     """Return what `next_allowed` must: found by looking at every minute."""
     while (window and quiet(window, zones, at)) or blackout_day(dates, zones, at):
         at = (at + timedelta(minutes=1)).replace(second=0, microsecond=0)
@@ -53,12 +53,12 @@ def searched(window: Window | None, dates: set[date], zones: Zones, at: datetime
     [("21:00-08:00", "21:00-08:00"), (" 9:30 - 17:00 ", "09:30-17:00"), ("00:00-23:59", "00:00-23:59")],
 )
 def test_a_window_is_read_and_shown(text: str, shown: str):
-    assert str(Window.parse(text)) == shown
+    assert str(QuietWindow.parse(text)) == shown
 
 
 @pytest.mark.parametrize("text", ["off", "OFF", " off "])
 def test_quiet_hours_can_be_off(text: str):
-    assert Window.parse(text) is None
+    assert QuietWindow.parse(text) is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_quiet_hours_can_be_off(text: str):
     ],
 )
 def test_the_start_belongs_to_the_window_and_the_end_does_not(window: str, clock: time, expected: bool):
-    parsed = Window.parse(window)
+    parsed = QuietWindow.parse(window)
 
     assert parsed
     assert parsed.has(clock) is expected
@@ -130,7 +130,7 @@ def test_in_every_zone_the_next_allowed_time_is_the_very_end_of_the_night(name: 
 def test_a_boundary_in_the_hour_that_is_missing_or_comes_twice_is_exact(window: str, at: str, expected: str):
     moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
 
-    found = next_allowed(Window.parse(window), (), one("America/New_York"), moment)
+    found = next_allowed(QuietWindow.parse(window), (), one("America/New_York"), moment)
 
     assert found == datetime.fromisoformat(expected).replace(tzinfo=UTC)
 
@@ -139,13 +139,13 @@ def test_a_boundary_in_the_hour_that_is_missing_or_comes_twice_is_exact(window: 
 def test_the_moment_at_which_clocks_are_put_is_found_to_the_second(seconds: int):
     at = datetime(2026, 3, 8, 5, tzinfo=UTC) + timedelta(seconds=seconds)
 
-    found = next_allowed(Window.parse("21:00-02:30"), (), one("America/New_York"), at)
+    found = next_allowed(QuietWindow.parse("21:00-02:30"), (), one("America/New_York"), at)
 
     assert found == datetime(2026, 3, 8, 7, tzinfo=UTC)
 
 
 clocks = st.integers(0, 24 * 60 - 1).map(lambda minutes: time(minutes // 60, minutes % 60))
-windows = st.tuples(clocks, clocks).filter(lambda ends: ends[0] != ends[1]).map(lambda ends: Window(*ends))
+windows = st.tuples(clocks, clocks).filter(lambda ends: ends[0] != ends[1]).map(lambda ends: QuietWindow(*ends))
 moments = st.sampled_from(CLOCKS_ARE_PUT).flatmap(
     lambda day: st.integers(-86_400, 2 * 86_400).map(
         lambda seconds: datetime.combine(day, time(), UTC) + timedelta(seconds=seconds)
@@ -156,7 +156,7 @@ moments = st.sampled_from(CLOCKS_ARE_PUT).flatmap(
 @settings(deadline=None)
 @given(windows, st.lists(st.sampled_from(ALL), min_size=1, max_size=2, unique=True), moments, st.booleans())
 def test_the_next_allowed_time_is_what_a_search_of_every_minute_finds(
-    window: Window, names: list[str], at: datetime, blackout: bool
+    window: QuietWindow, names: list[str], at: datetime, blackout: bool
 ):
     zones = Zones(tuple(names), "")
     dates = {at.date()} if blackout else set[date]()
@@ -277,7 +277,7 @@ def test_a_day_begins_at_midnight_by_the_clock_on_the_wall(name: str, at: str, s
 
 def test_without_a_zone_a_connection_is_in_that_of_the_machine():
     program = (
-        "from datetime import UTC, datetime; from crm_mcp.actions.zones import *;"
+        "from datetime import UTC, datetime; from crm_mcp.actions.guards.quiet_hours import *;"
         "at = datetime(2026, 3, 29, 12, tzinfo=UTC);"
         "print(day_start(at, home(None)).isoformat(), local(at, '').hour, home(None).source)"
     )

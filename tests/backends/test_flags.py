@@ -15,8 +15,9 @@ from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import Remote
 from crm_mcp.backends.salespulse import SalesPulse
 from crm_mcp.backends.salessheet import SalesSheet
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import CHANNELS, ImportRow, LeadDraft, LeadUpdate
+from crm_mcp.model import ImportRow, LeadDraft, LeadUpdate
 from crm_mcp.sandbox.dialsheet import DialsheetEmulator
 from crm_mcp.sandbox.emulator import Emulator
 from crm_mcp.sandbox.getsales import GetSalesEmulator

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in
-from crm_mcp.model import CHANNELS
+from crm_mcp.channels import CHANNELS
 
 ALL = CHANNELS
 CALL = ("sms", "call")

@@ -302,7 +302,7 @@ def test_the_defaults_of_a_connection_reach_its_backend(write: Write, tmp_path: 
 
     assert (access.mailbox, access.list, access.sender) == ("sales@example.com", "Inbound", "Jane Doe")
     assert (access.team_id, access.per_minute, dict(access.keys)) == ("7", 30, {"deal_name": "title"})
-    assert access.pace_file == settings.pace_file
+    assert access.rate_limit_file == settings.rate_limit_file
 
 
 def test_a_server_of_the_embedded_crm_loads_no_room_of_a_vendor(home: Path):

@@ -27,7 +27,7 @@ def test_without_any_setting_it_is_the_embedded_crm_in_the_users_data_directory(
         "kill_at": None,
         "audit": {"reads": False, "bodies": False, "attribution": False, "key": None},
         "database_url": None,
-        "pace_file": home / "cache" / "crm-mcp" / "pace.sqlite3",
+        "rate_limit_file": home / "cache" / "crm-mcp" / "pace.sqlite3",
         "country": None,
         "sample": False,
         "smtp_url": None,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crm_mcp.config import Limits, Sizes, Stricter, Window, load
+from crm_mcp.config import LimitSettings, QuietWindow, Sizes, Stricter, load
 
 from .conftest import refusal
 
@@ -59,10 +59,13 @@ def test_the_file_says_when_and_how_often_people_are_reached(write: Write, monke
 
     assert settings.connections[0].time_zone == "Europe/Berlin"
     policy = settings.policy
-    assert (policy.quiet_hours, policy.quiet_window) == ("20:00-09:30", Window(time(20), time(9, 30)))
+    assert (policy.quiet_hours, policy.quiet_window) == ("20:00-09:30", QuietWindow(time(20), time(9, 30)))
     assert policy.blackout_dates == (date(2026, 12, 25), date(2027, 1, 1))
     assert (policy.write, policy.outbound) == ("approve", "off")
-    assert (policy.daily_limits, policy.contact_limits) == (Limits(sms=100, enrolments=20), Limits(messages=3))
+    assert (policy.daily_limits, policy.contact_limits) == (
+        LimitSettings(sms=100, enrolments=20),
+        LimitSettings(messages=3),
+    )
     assert policy.require_consent == {"sms": "sms_opt_in", "call": "Calls allowed"}
     assert policy.connections == {"work": Stricter(write="deny")}
     assert policy.sizes == Sizes(confirm_from=10, approve_from=100)
@@ -83,8 +86,8 @@ def test_quiet_hours_can_be_off(write: Write):
 def test_without_a_file_nobody_is_woken_up_and_nothing_is_limited():
     policy = load().policy
 
-    assert policy.quiet_window == Window(time(21), time(8))
-    assert (policy.daily_limits, policy.contact_limits, policy.blackout_dates) == (Limits(), Limits(), ())
+    assert policy.quiet_window == QuietWindow(time(21), time(8))
+    assert (policy.daily_limits, policy.contact_limits, policy.blackout_dates) == (LimitSettings(), LimitSettings(), ())
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_without_a_file_nobody_is_woken_up_and_nothing_is_limited():
     ],
 )
 def test_a_channel_has_its_own_limit_and_that_of_all_messages(channel: str, limits: list[tuple[str, object, int]]):
-    assert Limits(sms=1, call=3, messages=5, enrolments=7).of(channel) == limits
+    assert LimitSettings(sms=1, call=3, messages=5, enrolments=7).of(channel) == limits
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from crm_mcp.backends.base import Backend, FindsLeads, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import CHANNELS, Activity, Lead, LeadFilter, Page, Slice
+from crm_mcp.model import Activity, Lead, LeadFilter, Page, Slice
 
 from .reading import every
 

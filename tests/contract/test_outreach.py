@@ -17,8 +17,9 @@ from crm_mcp.backends.base import (
     StartsCalls,
     WritesLeads,
 )
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import Conflict, InvalidArgument, NotFound
-from crm_mcp.model import CHANNELS, Delivery, Lead, LeadDraft, LeadUpdate, Mailbox, Message, Sender, Slice
+from crm_mcp.model import Delivery, Lead, LeadDraft, LeadUpdate, Mailbox, Message, Sender, Slice
 
 from .conftest import Unwritten
 from .reading import someone

@@ -19,8 +19,9 @@ from crm_mcp.backends.base import (
     StartsCalls,
     WritesLeads,
 )
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import CrmError
-from crm_mcp.model import CHANNELS, ImportRow, Lead, LeadDraft, Slice, now
+from crm_mcp.model import ImportRow, Lead, LeadDraft, Slice, now
 from crm_mcp.sandbox.emulator import Emulator, FaultKind
 
 from .conftest import Unwritten

@@ -10,7 +10,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "crm_mcp"
-ROOMS = ("errors", "text", "address", "model", "config", "store", "backends", "actions", "server", "sandbox", "cli")
+ROOMS = (
+    "errors",
+    "text",
+    "address",
+    "channels",
+    "model",
+    "config",
+    "store",
+    "backends",
+    "actions",
+    "server",
+    "sandbox",
+    "cli",
+)
 
 
 @dataclass(frozen=True)

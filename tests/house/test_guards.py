@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from crm_mcp.backends.verbs import Capability
-from crm_mcp.model import CHANNELS
+from crm_mcp.channels import CHANNELS
 
 from .sources import Source, served
 

@@ -8,7 +8,8 @@ from typing import Any
 import mcp_types as types
 import pytest
 
-from crm_mcp.model import CHANNELS, Lead
+from crm_mcp.channels import CHANNELS
+from crm_mcp.model import Lead
 
 from .talk import JANE, Talk, number, text_in
 

@@ -257,7 +257,7 @@ def begun_anew(vendor: Vendor) -> Vendor:
     vendor.talk.user.asked.clear()
     if (state := vendor.talk.folder / "state.sqlite3").exists():
         with closing(sqlite3.connect(state, timeout=20)) as db, db:
-            for table in ("marks", "addresses", "do_not_contact"):
+            for table in ("marks", "addresses", "blocks"):
                 db.execute(f"DELETE FROM {table}")
             db.execute(
                 "UPDATE actions SET status = 'cancelled' "

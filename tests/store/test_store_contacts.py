@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from crm_mcp.model import Channel
+from typing import cast
+
+from crm_mcp.channels import Blocked, Channel
 from crm_mcp.store import Store
 
 from .conftest import Clock, State
@@ -104,9 +106,67 @@ async def test_several_people_are_blocked_at_once_each_with_a_reason_and_an_entr
 
 
 async def test_a_thousand_addresses_are_blocked_in_one_go(store: Store):
-    people: list[dict[Channel, str]] = [{"email": f"p{n}@example.com", "sms": f"+1415555{n:04d}"} for n in range(1_000)]
+    people: list[dict[Blocked, str]] = [{"email": f"p{n}@example.com", "sms": f"+1415555{n:04d}"} for n in range(1_000)]
 
     await store.contacts.block_many(people, [None] * 1_000, "an import")
     await store.contacts.block_many(people, ["why"] * 1_000, "an import")
 
-    assert await store.contacts.blocked(people[999]) == {"email": "why", "sms": "why"}
+    known: dict[Channel, str] = {"email": "p999@example.com", "sms": "+14155550999"}
+    assert await store.contacts.blocked(known) == {
+        "email": "why",
+        "sms": "why",
+    }
+
+
+PHONE: dict[Channel, str] = {"sms": "+1", "call": "+1"}
+LATER = cast("Channel", "pigeon")
+"""A channel that a later version may have."""
+
+
+async def test_a_block_of_every_channel_is_one_row_and_holds_for_a_channel_that_comes_later(store: Store):
+    await store.contacts.block({"every": "+1"}, "asked us", "ops")
+
+    assert await store.contacts.blocked(PHONE) == {"sms": "asked us", "call": "asked us"}
+    assert await store.contacts.blocked({LATER: "+1"}) == {LATER: "asked us"}
+    assert await store.contacts.blocked({"sms": "+2", "email": "jane@example.com"}) == {}
+
+
+async def test_one_channel_can_be_lifted_and_the_block_goes_on_for_the_others(store: Store, clock: Clock):
+    await store.contacts.block({"every": "+1"}, "asked us", "ops")
+    clock.advance(hours=1)
+
+    await store.contacts.unblock({"sms": "+1"}, "jo")
+
+    assert await store.contacts.blocked(PHONE) == {"call": "asked us"}
+    assert await store.contacts.blocked({LATER: "+1"}) == {LATER: "asked us"}
+    assert await store.contacts.lifted(PHONE) == {"sms": clock.moment}
+
+
+async def test_a_block_of_every_channel_ends_what_was_lifted_before(store: Store):
+    await store.contacts.block({"sms": "+1"}, None, "ops")
+    await store.contacts.unblock({"sms": "+1"}, "jo")
+    await store.contacts.block({"every": "+1"}, "again", "ops")
+
+    assert await store.contacts.blocked(PHONE) == {"sms": "again", "call": "again"}
+    assert await store.contacts.lifted(PHONE) == {}
+
+
+async def test_what_is_lifted_for_every_channel_is_lifted_also_where_a_channel_has_a_row(store: Store, clock: Clock):
+    await store.contacts.block({"sms": "+1"}, "STOP", "ops")
+    await store.contacts.block({"every": "+1"}, None, "ops")
+    clock.advance(hours=1)
+
+    await store.contacts.unblock({"every": "+1"}, "jo")
+
+    assert await store.contacts.blocked(PHONE) == {}
+    assert await store.contacts.lifted(PHONE) == {"sms": clock.moment, "call": clock.moment}
+
+
+async def test_the_later_of_two_liftings_counts(store: Store, clock: Clock):
+    await store.contacts.block({"every": "+1"}, None, "ops")
+    clock.advance(hours=1)
+    await store.contacts.unblock({"sms": "+1"}, "jo")
+    clock.advance(hours=1)
+    await store.contacts.unblock({"every": "+1"}, "jo")
+
+    assert await store.contacts.lifted(PHONE) == {"sms": clock.moment, "call": clock.moment}

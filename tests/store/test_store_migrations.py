@@ -173,6 +173,65 @@ async def test_what_ran_in_the_first_version_is_lost_ten_minutes_after_it_began(
     await store.aclose()
 
 
+BY = {"blocked_by": "ops", "reason": "asked us", "lifted_at": None, "lifted_by": None}
+ON_ALL = ("email", "sms", "call", "linkedin")
+
+
+def before_0004(bare: State, rows: list[dict[str, Any]]) -> None:
+    engine = engine_of(bare)
+    with engine.begin() as connection:
+        command.upgrade(config_on(connection), "0003")
+        for row in rows:
+            names = ", ".join(row)
+            values = ", ".join(f":{name}" for name in row)
+            connection.execute(text(f"INSERT INTO do_not_contact ({names}) VALUES ({values})"), row)
+    engine.dispose()
+
+
+def blocks_in(bare: State, revision: str, table: str) -> list[tuple[Any, ...]]:
+    engine = engine_of(bare)
+    with engine.begin() as connection:
+        (command.upgrade if table == "blocks" else command.downgrade)(config_on(connection), revision)
+        found = connection.execute(text(f"SELECT address, channel, reason, lifted_at FROM {table}")).all()
+    engine.dispose()
+    return sorted(tuple(row) for row in found)
+
+
+def test_the_rows_of_a_block_on_all_channels_become_one_and_every_other_block_stays(bare: State) -> None:
+    lead = [{"address": "lead:work:1", "channel": each, "blocked_at": 1_020, **BY} for each in ON_ALL]
+    number = [{"address": "+1", "channel": each, "blocked_at": 1_000, **BY} for each in ("sms", "call")]
+    mail = {"address": "jane@example.com", "channel": "email", "blocked_at": 1_000, **BY}
+    half = {"address": "+2", "channel": "sms", "blocked_at": 1_010, **BY}
+    other = {"address": "joe@example.com", "channel": "email", "blocked_at": 1_010, **BY, "reason": "STOP"}
+    late = {"address": "ann@example.com", "channel": "email", "blocked_at": 99_000, **BY}
+    lifted = {"address": "+1", "channel": "linkedin", "blocked_at": 1_000, **BY, "lifted_at": 2_000}
+    before_0004(bare, [*lead, *number, mail, half, other, late, lifted])
+
+    assert blocks_in(bare, "head", "blocks") == [
+        ("+1", "every", "asked us", None),
+        ("+1", "linkedin", "asked us", 2_000),
+        ("+2", "sms", "asked us", None),
+        ("ann@example.com", "email", "asked us", None),
+        ("jane@example.com", "every", "asked us", None),
+        ("joe@example.com", "email", "STOP", None),
+        ("lead:work:1", "every", "asked us", None),
+    ]
+    back = blocks_in(bare, "0003", "do_not_contact")
+    assert [row[:2] for row in back if row[0] == "lead:work:1"] == sorted(("lead:work:1", each) for each in ON_ALL)
+    assert ("+1", "linkedin", "asked us", 2_000) in back
+
+
+def test_four_rows_of_one_block_of_an_address_become_one(bare: State) -> None:
+    at = {"email": "jane@example.com", "sms": "+1", "call": "+1", "linkedin": "jane"}
+    before_0004(bare, [{"address": at[each], "channel": each, "blocked_at": 5, **BY} for each in ON_ALL])
+
+    assert blocks_in(bare, "head", "blocks") == [
+        ("+1", "every", "asked us", None),
+        ("jane", "every", "asked us", None),
+        ("jane@example.com", "every", "asked us", None),
+    ]
+
+
 def test_the_way_back_leads_to_the_first_version_again(bare: State) -> None:
     at_0001(bare, OLD_ROW)
     engine = engine_of(bare)

@@ -14,14 +14,13 @@ from crm_mcp.actions.intent import DOUBTED, Decision, Preview, Reach
 from crm_mcp.actions.summary import escape_markup, indent_block, is_cut, quote, quote_label
 from crm_mcp.actions.vendor_operations import whose
 from crm_mcp.backends.base import SendsEmail, SendsLinkedIn
+from crm_mcp.channels import ROWS, Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Channel, Lead, Mailbox, Sender, fold, rfc3339
+from crm_mcp.model import Lead, Mailbox, Sender, fold, rfc3339
 from crm_mcp.store import DedupKey
 from crm_mcp.text import normal
 
 S = TypeVar("S", Mailbox, Sender)
-MESSAGE_ONCE = 24 * 60 * 60
-CALL_ONCE = 120
 """Seconds within which the same message, or another call to one address, is a repeat."""
 
 _GSM = frozenset(
@@ -108,7 +107,12 @@ async def preview_call(context: Context, lead: Lead) -> Reach:
     """Say whose telephone would ring."""
     decision = await decide(context, lead, "call")
     new = await fresh(context, lead, ("call",))
-    dedup_key = DedupKey(key=f"call:{decision.address}", seconds=CALL_ONCE, channel="call", address=decision.address)
+    dedup_key = DedupKey(
+        key=f"call:{decision.address}",
+        seconds=ROWS["call"].repeat_seconds,
+        channel="call",
+        address=decision.address,
+    )
     shown = Preview(
         summary=f"Call {escape_markup(lead.phone or 'no number on file')}, {quote_label(lead.label)} ({lead.id}), now",
         details="; ".join(["it rings at once; can't be undone", *new, *decision.remarks]),
@@ -189,7 +193,8 @@ async def _message(
     dedup_keys: tuple[DedupKey, ...] = ()
     if decision.address is not None:
         key = message_key(channel, decision.address, *texts)
-        dedup_keys = (DedupKey(key=key, seconds=MESSAGE_ONCE, channel=channel, address=decision.address),)
+        seconds = ROWS[channel].repeat_seconds
+        dedup_keys = (DedupKey(key=key, seconds=seconds, channel=channel, address=decision.address),)
         if resend_of is not None:
             remarks.append(await _repeats(context, resend_of, key))
     doubts = [doubt.message for found in decisions for doubt in found.doubts]

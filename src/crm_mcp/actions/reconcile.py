@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.guards.addresses import address_of
 from crm_mcp.actions.intent import Outcome, under_way
 from crm_mcp.actions.summary import escape_markup
 from crm_mcp.backends.base import (
@@ -24,8 +23,9 @@ from crm_mcp.backends.base import (
     RunsSequences,
 )
 from crm_mcp.backends.identity import find_same
+from crm_mcp.channels import ROWS, Channel, address_of
 from crm_mcp.errors import InvalidArgument, NotFound
-from crm_mcp.model import Channel, Deal, Delivery, Lead, LeadDraft, Note, NoteKind, RecordKind, Slice, Task, fold
+from crm_mcp.model import Deal, Delivery, Lead, LeadDraft, Note, NoteKind, RecordKind, Slice, Task, fold
 from crm_mcp.store import Action
 
 FOLDED = frozenset({"status", "owner", "stage", "priority"})
@@ -204,11 +204,9 @@ def signed(context: Context, content: str, row: Action | None = None) -> str:
 def sent(lead: Lead, delivery: Delivery, channel: Channel, subject: str | None = None) -> Outcome:
     """Say that a message was sent."""
     to = lead.address(channel)
-    what = {
-        "email": f'e-mail "{subject}" to {lead.label} <{to}>' if subject else f"e-mail to {lead.label} <{to}>",
-        "sms": f"SMS to {lead.label} at {to}",
-        "linkedin": f"LinkedIn message to {lead.label} at {to}",
-    }.get(channel, f"message to {lead.label}")
+    row = ROWS[channel]
+    sends = f'{row.sends} "{subject}"' if subject else row.sends
+    what = f"{sends} to {row.to.format(name=lead.label, address=to)}"
     if not delivery.delivered:
         said = f"recorded, not delivered: {what}"
     else:

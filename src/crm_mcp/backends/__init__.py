@@ -42,7 +42,7 @@ def open_backend(settings: Settings, connection: Connection) -> Backend:
     return remote(
         Access(
             key=connection.api_key,
-            rate_limit_file=settings.pace_file or settings.data_dir / "pace.sqlite3",
+            rate_limit_file=settings.rate_limit_file or settings.data_dir / "pace.sqlite3",
             base_url=connection.base_url,
             country=settings.country,
             team_id=connection.team_id,

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, Task, fold
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, Task, fold
 
 LONGEST_CALL = 10 * 24 * 3600
 NOT_SENT = frozenset(

@@ -20,13 +20,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from crm_mcp.backends.verbs import Capability, does
+from crm_mcp.channels import Channel
 from crm_mcp.model import (
     Account,
     Activity,
     ActivityKind,
     Budget,
     Call,
-    Channel,
     Deal,
     DealFields,
     DealFilter,

@@ -15,8 +15,9 @@ from typing import Literal, NamedTuple
 
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.opt_out_fields import refused_channels
+from crm_mcp.channels import Channel
 from crm_mcp.errors import Conflict, OtherWritten
-from crm_mcp.model import Channel, IfExists, ImportOutcome, Lead, LeadFields, fold
+from crm_mcp.model import IfExists, ImportOutcome, Lead, LeadFields, fold
 
 By = Literal["e-mail address", "LinkedIn profile", "number", "name and company"]
 

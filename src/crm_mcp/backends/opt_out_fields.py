@@ -15,8 +15,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
+from crm_mcp.channels import CHANNELS, ROWS, Channel, in_order, with_addresses_of
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import CHANNELS, Channel, Lead, fold, in_order
+from crm_mcp.model import Lead, fold
 
 
 def _set(words: str) -> frozenset[str]:
@@ -25,18 +26,7 @@ def _set(words: str) -> frozenset[str]:
 
 NOT_OURS = _set("fax faxes post postal letter letters whatsapp push parcel")
 """Ways to reach somebody that no tool here has."""
-_WORDS: Mapping[Channel, frozenset[str]] = {
-    "email": _set(
-        "email emails emailing emailed emailable mail mails mailing mailings mailed mailable newsletter correo courriel"
-    ),
-    "sms": _set("sms text texts texting texted textable message messages messaging mms"),
-    "call": _set(
-        "call calls calling called callable phone phones phoned telephone tel mobile cell voice dial telefon anruf"
-        " anrufe telefonanrufe telefono telefonata appel appels llamada llamadas chiamata chiamate telefoon"
-    ),
-    "linkedin": _set("linkedin inmail"),
-}
-_CHANNEL_WORDS = frozenset[str]().union(*_WORDS.values())
+_CHANNEL_WORDS = frozenset[str]().union(*(row.words for row in ROWS.values()))
 _OVER_THE_AIR = _set("email emails newsletter correo courriel")
 _ACTIONS = _set("contact disturb market solicit send reach ring allow bulk process kontakt werbung")
 _TARGETS = _CHANNEL_WORDS | NOT_OURS | _ACTIONS
@@ -329,7 +319,7 @@ def _named(name: str) -> OptOutField | None:
         turned = _is_turned(words)
         return OptOutField(found, consent=turned, dated=dated and not turned, status=status)
     if not _REGISTERS.isdisjoint(words):
-        return OptOutField(("sms", "call"), unsure=True)
+        return OptOutField(with_addresses_of("call"), unsure=True)
     if not numbered and _may_say_not(words):
         return OptOutField(found, unsure=True)
     if dated or not (may := _says_may(words)):
@@ -430,11 +420,11 @@ def _channels(words: list[str]) -> tuple[Channel, ...]:
     """Return the channels that a name tells of, all where it tells of none; who says no to calls says no to the
     number."""
     there = set(words)
-    found = {channel for channel, names in _WORDS.items() if there & names}
+    found = {channel for channel, row in ROWS.items() if there & row.words}
     if there & NOT_OURS and not (found - {"email"}) and not there & _OVER_THE_AIR:
         return ()
     if "call" in found:
-        found.add("sms")
+        found.update(with_addresses_of("call"))
     return in_order(found) or CHANNELS
 
 

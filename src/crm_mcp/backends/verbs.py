@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from crm_mcp.model import Channel
+from crm_mcp.channels import Channel
 
 F = TypeVar("F", bound=Callable[..., Any])
 

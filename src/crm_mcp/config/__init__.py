@@ -22,16 +22,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from crm_mcp.address import email_address
 from crm_mcp.config.keys import audit_key, sealing_key
 from crm_mcp.config.policy import (
-    MESSAGES,
     AuditSettings,
     Closed,
     Fallback,
-    Limits,
+    LimitSettings,
     PolicySettings,
+    QuietWindow,
     Sizes,
     Stricter,
     Verdict,
-    Window,
     ZoneName,
     postgres_url,
     time_zone,
@@ -40,7 +39,6 @@ from crm_mcp.errors import InvalidArgument, SettingsError, choices
 from crm_mcp.text import one_line
 
 __all__ = [
-    "MESSAGES",
     "MINUTE",
     "PREFIX",
     "RESERVED",
@@ -50,13 +48,13 @@ __all__ = [
     "Connection",
     "Defaults",
     "Fallback",
-    "Limits",
+    "LimitSettings",
     "PolicySettings",
+    "QuietWindow",
     "Settings",
     "Sizes",
     "Stricter",
     "Verdict",
-    "Window",
     "audit_key",
     "child_environment",
     "is_loopback",
@@ -205,7 +203,7 @@ class Settings(Closed):
     data_dir: Path
     database_url: SecretStr | None = None
     """The PostgreSQL database that several servers share their state in; None: a file in the data directory."""
-    pace_file: Path | None = None
+    rate_limit_file: Path | None = None
     """Where the calls of each key are counted, by all processes of this user; None: in the data directory."""
     country: str | None = None
     sample: bool = False
@@ -245,7 +243,7 @@ def load() -> Settings:
         policy=file.policy,
         audit=_audit(file.audit),
         data_dir=_expanded(env.data_dir or _user_folder("data")).absolute(),
-        pace_file=_user_folder("cache") / "pace.sqlite3",
+        rate_limit_file=_user_folder("cache") / "pace.sqlite3",
         toolsets=_toolsets(env.toolsets),
         kill_at=_kill_at(),
         **env.model_dump(exclude={*_OF_ONE, "config", "data_dir", "toolsets"}),

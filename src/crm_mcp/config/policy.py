@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from crm_mcp.channels import MESSAGES, Channel
 from crm_mcp.errors import choices
 
 if TYPE_CHECKING:  # the zones are read by those alone who use one
@@ -15,7 +16,6 @@ if TYPE_CHECKING:  # the zones are read by those alone who use one
 
 Verdict = Literal["allow", "confirm", "approve", "deny"]
 OfReading = Literal["allow", "deny"]
-Reached = Literal["email", "sms", "call", "linkedin"]
 Fallback = Literal["token", "approval", "deny"]
 OFF = "off"
 
@@ -26,14 +26,14 @@ class Closed(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Window(NamedTuple):
+class QuietWindow(NamedTuple):
     """A part of each day, by the clock on the wall: `start` included, `end` excluded; it may go over midnight."""
 
     start: time
     end: time
 
     @classmethod
-    def parse(cls, text: str) -> Window | None:
+    def parse(cls, text: str) -> QuietWindow | None:
         """Return the window that is written `21:00-08:00`, None for `off`.
 
         Raises:
@@ -64,7 +64,7 @@ class Window(NamedTuple):
 
 
 def _quiet(text: str) -> str:
-    return str(Window.parse(text) or OFF)
+    return str(QuietWindow.parse(text) or OFF)
 
 
 def _day(value: object) -> object:
@@ -84,13 +84,11 @@ def _field(name: str) -> str:
     return name.strip()
 
 
-MESSAGES: tuple[str, ...] = ("email", "sms", "linkedin")
-"""The channels on which a text goes out."""
 Limit = Annotated[int, Field(strict=True, ge=1)]
 FieldName = Annotated[str, AfterValidator(_field)]
 
 
-class Limits(Closed):
+class LimitSettings(Closed):
     """How many at most; None: as many as are wanted."""
 
     email: Limit | None = None
@@ -143,17 +141,17 @@ class PolicySettings(Closed):
     """Verdicts of single operations of a vendor: those that are off by default need one."""
     connections: dict[str, Stricter] = Field(default_factory=dict)
     sizes: Sizes = Sizes()
-    daily_limits: Limits = Limits()
+    daily_limits: LimitSettings = LimitSettings()
     """In a connection's local day."""
-    contact_limits: Limits = Limits()
+    contact_limits: LimitSettings = LimitSettings()
     """To one address in any seven days, by all connections together."""
-    require_consent: dict[Reached, FieldName] = Field(default_factory=dict[Reached, str])
+    require_consent: dict[Channel, FieldName] = Field(default_factory=dict[Channel, str])
     """The field of a lead that must be set before a channel is used."""
 
     @property
-    def quiet_window(self) -> Window | None:
+    def quiet_window(self) -> QuietWindow | None:
         """The quiet hours; None where they are off."""
-        return Window.parse(self.quiet_hours)
+        return QuietWindow.parse(self.quiet_hours)
 
 
 class AuditSettings(Closed):

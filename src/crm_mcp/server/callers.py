@@ -42,7 +42,7 @@ class MustAsk(Exception):
 
 
 class CallingClient:
-    """The client of one call, as `actions.approval.Client` wants it."""
+    """The client of one call, as `actions.intent.Client` wants it."""
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ def _most(tried: Callable[[int], _CappedCopy], low: int, high: int) -> _CappedCo
     return best
 
 
-class _TooLongError(Exception):
+class _NoRoomError(Exception):
     """A copy has no room left."""
 
 
@@ -94,7 +94,7 @@ class _CappedCopy:
         """Whether a text was."""
         self.made: dict[str, Any] | None = None
         """None where there is no room for it."""
-        with suppress(_TooLongError):
+        with suppress(_NoRoomError):
             self.made = self._of_all(structured)
 
     def _of_all(self, structured: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class _CappedCopy:
     def _spend(self, characters: int) -> None:
         self._room -= characters
         if self._room < 0:
-            raise _TooLongError
+            raise _NoRoomError
 
     def _count(self, name: str, more: int) -> None:
         if more > 0:

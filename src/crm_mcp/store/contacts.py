@@ -1,19 +1,24 @@
-"""Who must not be contacted, and who set an address: whatever lead or connection they belong to."""
+"""Who must not be contacted, and who set an address: whatever lead or connection they belong to.
+
+A block is a row of a channel and an address. That of `EVERY` channel holds on all that there are, and on those that a
+later version adds; where the address has a row of a channel as well, that one decides for its channel: so one channel
+can be lifted, and the block goes on for the others.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, false, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, false, insert, or_, select, update
 
 from crm_mcp.address import address_key
-from crm_mcp.model import Channel
+from crm_mcp.channels import CHANNELS, EVERY, Blocked, Channel
 from crm_mcp.store.audit import Audit
 from crm_mcp.store.database import Database
 from crm_mcp.store.records import Action, Address, Written
-from crm_mcp.store.tables import actions, dedup_keys, do_not_contact
+from crm_mcp.store.tables import actions, blocks, dedup_keys
 from crm_mcp.store.tables import addresses as written
 from crm_mcp.store.threads import Part, Threads, in_thread
 
@@ -23,7 +28,7 @@ NOTHING_HAPPENED = ("failed", "blocked", "cancelled", "declined", "expired")
 AT_ONCE = 500
 """How many addresses one query asks for: databases take only so many values."""
 
-_c = do_not_contact.c
+_c = blocks.c
 _w = written.c
 
 
@@ -34,12 +39,12 @@ class Contacts(Part):
         super().__init__(threads, database, clock)
         self._audit = audit
 
-    async def block(self, addresses: Mapping[Channel, str], reason: str | None, by: str) -> None:
+    async def block(self, addresses: Mapping[Blocked, str], reason: str | None, by: str) -> None:
         """Put addresses on the do-not-contact list; a new reason replaces the old one."""
         await self.block_many([addresses], [reason], by)
 
     @in_thread
-    def block_many(self, several: Sequence[Mapping[Channel, str]], reasons: Sequence[str | None], by: str) -> None:
+    def block_many(self, several: Sequence[Mapping[Blocked, str]], reasons: Sequence[str | None], by: str) -> None:
         """Put the addresses of several people on the do-not-contact list, all or none, each with a reason of their own.
 
         What is on it stays, with the new reason where one is given.
@@ -55,19 +60,20 @@ class Contacts(Part):
                 values: dict[str, Any] = {"reason": reason, "blocked_by": by, "blocked_at": moment}
                 for channel, address in addresses.items():
                     key = channel, address_key(address)
-                    same = update(do_not_contact).where(_c.channel == channel, _c.address == key[1])
+                    same = update(blocks).where(_c.channel == channel, _c.address == key[1])
                     if key not in present:
                         earlier = new.get(key, {}).get("reason")
                         new[key] = values | {"channel": channel, "address": key[1], "reason": reason or earlier}
                         continue
-                    lifted, given = present[key]
-                    if lifted is not None:
+                    row = present[key]
+                    if row.lifted_at is not None:
                         connection.execute(same.values(values | {"lifted_at": None, "lifted_by": None}))
-                    elif reason not in (None, given):
+                    elif reason not in (None, row.reason):
                         connection.execute(same.values(reason=reason))
-                    present[key] = None, reason or given
+                    present[key] = _Row(None, reason or row.reason)
             if new:
-                connection.execute(insert(do_not_contact), [*new.values()])
+                connection.execute(insert(blocks), [*new.values()])
+            _lift_no_more(connection, {each[EVERY] for each, _ in wanted if EVERY in each})
             # Whoever asks for it writes the reason: it is no word of ours, and is kept as an argument is.
             self._audit.extend(
                 connection,
@@ -84,14 +90,24 @@ class Contacts(Part):
             )
 
     @in_thread
-    def unblock(self, addresses: Mapping[Channel, str], by: str) -> None:
+    def unblock(self, addresses: Mapping[Blocked, str], by: str) -> None:
         """Take addresses off the do-not-contact list. That it was lifted, and when, is kept."""
         if not addresses:
             return
         with self.database.writing() as connection:
             moment = self._clock()
-            listed = and_(_any(addresses), _c.lifted_at.is_(None))
-            connection.execute(update(do_not_contact).where(listed).values(lifted_at=moment, lifted_by=by))
+            present = _present(connection, list(addresses.values()))
+            lifted = {"lifted_at": moment, "lifted_by": by}
+            for channel, address in addresses.items():
+                here = and_(_c.address == address_key(address), _c.lifted_at.is_(None))
+                of = here if channel == EVERY else and_(here, _c.channel == channel)
+                connection.execute(update(blocks).where(of).values(lifted))
+                every = present.get((EVERY, address_key(address)))
+                if every is None or every.lifted_at is not None or (channel, address_key(address)) in present:
+                    continue
+                # The block of every channel goes on for the others.
+                row = {"channel": channel, "address": address_key(address), "reason": every.reason}
+                connection.execute(insert(blocks), row | {"blocked_by": by, "blocked_at": moment} | lifted)
             told = {"event": "do_not_contact_lifted", "addresses": dict(addresses), "by": by}
             self._audit.append(connection, moment, told)
 
@@ -99,17 +115,17 @@ class Contacts(Part):
     def blocked(self, addresses: Mapping[Channel, str]) -> dict[Channel, str]:
         """Return which of these are on the do-not-contact list, with the reason ("" where none was given)."""
         with self.database.reading() as connection:
-            rows = connection.execute(_listed(addresses)).all()
-        found = {row.channel: row.reason or "" for row in rows if row.lifted_at is None}
-        return {channel: found[channel] for channel in addresses if channel in found}
+            present = _present(connection, list(addresses.values()))
+        found: dict[Channel, _Row | None] = {each: _deciding(present, each, addresses[each]) for each in addresses}
+        return {channel: row.reason or "" for channel, row in found.items() if row and row.lifted_at is None}
 
     @in_thread
     def lifted(self, addresses: Mapping[Channel, str]) -> dict[Channel, datetime]:
         """Return of which of these a block was lifted, and when: a STOP from before that blocks no more."""
         with self.database.reading() as connection:
-            rows = connection.execute(_listed(addresses)).all()
-        found = {row.channel: row.lifted_at for row in rows if row.lifted_at is not None}
-        return {channel: found[channel] for channel in addresses if channel in found}
+            present = _present(connection, list(addresses.values()))
+        found: dict[Channel, _Row | None] = {each: _deciding(present, each, addresses[each]) for each in addresses}
+        return {channel: row.lifted_at for channel, row in found.items() if row and row.lifted_at is not None}
 
     @in_thread
     def written(self, addresses: Sequence[Address], since: datetime) -> tuple[Written, ...]:
@@ -152,13 +168,11 @@ def now_blocked(connection: Connection, reached: Sequence[tuple[str | None, str 
     An enrolment is none of them: its deduplication key does not tell which channels the sequence uses, so whoever
     enrols looks.
     """
-    asked = {each for each in reached if each[1] is not None}
-    keys = sorted({address for _, address in asked if address is not None})
-    for start in range(0, len(keys), AT_ONCE):
-        wanted = and_(_c.address.in_(keys[start : start + AT_ONCE]), _c.lifted_at.is_(None))
-        for channel, address in connection.execute(select(_c.channel, _c.address).where(wanted)):
-            if (channel, address) in asked:
-                return channel
+    present = _present(connection, [address for _, address in reached if address is not None])
+    for channel, address in reached:
+        row = _deciding(present, channel, address) if channel in CHANNELS and address is not None else None
+        if row and row.lifted_at is None:
+            return channel
     return None
 
 
@@ -170,23 +184,35 @@ def keep_written(connection: Connection, action: Action, writes: Sequence[Addres
         connection.execute(insert(written), rows)
 
 
-def _present(
-    connection: Connection, addresses: Sequence[str]
-) -> dict[tuple[str, str], tuple[datetime | None, str | None]]:
-    """Return what is or was on the list at these addresses, by channel and address: when it was lifted, and why."""
+class _Row(NamedTuple):
+    lifted_at: datetime | None
+    """Since when it is off the list; None: it is on it."""
+    reason: str | None
+
+
+def _present(connection: Connection, addresses: Sequence[str]) -> dict[tuple[str, str], _Row]:
+    """Return what is or was on the list at these addresses, by channel and address."""
     keys = sorted({address_key(each) for each in addresses})
-    found: dict[tuple[str, str], tuple[datetime | None, str | None]] = {}
+    found: dict[tuple[str, str], _Row] = {}
     for start in range(0, len(keys), AT_ONCE):
         wanted = _c.address.in_(keys[start : start + AT_ONCE])
         rows = connection.execute(select(_c.channel, _c.address, _c.lifted_at, _c.reason).where(wanted))
-        found |= {(row.channel, row.address): (row.lifted_at, row.reason) for row in rows}
+        found |= {(row.channel, row.address): _Row(row.lifted_at, row.reason) for row in rows}
     return found
 
 
-def _any(addresses: Mapping[Channel, str]) -> ColumnElement[bool]:
-    each = (and_(_c.channel == channel, _c.address == address_key(address)) for channel, address in addresses.items())
-    return or_(false(), *each)
+def _deciding(present: Mapping[tuple[str, str], _Row], channel: str, address: str) -> _Row | None:
+    """Return the row that decides for a channel: its own, else that of every channel."""
+    key = address_key(address)
+    own, every = present.get((channel, key)), present.get((EVERY, key))
+    if own is None or every is None or own.lifted_at is None or every.lifted_at is None:
+        return own or every
+    return own if own.lifted_at > every.lifted_at else every
 
 
-def _listed(addresses: Mapping[Channel, str]) -> Any:
-    return select(_c.channel, _c.address, _c.reason, _c.lifted_at).where(_any(addresses))
+def _lift_no_more(connection: Connection, addresses: Collection[str]) -> None:
+    """Forget what was lifted at these addresses by channel: a block of every channel has been made since."""
+    keys = sorted({address_key(each) for each in addresses})
+    for start in range(0, len(keys), AT_ONCE):
+        here = _c.address.in_(keys[start : start + AT_ONCE])
+        connection.execute(delete(blocks).where(here, _c.channel != EVERY, _c.lifted_at.is_not(None)))

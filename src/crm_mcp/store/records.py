@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from crm_mcp.model import Channel, Moment, Record
+from crm_mcp.channels import Channel
+from crm_mcp.model import Moment, Record
 
 Status = Literal[
     "proposed",

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 from sqlalchemy import BigInteger, Boolean, Column, Dialect, Index, Integer, MetaData, String, Table, Text, false
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration. A state at this revision is opened without loading the migration library."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -201,10 +201,10 @@ counters = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-do_not_contact = Table(
-    "do_not_contact",
+blocks = Table(
+    "blocks",
     metadata,
-    Column("channel", Name(16), primary_key=True),
+    Column("channel", Name(16), primary_key=True),  # or `every`: see `contacts.py`
     Column("address", Name, primary_key=True),
     Column("reason", Words),
     Column("blocked_by", Name, nullable=False),

@@ -10,8 +10,8 @@ from crm_mcp.actions.imports.columns import Columns, map_columns
 from crm_mcp.actions.imports.csv_reader import read_csv
 from crm_mcp.actions.imports.opt_outs import count_refusing
 from crm_mcp.actions.imports.rows import BadRow, GoodRow, refuse_undecided, rows
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import InvalidArgument, Undecided
-from crm_mcp.model import CHANNELS
 
 
 def columns_of(text: str, *wanted: str, **more: Any) -> Columns:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from crm_mcp.actions.guards.opt_out import is_stop, may_be_stop
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import InvalidArgument, NotFound, SettingsError, Unsupported, VendorError
-from crm_mcp.model import CHANNELS, Lead, LeadDraft, Mailbox, NoteDraft, Option, Sender, Slice
+from crm_mcp.model import Lead, LeadDraft, Mailbox, NoteDraft, Option, Sender, Slice
 
 from .conftest import Opened, Work
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from crm_mcp.backends.local import Local
-from crm_mcp.model import CHANNELS, LeadDraft, LeadUpdate, Slice
+from crm_mcp.channels import CHANNELS
+from crm_mcp.model import LeadDraft, LeadUpdate, Slice
 
 JANE = LeadDraft(name="Jane", email="jane@acme.example", phone="+14155552671")
 

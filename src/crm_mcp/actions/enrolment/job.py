@@ -22,8 +22,9 @@ from crm_mcp.actions.guards.rules import ENROLMENT
 from crm_mcp.actions.intent import DOUBTED, Bulk, Client, Decision, ItemResult, Outcome, passed, under_way
 from crm_mcp.actions.jobs import PATIENCE
 from crm_mcp.backends.base import FindsLeads, RunsSequences
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import saying
-from crm_mcp.model import CHANNELS, Lead, Rejected
+from crm_mcp.model import Lead, Rejected
 from crm_mcp.store import Action, ClaimConditions, Item, Stopped
 
 COUNTED = ("daily_limit", "contact_limit")

@@ -16,8 +16,9 @@ from crm_mcp.actions.intent import DOUBT, DOUBTED, Client, Decision, Outcome, Pr
 from crm_mcp.actions.summary import escape_markup, quote, quote_label
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import EndsSequences, RunsSequences
+from crm_mcp.channels import CHANNELS, ROWS, Channel
 from crm_mcp.errors import Ambiguous, Conflict, CrmError, InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import CHANNELS, Channel, Lead, Rejected
+from crm_mcp.model import Lead, Rejected
 from crm_mcp.model import Sequence as Steps
 from crm_mcp.store import Action, DedupKey, Quota
 
@@ -338,11 +339,12 @@ def as_shown(lead: Lead) -> list[str | None]:
 
 def _known(shown: Sequence[str | None]) -> Lead:
     """Return what of a lead was shown, as far as our list knows it."""
-    lead, label, *addresses = shown
-    at = dict(zip(CHANNELS, addresses, strict=True))
-    return Lead(
-        id=str(lead), name=label, email=at["email"], phone=at["sms"], custom_fields={"linkedin": at["linkedin"]}
-    )
+    fields: dict[str, Any] = {"id": str(shown[0]), "name": shown[1], "custom_fields": {}}
+    # What an older version kept has no place for a channel that came later.
+    for channel, address in zip(CHANNELS, shown[2:], strict=False):
+        field, _, custom = ROWS[channel].field.partition(".")
+        (fields[field] if custom else fields)[custom or field] = address
+    return Lead.model_validate(fields)
 
 
 def channels_of(steps: Sequence[Mapping[str, Any]]) -> list[Channel]:

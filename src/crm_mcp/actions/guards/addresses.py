@@ -1,4 +1,4 @@
-"""Which addresses and time zones a call writes, and how an address is compared. Pure."""
+"""Which addresses and time zones a call writes. Pure."""
 
 from __future__ import annotations
 
@@ -7,34 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from crm_mcp.actions.guards.quiet_hours import field_key
-from crm_mcp.address import address_key, email_address, phone_number, profile_key
+from crm_mcp.address import EMAIL, address_key, email_address, phone_number, profile_key
+from crm_mcp.channels import Channel, address_of
 from crm_mcp.config import time_zone
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Channel
 from crm_mcp.store import Address
 
 _LONGEST_ZONE = 64
 """Characters of the longest text that is looked at as the name of a time zone, or of its field."""
-E164 = re.compile(r"\+[1-9]\d{6,14}")
-"""An international number, as it is compared."""
-_EMAIL = re.compile(r"[^\s<>()\[\]{},;:\"|\\@]{1,64}@[^\s<>()\[\]{},;:\"|\\@]{1,255}")
 _NUMBER = re.compile("[+\uff0b]?\\(?\\d[\\d .()/\u00a0\u2010-\u2015-]{5,22}\\d")
 _DIGITS = re.compile("[+\uff0b]?\\d{7,15}")
 _PROFILE = re.compile(r"(?i)linkedin\.com/[^\s<>\"'|,;]+")
 _LONGEST_NUMBER = 40
-
-
-def address_of(channel: Channel, address: str, country: str | None) -> str:
-    """Return an address, number or profile as it is compared; what can't be read is compared as it is written."""
-    try:
-        if channel == "email":
-            return address_key(email_address(address))
-        if channel != "linkedin":
-            return address if E164.fullmatch(address) else phone_number(address, country)
-    except InvalidArgument:
-        # A domain is the same with the dot of the root behind it, which the validation refuses.
-        return address_key(address).rstrip(".") if channel == "email" else address_key(address)
-    return profile_key(address) or address_key(address)
 
 
 def kept_before(channel: Channel, address: str) -> str | None:
@@ -47,11 +31,6 @@ def kept_before(channel: Channel, address: str) -> str | None:
     last = re.split(r"[?#]", address_key(address))[0].rstrip("/").rsplit("/", 1)[-1]
     key = profile_key(address)
     return last if key is not None and last != key == profile_key(f"/in/{last}") else None
-
-
-def one_email(text: str) -> bool:
-    """Whether a text is one e-mail address and nothing else, as far as it can be told apart from several."""
-    return _EMAIL.fullmatch(text.strip()) is not None
 
 
 def addresses_in(arguments: Any, country: str | None) -> tuple[Address, ...]:
@@ -80,7 +59,7 @@ def empties_custom_fields(arguments: Any) -> bool:
 def _addresses(name: str, text: str, country: str | None) -> Iterator[Address]:
     whole = text.strip()
     if "@" in text:
-        for each in dict.fromkeys((whole[:320], *(match[0].strip(".'`*_") for match in _EMAIL.finditer(text)))):
+        for each in dict.fromkeys((whole[:320], *(match[0].strip(".'`*_") for match in EMAIL.finditer(text)))):
             try:
                 yield Address(channel="email", address=address_key(email_address(each)))
             except InvalidArgument:

@@ -8,19 +8,20 @@ they stand on. Only `lift` takes one away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.guards import inbound
-from crm_mcp.actions.guards.addresses import address_of, kept_before
+from crm_mcp.actions.guards.addresses import kept_before
 from crm_mcp.actions.intent import under_way
 from crm_mcp.actions.summary import escape_markup
 from crm_mcp.address import address_key
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.opt_out_fields import refused_channels
+from crm_mcp.channels import CHANNELS, EVERY, HEARD, ROWS, Blocked, Channel, address_of
 from crm_mcp.errors import Forbidden
-from crm_mcp.model import CHANNELS, Channel, Lead, LeadFields
+from crm_mcp.model import Lead, LeadFields
 from crm_mcp.store import Address
 
 STOPPED_BY = "the lead's own STOP"
@@ -73,8 +74,8 @@ async def blocks_of(context: Context, lead: Lead, channels: Sequence[Channel] = 
 
 async def block(context: Context, lead: Lead, channels: Iterable[Channel], reason: str | None, by: str) -> None:
     """Put a lead's addresses on these channels, and the lead itself, on our list."""
-    for keys in _keys(context, lead, channels):
-        await context.store.contacts.block(keys, reason, by)
+    keys = _blocked_keys(context, lead, tuple(channels))
+    await context.store.contacts.block_many(keys, [reason] * len(keys), by)
 
 
 async def lift(context: Context, lead: Lead, channels: Iterable[Channel], by: str) -> None:
@@ -91,7 +92,7 @@ async def lift(context: Context, lead: Lead, channels: Iterable[Channel], by: st
     on = tuple(channels)
     for channel in on:
         await _said_stop(context, lead, channel)
-    for keys in _keys(context, lead, on):
+    for keys in _blocked_keys(context, lead, on):
         await context.store.contacts.unblock(keys, by)
 
 
@@ -129,6 +130,15 @@ def _keys(context: Context, lead: Lead, channels: Iterable[Channel]) -> list[dic
     return [each for each in (normal, written, itself) if each]
 
 
+def _blocked_keys(context: Context, lead: Lead, channels: Collection[Channel]) -> list[dict[Blocked, str]]:
+    """Return what a lead is blocked by on these channels; on all of them, that is one row an address for every channel,
+    also for one that comes later."""
+    keys = _keys(context, lead, channels)
+    if not set(CHANNELS) <= set(channels):
+        return [{**each} for each in keys]
+    return [{EVERY: address} for address in dict.fromkeys(address for each in keys for address in each.values())]
+
+
 # What a tool's change must not shake off
 
 
@@ -138,12 +148,12 @@ async def keep_blocks(context: Context, lead: Lead, by: str) -> None:
     Called before a tool changes, imports over or deletes it.
     """
     on_list = await blocks_of(context, lead)
-    for channel, reason in on_list.items():
-        await block(context, lead, (channel,), reason or None, by)
+    for channels, reason in _together(on_list):
+        await block(context, lead, channels, reason or None, by)
     marked: list[Channel] = [each for each in lead.do_not_contact or () if each not in on_list]
     if marked:
         await block(context, lead, marked, KEPT, by)
-    for channel in inbound.HEARD:
+    for channel in HEARD:
         if channel not in on_list and channel not in marked:
             await _said_stop(context, lead, channel)
 
@@ -151,9 +161,17 @@ async def keep_blocks(context: Context, lead: Lead, by: str) -> None:
 async def follow_blocks(context: Context, before: Lead, after: Lead, by: str) -> None:
     """Block the addresses that a tool has given to a lead on channels on which it is blocked."""
     moved: list[Channel] = [each for each in CHANNELS if after.address(each) not in (None, before.address(each))]
-    on_list = await blocks_of(context, before, moved) if moved else {}
-    for channel in on_list:
-        await block(context, after, (channel,), INHERITED, by)
+    on_list = await blocks_of(context, before) if moved else {}
+    for channels, _ in _together(on_list):
+        if not set(moved).isdisjoint(channels):
+            await block(context, after, channels, INHERITED, by)
+
+
+def _together(on_list: Mapping[Channel, str]) -> list[tuple[Sequence[Channel], str]]:
+    """Return on which channels somebody is blocked, and why: on all of them at once, or on one after the other."""
+    if set(CHANNELS) <= set(on_list):
+        return [(CHANNELS, next(iter(on_list.values())))]
+    return [((channel,), reason) for channel, reason in on_list.items()]
 
 
 async def follow_flags(context: Context, lead: Lead, written: LeadFields, by: str) -> None:
@@ -169,7 +187,7 @@ async def keep_at(context: Context, addresses: Sequence[Address], by: str, *, be
     """
     seen: set[str | None] = {besides}
     for each in addresses:
-        if each.channel == "linkedin":
+        if not ROWS[each.channel].found_by:
             continue
         for lead in await context.crm(FindsLeads).leads_at(each.channel, each.address):
             if lead.id not in seen:

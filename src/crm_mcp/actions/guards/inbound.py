@@ -11,15 +11,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.guards.addresses import address_of
-from crm_mcp.actions.guards.opt_out import HEARD, is_stop, may_be_stop, names_of
+from crm_mcp.actions.guards.opt_out import is_stop, may_be_stop, names_of
 from crm_mcp.actions.intent import DOUBTED, Doubt
 from crm_mcp.actions.offload import offload
 from crm_mcp.actions.summary import quote
 from crm_mcp.backends.base import FindsLeads, ReadsMessages
 from crm_mcp.backends.http_errors import says_opted_out
+from crm_mcp.channels import HEARD, OPTS_OUT, Channel, address_of
 from crm_mcp.errors import CrmError
-from crm_mcp.model import Activity, Channel, Lead, Message
+from crm_mcp.model import Activity, Lead, Message
 from crm_mcp.store import DedupKey, Store
 
 R = TypeVar("R")
@@ -27,7 +27,6 @@ R = TypeVar("R")
 ENROLMENT = "enrolment"
 """The channel of the deduplication key of an enrolment, whose messages may go out on any."""
 OPTED_OUT = "the CRM says that this address has opted out"
-MAY_OPT_OUT: tuple[Channel, ...] = ("email", "sms", "call")
 """The channels on which a CRM may say so."""
 SHOWN = 200
 """Characters of such a message that a question shows."""
@@ -135,7 +134,7 @@ async def block_opted_out(store: Store, dedup_keys: Sequence[DedupKey], error: C
     if len(reached) != 1 or not says_opted_out(error.told):
         return None
     [(channel, address)] = reached
-    if address is None or channel not in MAY_OPT_OUT:
+    if address is None or channel not in OPTS_OUT:
         return None
     await store.contacts.block({channel: address}, OPTED_OUT, OPTED_OUT)
     return f"do-not-contact: {OPTED_OUT}, so it is blocked on this channel from now on; nothing was sent"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.guards.addresses import address_of, addresses_in, moves_clock
+from crm_mcp.actions.guards.addresses import addresses_in, moves_clock
 from crm_mcp.actions.summary import escape_markup
 from crm_mcp.address import address_key
-from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
+from crm_mcp.channels import CHANNELS, ROWS, Channel, address_of, kept_as
+from crm_mcp.model import Lead, rfc3339
 from crm_mcp.store import Address
 
 FRESH_FOR = timedelta(hours=24)
@@ -23,8 +24,8 @@ async def fresh(context: Context, lead: Lead, channels: Iterable[Channel]) -> tu
     for channel in channels:
         if address := lead.address(channel):
             key = address_of(channel, address, context.settings.country)
-            shown[Address(channel="sms" if channel == "call" else channel, address=key)] = address
-        if channel in ("sms", "call"):
+            shown[Address(channel=kept_as(channel), address=key)] = address
+        if ROWS[channel].wakes:
             shown[_zone_of(context, lead)] = ""
     if not shown:
         return ()
@@ -34,21 +35,13 @@ async def fresh(context: Context, lead: Lead, channels: Iterable[Channel]) -> tu
         address = shown[Address(channel=each.channel, address=each.address)]
         minutes = max(0, int((now - each.at).total_seconds() // 60))
         ago = f"{minutes // 60} h" if minutes >= 60 else f"{minutes} min"
-        what = f"{_CALLED[each.channel]} {escape_markup(address)}" if address else "time zone"
+        what = f"{ROWS[each.channel].address} {escape_markup(address)}" if address else "time zone"
         remarks.append(
             f"the {what} was set by {escape_markup(each.by)} "
             f"with {each.tool} {ago} ago "
             f"({rfc3339(each.at)}): make sure that it is right"
         )
     return tuple(remarks)
-
-
-_CALLED: Mapping[Channel, str] = {
-    "email": "e-mail address",
-    "sms": "phone number",
-    "call": "phone number",
-    "linkedin": "LinkedIn profile",
-}
 
 
 def unheld(context: Context, lead: Lead, arguments: Any) -> tuple[Address, ...]:

@@ -13,11 +13,11 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Literal
 
-from crm_mcp.model import Channel, Lead
+from crm_mcp.channels import HEARD, Channel
+from crm_mcp.model import Lead
 from crm_mcp.text import neutral, normal, rendered
 
 STOP_WORDS = frozenset(("stop", "stopall", "unsubscribe", "cancel", "end", "quit", "revoke", "optout"))
-HEARD: tuple[Channel, ...] = ("sms", "email")
 """The channels on which a word ends messages."""
 LONGEST_WORD = 10_000
 """Characters of the longest text that can be a single word: nobody writes more punctuation around one."""

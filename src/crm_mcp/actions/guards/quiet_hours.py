@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 
-from crm_mcp.config import Window, time_zone
+from crm_mcp.config import QuietWindow, time_zone
 from crm_mcp.model import Lead, fold
 
 DAY = timedelta(days=1)
@@ -58,12 +58,12 @@ def field_key(name: str) -> str:
     return re.sub(r"[\s_-]+", "", fold(name))
 
 
-def quiet(window: Window, zones: Zones, at: datetime) -> bool:
+def quiet(window: QuietWindow, zones: Zones, at: datetime) -> bool:
     """Whether it is quiet in any of the zones."""
     return quiet_place(window, zones, at) is not None
 
 
-def quiet_place(window: Window, zones: Zones, at: datetime) -> tuple[str, datetime] | None:
+def quiet_place(window: QuietWindow, zones: Zones, at: datetime) -> tuple[str, datetime] | None:
     """Return the first zone in which it is quiet ("" for that of this machine), and the time there; None: in none."""
     for name in zones.names or ("",):
         there = local(at, name)
@@ -78,7 +78,7 @@ def blackout_day(dates: Collection[date], zones: Zones, at: datetime) -> date | 
     return min(today.intersection(dates), default=None)
 
 
-def next_allowed(window: Window | None, dates: Collection[date], zones: Zones, at: datetime) -> datetime | None:
+def next_allowed(window: QuietWindow | None, dates: Collection[date], zones: Zones, at: datetime) -> datetime | None:
     """Return the first moment from `at` on that is neither quiet nor on one of the dates in any of the zones.
 
     None where there is none within 14 days.

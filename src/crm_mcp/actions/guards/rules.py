@@ -13,28 +13,19 @@ from typing import Any
 
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.guards import quiet_hours
-from crm_mcp.actions.guards.addresses import E164, address_of, one_email
 from crm_mcp.actions.guards.do_not_contact import no_contact_reason
 from crm_mcp.actions.guards.inbound import ENROLMENT, doubt
 from crm_mcp.actions.guards.quiet_hours import Zones
 from crm_mcp.actions.intent import Decision
 from crm_mcp.actions.summary import escape_markup
 from crm_mcp.backends.verbs import Way
-from crm_mcp.model import CHANNELS, Channel, Lead, rfc3339
+from crm_mcp.channels import CHANNELS, ROWS, Channel, address_of
+from crm_mcp.model import Lead, rfc3339
 from crm_mcp.store import Quota
 
-AT_NIGHT = ("sms", "call")
-"""What wakes people up: quiet hours are about these."""
 WEEK = timedelta(days=7)
 _NO = frozenset({"", "0", "no", "n", "false", "off", "none"})
-_SEVERAL = {
-    "email": "e-mails",
-    "sms": "SMS",
-    "call": "calls",
-    "linkedin": "LinkedIn messages",
-    "messages": "messages",
-    ENROLMENT: "enrolments",
-}
+_SEVERAL = {**{name: row.several for name, row in ROWS.items()}, "messages": "messages", ENROLMENT: "enrolments"}
 
 
 async def decide(
@@ -99,26 +90,11 @@ def reached_at(context: Context, lead: Lead, channel: Way) -> str | None:
 
 def no_address(lead: Lead, channel: Channel) -> str | None:
     """Return why there is no address that this channel could use, else None."""
-    if channel == "email" and lead.email:
-        # Two addresses in one field, or one with a name around it, would be reached and never be found on a list.
-        return (
-            None
-            if one_email(lead.email)
-            else f"no address on file: {escape_markup(lead.email)} is not one e-mail address"
-        )
-    if channel == "email":
-        return "no address on file: the lead has no e-mail address"
-    if channel == "linkedin":
-        return None if lead.address("linkedin") else "no address on file: the lead has no LinkedIn profile"
-    if not lead.phone:
-        return "no address on file: the lead has no phone number"
-    if not E164.fullmatch(lead.phone):
-        # Do-not-contact is kept by the number: one that can't be compared can't be looked up there.
-        return (
-            f"no address on file: {escape_markup(lead.phone)} is no international number; set CRM_MCP_COUNTRY, or "
-            f"correct it to one such as +14155550123"
-        )
-    return None
+    row, address = ROWS[channel], lead.address(channel)
+    if not address:
+        return f"no address on file: the lead has no {row.address}"
+    why = row.unusable(address)
+    return f"no address on file: {escape_markup(address)} {why}" if why else None
 
 
 def _no_consent(context: Context, lead: Lead, channel: Channel) -> str | None:
@@ -150,7 +126,7 @@ async def _when(context: Context, lead: Lead, channel: Way, address: str, planne
     policy, now = context.settings.policy, context.clock()
     at = max(now, planned or now)
     it_is = "it will be" if at > now else "it is"
-    window = policy.quiet_window if channel in AT_NIGHT else None
+    window = policy.quiet_window if channel != ENROLMENT and ROWS[channel].wakes else None
     here = _here(context)
     # A number's zones are looked up where something depends on them: the tables take a while to load.
     there = quiet_hours.zones_of(lead) if window or policy.blackout_dates else None

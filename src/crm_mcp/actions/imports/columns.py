@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from crm_mcp.address import email_address
 from crm_mcp.backends.opt_out_fields import OptOutField, opt_out_field, words_of
+from crm_mcp.channels import CHANNELS, Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import CHANNELS, Channel, Line, fold
+from crm_mcp.model import Line, fold
 
 CUSTOM = "custom_fields."
 IDENTIFYING = frozenset({"name", "first_name", "last_name", "email", "phone", "company"})

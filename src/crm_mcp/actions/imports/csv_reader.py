@@ -41,7 +41,7 @@ _MARKS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CsvRecord:
     """One record: the physical line that it begins on, its cells, and why they can't be trusted, where they can't."""
 
     line: int
@@ -97,7 +97,7 @@ def count_lines(path: Path) -> int:
         return 1 + sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(_CHUNK), b""))
 
 
-class _TooLongError(Exception):
+class _RecordTooLongError(Exception):
     """A record is longer than any that is read whole."""
 
 
@@ -121,12 +121,12 @@ class _Lines:
         line = self._ahead.popleft() if self._ahead else self._next_of_stream()
         if self.taken and (self.size + len(line) > LONGEST_RECORD or len(self.taken) == MOST_LINES):
             self._ahead.appendleft(line)
-            raise _TooLongError
+            raise _RecordTooLongError
         self.taken.append(line)
         self.size += len(line)
         self.line += 1
         if self.size > LONGEST_RECORD:
-            raise _TooLongError
+            raise _RecordTooLongError
         return line
 
     def _next_of_stream(self) -> str:
@@ -162,7 +162,7 @@ class _Lines:
         """Take the first lines, up to the end of the first record that has any text; `put` gives them back."""
         quotes = 0
         text = False
-        with suppress(_TooLongError):
+        with suppress(_RecordTooLongError):
             for line in self:
                 quotes += line.count('"')
                 text = text or not line.isspace()
@@ -190,16 +190,16 @@ class CsvTable:
         _raise_field_limit()
         self.delimiter = self._find_delimiter()
         self._records = self._read_records()
-        self._peeked: deque[Record] = deque()
+        self._peeked: deque[CsvRecord] = deque()
         self.header: tuple[str, ...] = ()
         self.header = self._read_header()
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[CsvRecord]:
         while self._peeked:
             yield self._peeked.popleft()
         yield from self._records
 
-    def peek(self, most: int) -> list[Record]:
+    def peek(self, most: int) -> list[CsvRecord]:
         """Return the first records that are not read yet, and keep them for reading."""
         while len(self._peeked) < most and (record := next(self._records, None)) is not None:
             self._peeked.append(record)
@@ -241,7 +241,7 @@ class CsvTable:
                 return header
         raise InvalidArgument(f'"{self.name}" is empty', "the first line must be a header such as name,email,phone")
 
-    def _read_records(self) -> Generator[Record]:
+    def _read_records(self) -> Generator[CsvRecord]:
         lines = self._lines
         reader = csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=True)
         while True:
@@ -250,7 +250,7 @@ class CsvTable:
                 cells = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, _TooLongError) as error:
+            except (csv.Error, _RecordTooLongError) as error:
                 yield self._broken(error)
                 continue
             if len(lines.taken) > 1 and self._are_rows(lines.taken):
@@ -260,15 +260,15 @@ class CsvTable:
             fault = None
             if self._damaged and any(UNREADABLE in cell for cell in cells):
                 fault = f"bytes that are no {self.encoding} text: cut off, or damaged"
-            yield Record(first, cells, lines.size, fault)
+            yield CsvRecord(first, cells, lines.size, fault)
 
-    def _broken(self, error: Exception) -> Record:
+    def _broken(self, error: Exception) -> CsvRecord:
         lines = self._lines
         if lines.size > LONGEST_RECORD:
             line, start = lines.line, lines.taken[0][:200]
             lines.begin()
             fault = f"a line of more than {LONGEST_RECORD:,} characters; only its start is here"
-            return Record(line, [start], len(start), fault)
+            return CsvRecord(line, [start], len(start), fault)
         if len(lines.taken) > 1 or "unexpected end" in str(error):
             return self._given_back("a quote opens here and never closes")
         return self._given_back('text after a closing quote; a quote within a cell is written ""')
@@ -283,14 +283,14 @@ class CsvTable:
         first, *others = (line.count(mark) - line.count(f"{mark} ") >= most for line in lines if not line.isspace())
         return first and 2 * sum(others) >= len(others) > 0
 
-    def _given_back(self, fault: str) -> Record:
+    def _given_back(self, fault: str) -> CsvRecord:
         """Give back all lines but the first, and return that one as a record that can't be trusted."""
         lines = self._lines
         first = lines.line - len(lines.taken) + 1
         lines.give_back()
         loose = csv.reader(lines.taken, delimiter=self.delimiter, skipinitialspace=True)
         cells = [cell.rstrip("\r\n") for row in loose for cell in row]
-        return Record(first, cells, lines.size, fault)
+        return CsvRecord(first, cells, lines.size, fault)
 
 
 def _raise_field_limit() -> None:

@@ -25,8 +25,9 @@ from crm_mcp.actions.summary import escape_markup
 from crm_mcp.address import email_address
 from crm_mcp.backends.base import ImportsLeads
 from crm_mcp.backends.identity import called
+from crm_mcp.channels import CHANNELS
 from crm_mcp.errors import CrmError, InvalidArgument
-from crm_mcp.model import CHANNELS, IfExists, ImportOutcome, ImportRow, LeadDraft
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.store import Address
 
 MOST_ROWS = 1000

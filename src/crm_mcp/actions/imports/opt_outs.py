@@ -14,14 +14,15 @@ from crm_mcp.actions.guards.addresses import addresses_in
 from crm_mcp.actions.imports.columns import Columns, OptOutColumn
 from crm_mcp.address import profile_key
 from crm_mcp.backends.opt_out_fields import opt_out_field, refusal_in
+from crm_mcp.channels import CHANNELS, EVERY, Blocked, Channel, in_order, with_addresses_of
 from crm_mcp.errors import Undecided
-from crm_mcp.model import CHANNELS, Channel, ImportOutcome, ImportRow, LeadDraft, in_order
+from crm_mcp.model import ImportOutcome, ImportRow, LeadDraft
 from crm_mcp.store import Store
 
 _ADDRESS = re.compile(r"[@\d]")
 REASON = "an import says that they must not be contacted"
-Places = tuple[tuple[Channel, str], ...]
-"""Where somebody is reached: the address on each channel, as it is compared."""
+Places = tuple[tuple[Blocked, str], ...]
+"""Where somebody is reached: the address on each channel that is blocked, or on every one, as it is compared."""
 MOST_VALUES = 10
 """Values of one column that are named where they can't be read."""
 
@@ -32,7 +33,7 @@ _PLAIN = ("status", "tags", "list", "owner")
 async def block_addresses(store: Store, refused: Iterable[Places], by: str) -> None:
     """Block where the people of rows are reached that say so: before anything is written, so that no moment lies
     between."""
-    found: list[dict[Channel, str]] = [{channel: address} for places in refused for channel, address in places]
+    found: list[dict[Blocked, str]] = [{channel: address} for places in refused for channel, address in places]
     if found:
         await store.contacts.block_many(found, [REASON] * len(found), by)
 
@@ -41,8 +42,8 @@ async def block_leads(
     store: Store, connection: str, rows: Sequence[ImportRow], outcomes: Sequence[ImportOutcome], by: str
 ) -> None:
     """Block the leads that these rows made, changed or met, whatever address they have or are given later."""
-    found: list[dict[Channel, str]] = [
-        dict.fromkeys(row.blocked, f"lead:{connection}:{outcome.id}")
+    found: list[dict[Blocked, str]] = [
+        dict.fromkeys(_on(row.blocked), f"lead:{connection}:{outcome.id}")
         for row, outcome in zip(rows, outcomes, strict=True)
         if row.blocked and outcome.id
     ]
@@ -121,14 +122,18 @@ def count_refusing(rows: Iterable[Sequence[str]], column: OptOutColumn) -> int:
 
 def places_in(given: Any, channels: Sequence[Channel], country: str | None) -> Places:
     """Return every address in what is given, a text, a list or an object, on these channels."""
-    found: dict[tuple[Channel, str], None] = {}
+    found: dict[tuple[Blocked, str], None] = {}
     for each in addresses_in(given, country) if channels else ():
         if each.channel == "linkedin" and profile_key(each.address) is None:
             continue
-        for channel in ("sms", "call") if each.channel == "sms" else (each.channel,):
-            if channel in channels:
-                found[channel, each.address] = None
+        for channel in _on([one for one in with_addresses_of(each.channel) if one in channels], of=channels):
+            found[channel, each.address] = None
     return tuple(found)
+
+
+def _on(channels: Sequence[Channel], of: Sequence[Channel] | None = None) -> Sequence[Blocked]:
+    """Return what is blocked: these channels, or every one where they are, or are a part `of`, all that there are."""
+    return (EVERY,) if set(CHANNELS) <= set(channels if of is None else of) else channels
 
 
 def of_refused(channels: Sequence[Channel], places: Places) -> str:

@@ -16,11 +16,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from crm_mcp.actions.imports.columns import ADDRESSES, CUSTOM, FIELDS, IDENTIFYING, Columns, plain_faults, too_long
-from crm_mcp.actions.imports.csv_reader import CsvTable, Record
+from crm_mcp.actions.imports.csv_reader import CsvRecord, CsvTable
 from crm_mcp.actions.imports.opt_outs import MOST_VALUES, Places, of_refused, places_in, refused_by_cells, undecided
 from crm_mcp.address import email_address, phone_and_doubt
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Channel, ImportRow, LeadDraft, Text
+from crm_mcp.model import ImportRow, LeadDraft, Text
 
 LONGEST_ADDRESS = 254
 LONGEST_NUMBER = 100
@@ -57,7 +58,7 @@ def rows(table: CsvTable, columns: Columns, country: str | None) -> Iterator[Goo
             yield _row(record, columns, country)
 
 
-def refuse_undecided(table: Iterable[Record], columns: Columns) -> None:
+def refuse_undecided(table: Iterable[CsvRecord], columns: Columns) -> None:
     """Look through a table for values that say neither yes nor no to being contacted.
 
     Raises:
@@ -82,7 +83,7 @@ def fingerprint(values: Iterable[tuple[str, str]]) -> str:
     return digest.hexdigest()
 
 
-def _row(record: Record, columns: Columns, country: str | None) -> GoodRow | BadRow:
+def _row(record: CsvRecord, columns: Columns, country: str | None) -> GoodRow | BadRow:
     cells = record.cells
     width = len(columns.header)
     reason = record.fault or (_wrong_width(cells, width) if len(cells) != width else None)
@@ -105,7 +106,7 @@ def _row(record: Record, columns: Columns, country: str | None) -> GoodRow | Bad
     return GoodRow(record.line, cells, record.size, row)
 
 
-def _bad(record: Record, reason: str, blocked: Sequence[Channel], addresses: Any, country: str | None) -> BadRow:
+def _bad(record: CsvRecord, reason: str, blocked: Sequence[Channel], addresses: Any, country: str | None) -> BadRow:
     refused = places_in(addresses, blocked, country)
     reason = "; ".join(filter(None, (reason, of_refused(blocked, refused))))
     return BadRow(record.line, record.cells, record.size, reason, refused)

@@ -28,7 +28,7 @@ from crm_mcp.actions.enrolment.run import ENROLLED_FOR, enrolment_key
 from crm_mcp.actions.guards import rules
 from crm_mcp.actions.guards.addresses import addresses_in, moves_clock
 from crm_mcp.actions.intent import Outcome, Preview, Reach
-from crm_mcp.actions.messages import CALL_ONCE, MESSAGE_ONCE, message_key
+from crm_mcp.actions.messages import message_key
 from crm_mcp.actions.offload import offload
 from crm_mcp.actions.redaction import masked, part_of
 from crm_mcp.actions.summary import indent_block, is_cut, quote, quote_json
@@ -37,6 +37,7 @@ from crm_mcp.actions.vendor_operations.recipients import Reached, reached, touch
 from crm_mcp.actions.vendor_operations.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.base import HasOperations
 from crm_mcp.backends.verbs import Way
+from crm_mcp.channels import ROWS
 from crm_mcp.errors import Forbidden, InvalidArgument, Unsupported
 from crm_mcp.model import CustomValue, Lead, Line, fold
 from crm_mcp.store import Address, DedupKey
@@ -264,23 +265,24 @@ def _dedup_keys(
     only_enrols = [each.reaches for each in context.tools.of(operation.akin_to(arguments))] == [rules.ENROLMENT]
     found: dict[str, DedupKey] = {}
 
-    def dedup_key(channel: Way, lead: Lead, key: str, seconds: int = MESSAGE_ONCE) -> None:
+    def dedup_key(channel: Way, lead: Lead, key: str) -> None:
+        seconds = ENROLLED_FOR if channel == rules.ENROLMENT else ROWS[channel].repeat_seconds
         address = rules.reached_at(context, lead, channel)
         found[key] = DedupKey(key=key, seconds=seconds, channel=channel, address=address)
 
     for lead in people.leads:
         if people.enrols:
             for each in sequences_in(arguments):
-                dedup_key(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id), ENROLLED_FOR)
+                dedup_key(rules.ENROLMENT, lead, enrolment_key(context.connection, each, lead.id))
             if only_enrols and not sequences_in(arguments):
-                dedup_key(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id), ENROLLED_FOR)
+                dedup_key(rules.ENROLMENT, lead, enrolment_key(context.connection, whole, lead.id))
             continue
         for channel in people.channels:
             address = rules.reached_at(context, lead, channel)
             if address is None:
                 continue
             if channel == "call":
-                dedup_key(channel, lead, f"call:{address}", CALL_ONCE)
+                dedup_key(channel, lead, f"call:{address}")
             elif text:
                 texts = (subject, text) if channel == "email" else (text,)
                 dedup_key(channel, lead, message_key(channel, address, *texts))

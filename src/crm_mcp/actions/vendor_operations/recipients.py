@@ -23,8 +23,9 @@ from crm_mcp.actions.vendor_operations import whose
 from crm_mcp.actions.vendor_operations.places import Named, named_in, unnamed, values_at
 from crm_mcp.backends.base import FindsLeads
 from crm_mcp.backends.verbs import Way
+from crm_mcp.channels import CHANNELS, ROWS, Channel
 from crm_mcp.errors import Forbidden, InvalidArgument, NotFound
-from crm_mcp.model import CHANNELS, Channel, Lead
+from crm_mcp.model import Lead
 from crm_mcp.store import Quota
 from crm_mcp.text import in_quotes
 
@@ -38,12 +39,6 @@ MOST_LOOKED_UP = 20
 YEAR = timedelta(days=366)
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_WORD: Mapping[Channel, str] = {
-    "email": "e-mail address",
-    "sms": "phone number",
-    "call": "phone number",
-    "linkedin": "LinkedIn profile",
-}
 
 
 @dataclass(frozen=True)
@@ -275,7 +270,7 @@ def _nobodys(strangers: Sequence[str]) -> Decision:
 async def _decisions(context: Context, lead: Lead, people: Reached) -> list[Decision]:
     """Return what the rules say of one lead, for each way in which it may be reached."""
     if not _addresses(lead, people.channels):
-        words = " or ".join(dict.fromkeys(_WORD[each] for each in people.channels))
+        words = " or ".join(dict.fromkeys(ROWS[each].address for each in people.channels))
         return [Decision(f"no address on file: {escape_markup(lead.label)} has no {words}", "no_address")]
     ways: list[Way] = [each for each in people.channels if lead.address(each)]
     if people.enrols:

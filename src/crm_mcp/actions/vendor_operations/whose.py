@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from crm_mcp.actions.context import Context
-from crm_mcp.actions.guards.addresses import E164, address_of, one_email
-from crm_mcp.address import email_address
+from crm_mcp.address import E164, email_address, one_email
 from crm_mcp.backends.base import FindsLeads, SendsEmail
+from crm_mcp.channels import Channel, address_of, kept_as
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Channel, Lead
+from crm_mcp.model import Lead
 
 
 async def ours(context: Context) -> tuple[str, ...]:
@@ -34,9 +34,7 @@ def holder(context: Context, text: str, leads: Iterable[Lead], channels: Iterabl
     for lead in leads:
         for each in ways:
             address = lead.address(each)
-            if address and (
-                _same(text, address) or (each in ("sms", "call") and _is_number_of(context, text, address))
-            ):
+            if address and (_same(text, address) or (kept_as(each) == "sms" and _is_number_of(context, text, address))):
                 return lead
     return None
 
@@ -49,7 +47,7 @@ async def found(context: Context, text: str, channels: Iterable[Channel]) -> Lea
     if "email" in ways and _is_email(text):
         channel = "email"
     elif E164.fullmatch(text):
-        channel = next((each for each in ways if each in ("sms", "call")), None)
+        channel = next((each for each in ways if kept_as(each) == "sms"), None)
     if channel is None:
         return None
     leads = await context.crm(FindsLeads).leads_at(channel, address_of(channel, text, context.settings.country))

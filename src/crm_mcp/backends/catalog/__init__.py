@@ -44,8 +44,9 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Channel, Record
+from crm_mcp.model import Record
 
 OperationEffect = Literal["read", "write", "outward", "destructive"]
 Place = Literal["path", "query", "filter", "body", "items"]

@@ -26,8 +26,9 @@ from crm_mcp.backends.dialsheet.sheet import (
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import merged, part_of, text
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument
-from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Slice
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Slice
 
 _MOST_CALLS = 1_000
 

@@ -13,22 +13,13 @@ from crm_mcp.backends.identity import find_same, person_of, refuse_other_person,
 from crm_mcp.backends.lead_fields import addresses_in, unknown_person
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
+from crm_mcp.channels import Channel
 from crm_mcp.errors import (
     InvalidArgument,
     OutcomeUnknown,
     Unsupported,
 )
-from crm_mcp.model import (
-    Channel,
-    Lead,
-    LeadDraft,
-    LeadFields,
-    LeadFilter,
-    LeadUpdate,
-    Page,
-    Slice,
-    fold,
-)
+from crm_mcp.model import Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold
 
 HELD = ("name", "email", "phone", "company", "title", "status", "custom_fields")
 """What can be written of a lead, and emptied; all but the last two names and `title` are documented."""

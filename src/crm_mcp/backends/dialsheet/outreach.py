@@ -12,8 +12,9 @@ from crm_mcp.backends.dialsheet.sheet import ACCOUNTS, DEALS, EMAILS, ENROLL, PA
 from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import rows_in, text
+from crm_mcp.channels import Channel
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported
-from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, Option, OptionKind, Sequence, fold
+from crm_mcp.model import Delivery, Lead, Mailbox, Message, Option, OptionKind, Sequence, fold
 
 DOCUMENTED_STATUSES = ("new", "qualified")
 """The two statuses of leads that the documentation shows."""

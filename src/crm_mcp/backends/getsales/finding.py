@@ -15,8 +15,9 @@ from crm_mcp.backends.getsales.wire import PAGE, SEARCH, Wire, all_of, cannot, m
 from crm_mcp.backends.identity import People, Person, email_key, person_in, person_of
 from crm_mcp.backends.lead_fields import addresses_in, whole_name
 from crm_mcp.backends.remote import moment, record_in, text, ways_to_write, whole
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, NotFound, Unsupported, choices
-from crm_mcp.model import Channel, Lead, LeadFields, LeadFilter, Page, Slice, fold, now
+from crm_mcp.model import Lead, LeadFields, LeadFilter, Page, Slice, fold, now
 
 F = TypeVar("F", bound=LeadFields)
 

@@ -25,8 +25,9 @@ from crm_mcp.backends.getsales.wire import (
 from crm_mcp.backends.http import Query, at
 from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.remote import Fetch, merged, moment, record_in, text, whole
+from crm_mcp.channels import Channel
 from crm_mcp.errors import NotFound, OutcomeUnknown
-from crm_mcp.model import Activity, ActivityKind, Channel, Lead, Message, Note, NoteDraft, Page, Slice, now
+from crm_mcp.model import Activity, ActivityKind, Lead, Message, Note, NoteDraft, Page, Slice, now
 
 _NOTES_SEARCHED = 5
 """Pages of notes that are looked through for one: there is no operation that reads one."""

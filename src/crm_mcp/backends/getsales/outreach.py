@@ -26,8 +26,9 @@ from crm_mcp.backends.getsales.wire import (
 from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.remote import record_in, text
+from crm_mcp.channels import Channel
 from crm_mcp.errors import Conflict, InvalidArgument, NotFound
-from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message, Sender, Sequence, fold, now
+from crm_mcp.model import Delivery, Lead, Mailbox, Message, Sender, Sequence, fold, now
 
 LONGEST = 8_000
 """Characters of a LinkedIn message (found)."""

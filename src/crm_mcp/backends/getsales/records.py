@@ -13,20 +13,9 @@ from crm_mcp.address import address_key, linkedin_profile, same_profile
 from crm_mcp.backends.lead_fields import whole_name
 from crm_mcp.backends.opt_out_fields import refused_channels
 from crm_mcp.backends.remote import moment, others, text
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, VendorError
-from crm_mcp.model import (
-    Channel,
-    CustomValue,
-    Direction,
-    Lead,
-    Mailbox,
-    Message,
-    Note,
-    NoteDraft,
-    NoteKind,
-    fold,
-    rfc3339,
-)
+from crm_mcp.model import CustomValue, Direction, Lead, Mailbox, Message, Note, NoteDraft, NoteKind, fold, rfc3339
 from crm_mcp.text import rendered
 
 EMAILS = ("work_email", "personal_email", "email")

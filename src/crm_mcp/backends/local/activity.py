@@ -12,8 +12,9 @@ from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, Read
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.words import index_lead
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Slice
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Slice
 
 R = TypeVar("R")
 

@@ -30,8 +30,9 @@ from crm_mcp.backends.local.leads import (
 )
 from crm_mcp.backends.local.search import lead_by_number
 from crm_mcp.backends.local.words import lead_words
+from crm_mcp.channels import Channel
 from crm_mcp.errors import CrmError
-from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow
 
 _BEFORE = "this very row was imported before"
 

@@ -18,19 +18,9 @@ from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.search import LEAD, SORTS, lead_by_number, read_leads, search
 from crm_mcp.backends.local.words import index_lead
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import (
-    Channel,
-    CustomValue,
-    Lead,
-    LeadDraft,
-    LeadFields,
-    LeadFilter,
-    LeadUpdate,
-    Page,
-    Slice,
-    crowded,
-)
+from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, crowded
 
 PLAIN = ("name", "first_name", "last_name", "email", "phone", "company", "title")
 """The fields that are columns of text."""

@@ -17,8 +17,9 @@ from crm_mcp.backends.local.activity import contacted, messages
 from crm_mcp.backends.local.database import File
 from crm_mcp.backends.local.sequences import advance
 from crm_mcp.backends.local.smtp import FALLBACK_SENDER, Post, letter, post
+from crm_mcp.channels import Channel
 from crm_mcp.errors import Conflict, CrmError, InvalidArgument
-from crm_mcp.model import Channel, Delivery, Lead, Mailbox, Message
+from crm_mcp.model import Delivery, Lead, Mailbox, Message
 
 NO_SMTP = "recorded, not delivered: no SMTP server is set (CRM_MCP_SMTP_URL)"
 NO_GATEWAY = "recorded, not delivered: the embedded CRM has no SMS gateway"

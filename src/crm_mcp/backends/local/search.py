@@ -15,8 +15,9 @@ from typing import Any
 
 from crm_mcp.backends.local import labels, rows
 from crm_mcp.backends.local.words import INDEXED_PREFIX, Term, cut_short, holding, match, terms
+from crm_mcp.channels import CHANNELS, Channel
 from crm_mcp.errors import InvalidArgument, choices
-from crm_mcp.model import CHANNELS, Channel, Lead, LeadFilter, Page, Slice
+from crm_mcp.model import Lead, LeadFilter, Page, Slice
 
 COUNTED = 10_000
 """The highest total that is counted."""

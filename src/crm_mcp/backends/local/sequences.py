@@ -8,7 +8,8 @@ from typing import ClassVar
 from crm_mcp.backends.base import EndsSequences, PlansSteps, RunsSequences
 from crm_mcp.backends.local import rows
 from crm_mcp.backends.local.database import File
-from crm_mcp.model import Channel, DueStep, Sequence, SequenceStep
+from crm_mcp.channels import Channel
+from crm_mcp.model import DueStep, Sequence, SequenceStep
 
 _MOST_DUE = 100
 

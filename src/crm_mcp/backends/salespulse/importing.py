@@ -20,8 +20,9 @@ from crm_mcp.backends.salespulse.bodies import body_of
 from crm_mcp.backends.salespulse.bulk import Told, faults_in, refused, told_by
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads, addresses_of
 from crm_mcp.backends.salespulse.shapes import NAME, identified
+from crm_mcp.channels import Channel
 from crm_mcp.errors import Conflict, CrmError, InvalidArgument, OutcomeUnknown
-from crm_mcp.model import Channel, IfExists, ImportOutcome, ImportRow, LeadDraft
+from crm_mcp.model import IfExists, ImportOutcome, ImportRow, LeadDraft
 
 BATCH = 1000
 PARTS = 9

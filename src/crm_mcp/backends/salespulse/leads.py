@@ -24,19 +24,9 @@ from crm_mcp.backends.remote import (
 )
 from crm_mcp.backends.salespulse.bodies import body_of, changes_of
 from crm_mcp.backends.salespulse.shapes import NAME, WORDS, Keys, Names, identified, key_of, lead_of, needs_names
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, choices
-from crm_mcp.model import (
-    Channel,
-    Lead,
-    LeadDraft,
-    LeadFilter,
-    LeadUpdate,
-    Option,
-    OptionKind,
-    Page,
-    RecordKind,
-    Slice,
-)
+from crm_mcp.model import Lead, LeadDraft, LeadFilter, LeadUpdate, Option, OptionKind, Page, RecordKind, Slice
 
 PAGE = 100
 """Contacts that are asked for at once; the reference gives no maximum, a smaller one of the vendor's is borne."""

@@ -12,8 +12,9 @@ from crm_mcp.backends.remote import Fetch, merged, moment, part_of, refuse_unkep
 from crm_mcp.backends.salessheet import decoding
 from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, Row, Rows, SalesSheetApi, as_row
 from crm_mcp.backends.salessheet.decoding import Json
+from crm_mcp.channels import Channel
 from crm_mcp.errors import NotFound
-from crm_mcp.model import Activity, ActivityKind, Call, Channel, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
+from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
 
 R = TypeVar("R", bound=Record)
 

@@ -24,8 +24,9 @@ from crm_mcp.backends.salessheet import decoding
 from crm_mcp.backends.salessheet.api import CONTACTS, NAME, SalesSheetApi
 from crm_mcp.backends.salessheet.decoding import Json
 from crm_mcp.backends.salessheet.keys import Keys
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
-from crm_mcp.model import Channel, CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold
+from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold
 
 PLAIN = ("first_name", "last_name", "email", "phone", "company", "title", "status", "owner")
 """The fields that are one key each."""

@@ -31,8 +31,9 @@ from crm_mcp.backends.base import (
     SendsSms,
     StartsCalls,
 )
+from crm_mcp.channels import CHANNELS, Channel
 from crm_mcp.errors import Conflict, InvalidArgument, saying
-from crm_mcp.model import CHANNELS, Channel, Lead, Line
+from crm_mcp.model import Lead, Line
 from crm_mcp.server.arguments import Body, Email, LeadKey, Leads, LinkedIn, Sms, Subject
 from crm_mcp.server.tool import Arguments, tool
 from crm_mcp.store import Action

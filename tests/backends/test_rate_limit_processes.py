@@ -23,12 +23,13 @@ from contextlib import nullcontext
 from pathlib import Path
 import anyio
 from pydantic import SecretStr
-from crm_mcp.backends.pace import Limits
-from crm_mcp.backends.http import Api, Terms
-from crm_mcp.backends.pace import Pace, bulk_work
+from crm_mcp.backends.rate_limit import Limits
+from crm_mcp.backends.http import Api, ApiProfile
+from crm_mcp.backends.rate_limit import RateLimit, bulk_work
 
 def opened(url, key, file, limit, minute):
-    return Api(Terms("Tiny", url, SecretStr("key")), Pace(key, Limits(per_minute=limit), Path(file), minute=minute))
+    rate_limit = RateLimit(key, Limits(per_minute=limit), Path(file), minute=minute)
+    return Api(ApiProfile("Tiny", url, SecretStr("key")), rate_limit)
 
 async def main(url, file, calls, limit, minute, work):
     # A call that nobody counts: what is loaded by the first one would take a good part of so short a minute.
