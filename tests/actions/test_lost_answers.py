@@ -12,20 +12,20 @@ import pytest
 from crm_mcp.actions import reconcile
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.intent import Client, Intent
-from crm_mcp.backends.local import Local
+from crm_mcp.backends.local import Local, rows
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OtherWritten, OutcomeUnknown
 from crm_mcp.model import DealFields, LeadDraft, LeadUpdate, NoteDraft, Slice, TaskFields
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Status
 
-from .roads import Person, Road
+from .roads import Clock, Person, Road
 
 BY_NAME = {each.name: each for each in TOOLS}
 WRITES = frozenset(
     (
         *("create_lead", "update_lead", "tag_lead", "move_lead", "log_note", "delete", "restore"),
-        *("create_task", "update_task", "create_deal", "update_deal", "move_deal"),
+        *("create_task", "update_task", "create_deal", "update_deal", "move_deal", "send_sms"),
     )
 )
 """The verbs that change something."""
@@ -55,6 +55,10 @@ class Losing(Local):
         return write
 
 
+class Died(BaseException):
+    """The process ends here."""
+
+
 class LossyRoad(Road):
     """A road on which answers are lost."""
 
@@ -72,6 +76,25 @@ class LossyRoad(Road):
         """Call a tool as its client does."""
         self.losing.lost = lost
         return await self.pipeline.act(self._made(self.context, tool, arguments, Person("yes")), Person("yes"))
+
+    async def dies(self, tool: str, /, lost: str | None = None, **arguments: Any) -> None:
+        """Call a tool, and let the process end where the CRM has answered, before that is written down."""
+
+        def end(step: str) -> None:
+            if step == "answered":
+                raise Died
+
+        self.outbox.at = end
+        with pytest.raises(BaseExceptionGroup):
+            await self.call(tool, lost, **arguments)
+        self.outbox.at = lambda _: None
+
+    async def look(self, **after: float) -> dict[str, Status]:
+        """Let the worker look for lost answers until it finds no more; the status of each action, the oldest first."""
+        self.clock.advance(**after)
+        while await self.worker.work_once((self.context.connection,)):
+            pass
+        return {row.id: row.status for row in reversed(await self.rows())}
 
 
 @pytest.fixture
@@ -132,6 +155,22 @@ async def lead(_: LossyRoad) -> dict[str, Any]:
 
 async def gone(way: LossyRoad) -> dict[str, Any]:
     return {"kind": "lead", "id": way.lead.id}
+
+
+class Told:
+    """What the embedded CRM takes for the clock: ours."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def now(self, _zone: object) -> datetime:
+        return self._clock()
+
+
+@pytest.fixture
+def one_clock(way: LossyRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the CRM have our clock."""
+    monkeypatch.setattr(rows, "datetime", Told(way.clock))
 
 
 Given = Callable[[LossyRoad], Awaitable[dict[str, Any]]]
@@ -206,6 +245,73 @@ async def test_the_note_of_an_earlier_action_is_not_taken_for_this_one(way: Loss
     answer = await way.call("log_note", "before", **await note(way))
 
     assert answer["status"] == "unknown"
+
+
+@pytest.mark.usefixtures("one_clock")
+async def test_what_a_resend_has_sent_is_not_the_success_of_the_one_that_was_lost_before_it(way: LossyRoad):
+    message = {"lead": way.lead.id, "message": "On my way"}
+    first = await way.call("send_sms", "before", **message)
+    way.clock.advance(seconds=5)
+
+    await way.dies("send_sms", **message, resend_of=first["action_id"])
+    found = await way.look(seconds=20)
+
+    assert list(found.values()) == ["unknown", "unknown"]
+    assert len(await way.sent()) == 1
+
+
+@pytest.mark.usefixtures("one_clock")
+async def test_what_was_sent_is_not_the_success_of_a_resend_that_was_lost(way: LossyRoad):
+    message = {"lead": way.lead.id, "message": "On my way"}
+    await way.dies("send_sms", **message)
+    way.clock.advance(seconds=16)
+    (first,) = await way.rows()
+
+    second = await way.call("send_sms", "before", **message, resend_of=first.id)
+    found = await way.look(seconds=20)
+
+    assert second["status"] == "unknown"
+    assert list(found.values()) == ["unknown", "unknown"]
+    assert len(await way.sent()) == 1
+
+
+@pytest.mark.usefixtures("one_clock")
+async def test_of_two_that_were_sent_the_earlier_is_found_once_the_later_is_known(way: LossyRoad):
+    message = {"lead": way.lead.id, "message": "On my way"}
+    await way.dies("send_sms", **message)
+    way.clock.advance(seconds=16)
+    (first,) = await way.rows()
+
+    second = await way.call("send_sms", **message, resend_of=first.id)
+    found = await way.look(seconds=20)
+
+    assert second["status"] == "done"
+    assert list(found.values()) == ["done", "done"]
+    made = [dict(row.touched)["message"] for row in await way.rows()]
+    assert len(set(made)) == 2
+
+
+@pytest.mark.usefixtures("one_clock")
+async def test_a_resend_long_after_the_one_that_was_lost_is_found(way: LossyRoad) -> None:
+    message = {"lead": way.lead.id, "message": "On my way"}
+    first = await way.call("send_sms", "before", **message)
+    way.clock.advance(minutes=3)
+
+    await way.dies("send_sms", **message, resend_of=first["action_id"])
+    found = await way.look(seconds=20)
+
+    assert found[first["action_id"]] == "unknown"
+    assert sorted(found.values()) == ["done", "unknown"]
+
+
+@pytest.mark.usefixtures("one_clock")
+async def test_of_two_notes_of_one_text_nobody_can_tell_whose_the_one_is(way: LossyRoad):
+    arguments = await note(way)
+    await way.call("log_note", "before", **arguments)
+    way.clock.advance(seconds=61)
+    await way.dies("log_note", **arguments)
+
+    assert list((await way.look(seconds=20)).values()) == ["unknown", "unknown"]
 
 
 async def test_a_deletion_whose_answer_was_lost_can_be_undone(way: LossyRoad):

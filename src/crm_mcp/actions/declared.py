@@ -39,6 +39,8 @@ class Declared:
     _: KW_ONLY
     creates: Created | None = None
     """The kind of record that it makes: done twice, it is there twice."""
+    idempotent: bool = False
+    """Done twice, it shows once: the record has the values that it was given."""
     many: bool = False
     """It makes many of them in one call."""
     writes_addresses: bool = False

@@ -67,7 +67,9 @@ def intent(
 
     async def found(row: Action) -> Outcome | None:
         done = await reconcile(row) if reconcile else None
-        return None if done is None or await is_of_another(context, row, done) else done
+        if done is None or await is_of_another(context, row, done, idempotent=tool.idempotent):
+            return None
+        return done
 
     return Intent(tool, arguments, preview, run, found if reconcile else None, bulk, dry_run)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from crm_mcp.actions.context import Context
 from crm_mcp.actions.intent import Outcome, under_way
@@ -26,7 +26,7 @@ from crm_mcp.backends.identity import find_same
 from crm_mcp.channels import ROWS, Channel, address_of
 from crm_mcp.errors import InvalidArgument, NotFound
 from crm_mcp.model import Deal, Delivery, Lead, LeadDraft, Note, NoteKind, RecordKind, Slice, Task, fold
-from crm_mcp.store import Action
+from crm_mcp.store import Action, Status
 
 FOLDED = frozenset({"status", "owner", "stage", "priority"})
 """Fields of which case and accents do not matter."""
@@ -43,7 +43,8 @@ async def message(
     if crm is None or row.lead is None:
         return None
     lead = await context.lead(row.lead)
-    found = await crm.sent_message(lead, channel, text, subject, since(row), await _earlier(context, row))
+    known = await _made(context, row, "message", lead.id)
+    found = await crm.sent_message(lead, channel, text, subject, since(row), known)
     return sent(lead, Delivery(message=found, delivered=True), channel) if found else None
 
 
@@ -134,20 +135,59 @@ async def created_lead(context: Context, draft: LeadDraft, at: datetime) -> Lead
     return lead if lead and lead.created_at and lead.created_at >= at else None
 
 
-async def is_of_another(context: Context, row: Action, done: Outcome) -> bool:
-    """Whether what was found is, or may be, what another action has done since this one began: the same was asked for
-    again. The CRM can't tell whose it is, and one effect is not the success of two."""
-    began = row.started_at or row.created_at
-    for status in ("sending", "done"):  # in the order in which an action takes them: none slips through
-        others, _ = await context.store.actions.page(
-            caller=None, status=status, lead=None, after=None, limit=100, connection=context.connection
-        )
-        for each in others:
-            later = (each.finished_at or each.started_at or began) >= began
-            same = each.touched[:1] == done.touched[:1] if status == "done" else each.digest == row.digest
-            if each.id != row.id and each.tool == row.tool and later and same and done.touched:
+async def is_of_another(context: Context, row: Action, done: Outcome, *, idempotent: bool) -> bool:
+    """Whether what was found is, or may be, what another action has done that asked for the same: the CRM can't tell
+    whose it is, and one effect is not the success of two.
+
+    `idempotent`: what the tool does may be done twice and shows once, so that nothing is told of one that is unknown.
+    """
+    if not done.touched:
+        return False
+    began, chain = _began(row), await _repeated(context, row)
+    # In the order in which an action takes them: none slips through.
+    for status in ("sending", "done") if idempotent else ("sending", "unknown", "done"):
+        # Of which lead a write is, is not known before it is done.
+        for each in await _others(context, row, status, done.lead if status == "done" else None):
+            if each.tool != row.tool:
+                continue
+            if status == "done":
+                same = each.touched[:1] == done.touched[:1] and (each.finished_at or began) >= began
+            else:
+                same = _began(each) >= since(row) and (
+                    each.digest == row.digest or not chain.isdisjoint(await _repeated(context, each))
+                )
+            if same:
                 return True
     return False
+
+
+async def _others(context: Context, row: Action, status: Status, lead: str | None) -> list[Action]:
+    """Return the newest other actions of this status, of one lead or of any."""
+    rows, _ = await context.store.actions.page(
+        caller=None,
+        status=status,
+        lead={context.connection: lead} if lead else None,
+        after=None,
+        limit=100,
+        connection=context.connection,
+    )
+    return [each for each in rows if each.id != row.id]
+
+
+async def _repeated(context: Context, row: Action) -> frozenset[str]:
+    """Return an action and those that it repeats on purpose, by their ids."""
+    chain, named = {row.id}, row.arguments.get("resend_of")
+    while isinstance(named, str) and named not in chain:
+        earlier = await context.store.actions.get(named)
+        chain.add(named)
+        named = earlier.arguments.get("resend_of") if earlier else None
+    return frozenset(chain)
+
+
+async def _made(context: Context, row: Action, kind: Literal["note", "message"], lead: str) -> frozenset[str]:
+    """Return the records of a kind that other actions are known to have made for the lead: those are not this one's."""
+    others = await _others(context, row, "done", lead)
+    return frozenset(record for each in others for of, record in each.touched if of == kind)
 
 
 async def logged_note(context: Context, row: Action, content: str, kind: NoteKind, at: datetime | None) -> Note | None:
@@ -156,15 +196,7 @@ async def logged_note(context: Context, row: Action, content: str, kind: NoteKin
     Those that other actions have logged are not this one's.
     """
     lead = (await context.lead(row.lead or str(row.arguments["lead"]))).id
-    others, _ = await context.store.actions.page(
-        caller=None,
-        status="done",
-        lead={context.connection: lead},
-        after=None,
-        limit=100,
-        connection=context.connection,
-    )
-    known = {record for each in others if each.id != row.id for of, record in each.touched if of == "note"}
+    known = await _made(context, row, "note", lead)
     found = [
         each
         for each in (await context.crm(LogsNotes).list_notes(lead, Slice(limit=100))).items
@@ -223,20 +255,14 @@ def started(lead: Lead, call: dict[str, Any]) -> Outcome:
 
 def since(row: Action) -> datetime:
     """Return the moment before which nothing is an action's doing, as the CRM's clock may have it."""
-    return (row.started_at or row.created_at) - CLOCKS_APART
+    return _began(row) - CLOCKS_APART
 
 
 def begun(row: Action) -> datetime:
     """Return when an action began, in whole seconds as a CRM may keep them: for what another may have done shortly
     before."""
-    return (row.started_at or row.created_at).replace(microsecond=0) - timedelta(seconds=1)
+    return _began(row).replace(microsecond=0) - timedelta(seconds=1)
 
 
-async def _earlier(context: Context, row: Action) -> frozenset[str]:
-    """Return the messages of the action that this one repeats on purpose: those are not this one's."""
-    known: set[str] = set()
-    named = row.arguments.get("resend_of")
-    while isinstance(named, str) and (earlier := await context.store.actions.get(named)):
-        known |= {record for kind, record in earlier.touched if kind == "message"}
-        named = earlier.arguments.get("resend_of")
-    return frozenset(known)
+def _began(row: Action) -> datetime:
+    return row.started_at or row.created_at

@@ -70,7 +70,6 @@ class Tool(Declared):
     bulk: Function | None
     always: bool = False
     """It belongs to every toolset."""
-    idempotent: bool = False
     outside: bool = False
     """It may reach somebody outside, whatever its effect is."""
     may_confirm: bool = False
