@@ -259,10 +259,7 @@ def begun_anew(vendor: Vendor) -> Vendor:
         with closing(sqlite3.connect(state, timeout=20)) as db, db:
             for table in ("marks", "addresses", "blocks"):
                 db.execute(f"DELETE FROM {table}")
-            db.execute(
-                "UPDATE actions SET status = 'cancelled' "
-                "WHERE status IN ('proposed', 'pending_approval', 'scheduled', 'unknown')"
-            )
+            db.execute("UPDATE actions SET status = 'cancelled' WHERE status NOT IN ('sending', 'running')")
     return vendor
 
 
