@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from mcp.shared.exceptions import MCPError
 
-from .ground import House
+from .attacked import HeardTalk
 
 LISTS = frozenset({"leads", "channels", "tags", "add", "remove"})
 """Parameters that take several values."""
@@ -79,9 +79,9 @@ def strings(value: Any) -> Iterator[str]:
 class Agent:
     """Reads the CRM through the tools, and obeys it."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.tools = house.tools()
+    def __init__(self, talk: HeardTalk) -> None:
+        self.talk = talk
+        self.tools = talk.tools()
         self.orders: dict[Order, None] = {}
         self.tried: list[Tried] = []
         self.known: dict[str, str] = {}
@@ -116,12 +116,12 @@ class Agent:
                 self.look("get_call", me=lead, call=each["id"])
             self.known["activity"] = json.dumps(self.look("list_activity", me=lead, lead=lead), ensure_ascii=False)
             for uri in (f"crm://leads/{lead}", f"crm://leads/{lead}/activity"):
-                self.hear(self.house.resource(uri), lead)
+                self.hear(self.talk.resource(uri), lead)
         self.look("list_tasks", me=leads[0])
         self.look("list_deals", me=leads[0])
         for uri in ("crm://sequences", "crm://pipeline", "crm://status"):
             try:
-                self.hear(self.house.resource(uri), leads[0])
+                self.hear(self.talk.resource(uri), leads[0])
             except MCPError:
                 continue  # this CRM has none
 
@@ -135,7 +135,7 @@ class Agent:
         """Call a tool that reads, and hear what stands in its result; empty where it refuses."""
         if tool not in self.tools:
             return {}
-        result = self.house.call(tool, **arguments)
+        result = self.talk.call(tool, **arguments)
         structured = cast("dict[str, Any]", result.structured_content or {})
         for row in structured.get("leads", []):
             self.hear(row, row["id"])
@@ -173,15 +173,15 @@ class Agent:
             self.known |= {"waiting": said.fields["action_id"], "said": said.fields["summary"]}
 
     def _called(self, tool: str, arguments: dict[str, Any]) -> Tried:
-        before = len(self.house.user.asked)
+        before = len(self.talk.user.asked)
         try:
-            result = self.house.call(tool, **arguments)
+            result = self.talk.call(tool, **arguments)
         except MCPError:  # there is no such tool
             said = Tried(tool, arguments, "error")
         else:
             fields = cast("dict[str, Any]", result.structured_content or {})
             status = fields.get("status", "error" if result.is_error else "read")
-            said = Tried(tool, arguments, status, tuple(self.house.user.asked[before:]), fields)
+            said = Tried(tool, arguments, status, tuple(self.talk.user.asked[before:]), fields)
         self.tried.append(said)
         return said
 

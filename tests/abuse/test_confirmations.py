@@ -21,11 +21,13 @@ from crm_mcp.actions.intent import Client
 from crm_mcp.errors import CrmError, Forbidden, InvalidArgument, NotFound
 from crm_mcp.model import LeadUpdate
 from crm_mcp.store import Action
-from tests.actions.benches import OURS, Bench
-from tests.actions.roads import Clock, Person
+from tests.harness.app import App
+from tests.harness.clock import Clock
+from tests.harness.person import Person
+from tests.harness.settings import OURS, rules
 from tests.server.talk import YES, text_in
 
-from .ground import World, opened, rules, world
+from .attacked import AttackedCrm, attacked, opened
 
 ME = "ann via tests"
 ASKING = {"write": "confirm", "outward": "confirm", "destructive": "confirm", "quiet_hours": "off"}
@@ -80,28 +82,28 @@ class Attempts:
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    opened_now = Bench(tmp_path, Clock(), policy=rules(**ASKING))
+async def app(tmp_path: Path) -> AsyncGenerator[App]:
+    opened_now = App(tmp_path, Clock(), sample=True, policy=rules(**ASKING))
     await opened_now.crm.update_lead("L1", LeadUpdate(phone="+14155550142"))
     yield opened_now
     await opened_now.close()
 
 
-def state_of(bench: Bench) -> list[str]:
+def state_of(app: App) -> list[str]:
     """Return all that the CRM holds."""
-    with closing(sqlite3.connect(bench.settings.data_dir / "crm.sqlite3", timeout=20)) as db:
+    with closing(sqlite3.connect(app.settings.data_dir / "crm.sqlite3", timeout=20)) as db:
         return list(db.iterdump())
 
 
-async def asked_for(bench: Bench, tool: str, client: Client | None = None) -> Action:
+async def asked_for(app: App, tool: str, client: Client | None = None) -> Action:
     """Make a call that waits for a token; returns its action."""
-    said = await bench.call(tool, client or Person(), **CALLS[tool])
+    said = await app.call(tool, client or Person(), **CALLS[tool])
     assert said["status"] == "confirmation_required", said
-    return await bench.row(said["action_id"])
+    return await app.row(said["action_id"])
 
 
-async def all_asked_for(bench: Bench) -> dict[str, Action]:
-    return {tool: await asked_for(bench, tool) for tool in CALLS}
+async def all_asked_for(app: App) -> dict[str, Action]:
+    return {tool: await asked_for(app, tool) for tool in CALLS}
 
 
 def altered(summary: str) -> Iterator[str]:
@@ -158,30 +160,30 @@ def swapped(tool: str) -> Iterator[dict[str, Any]]:
         yield {**given, name: value}
 
 
-async def test_no_confirmation_is_accepted_but_the_one_that_was_given(bench: Bench) -> None:
-    rows = await all_asked_for(bench)
-    before, attempts = state_of(bench), Attempts()
+async def test_no_confirmation_is_accepted_but_the_one_that_was_given(app: App) -> None:
+    rows = await all_asked_for(app)
+    before, attempts = state_of(app), Attempts()
 
     for tool, row in rows.items():
-        await _altered(bench, attempts, tool, row)
-        await _stolen(bench, attempts, tool, row)
-        await _foreign(bench, attempts, tool, row, rows)
+        await _altered(app, attempts, tool, row)
+        await _stolen(app, attempts, tool, row)
+        await _foreign(app, attempts, tool, row, rows)
     for tool in CALLS:
-        await _swapped(bench, attempts, tool)
+        await _swapped(app, attempts, tool)
 
     assert attempts.accepted == []
     assert attempts.tried >= 2_000
-    assert state_of(bench) == before
-    assert {(await bench.row(row.id)).status for row in rows.values()} == {"proposed"}
+    assert state_of(app) == before
+    assert {(await app.row(row.id)).status for row in rows.values()} == {"proposed"}
 
 
-async def _altered(bench: Bench, attempts: Attempts, tool: str, row: Action) -> None:
+async def _altered(app: App, attempts: Attempts, tool: str, row: Action) -> None:
     for summary in altered(row.summary):
         what = f"{tool} with {summary!r}"
-        await attempts.refused(what, lambda: bench.pipeline.redeem(row.id, summary, Person()), InvalidArgument)  # noqa: B023
+        await attempts.refused(what, lambda: app.pipeline.redeem(row.id, summary, Person()), InvalidArgument)  # noqa: B023
 
 
-async def _stolen(bench: Bench, attempts: Attempts, tool: str, row: Action) -> None:
+async def _stolen(app: App, attempts: Attempts, tool: str, row: Action) -> None:
     names = (
         "tests",
         "ann via",
@@ -205,18 +207,18 @@ async def _stolen(bench: Bench, attempts: Attempts, tool: str, row: Action) -> N
         thief = Person(caller=name)
         await attempts.refused(
             f"{tool} as {name!r}",
-            lambda: bench.pipeline.redeem(row.id, row.summary, thief),  # noqa: B023
+            lambda: app.pipeline.redeem(row.id, row.summary, thief),  # noqa: B023
             NotFound,
         )
 
 
-async def _foreign(bench: Bench, attempts: Attempts, tool: str, row: Action, rows: Mapping[str, Action]) -> None:
+async def _foreign(app: App, attempts: Attempts, tool: str, row: Action, rows: Mapping[str, Action]) -> None:
     for name, other in rows.items():
         if name != tool:
             what = f"{tool} by the summary of {name}"
             await attempts.refused(
                 what,
-                lambda: bench.pipeline.redeem(row.id, other.summary, Person()),  # noqa: B023
+                lambda: app.pipeline.redeem(row.id, other.summary, Person()),  # noqa: B023
                 InvalidArgument,
             )
     for made_up in (
@@ -230,30 +232,30 @@ async def _foreign(bench: Bench, attempts: Attempts, tool: str, row: Action, row
         row.digest,
         "../" + row.id,
     ):
-        await attempts.refused(made_up, lambda: bench.pipeline.redeem(made_up, row.summary, Person()), NotFound)  # noqa: B023
-    bench.context.connection = "other"
-    await attempts.refused("another connection", lambda: bench.pipeline.redeem(row.id, row.summary, Person()), NotFound)
-    bench.context.connection = "local"
+        await attempts.refused(made_up, lambda: app.pipeline.redeem(made_up, row.summary, Person()), NotFound)  # noqa: B023
+    app.context.connection = "other"
+    await attempts.refused("another connection", lambda: app.pipeline.redeem(row.id, row.summary, Person()), NotFound)
+    app.context.connection = "local"
 
 
-async def _swapped(bench: Bench, attempts: Attempts, tool: str) -> None:
+async def _swapped(app: App, attempts: Attempts, tool: str) -> None:
     """Answer the question about a call by a call that differs in one argument."""
     asked = Person("no", caller="bob via tests")
     asked.ask = _never  # the question stays open, as it does in the modern protocol
     with pytest.raises(_Open) as question:
-        await bench.call(tool, asked, **CALLS[tool])
+        await app.call(tool, asked, **CALLS[tool])
     action = str(question.value)
     for arguments in swapped(tool):
         said = Person("yes", caller="bob via tests")
         said.answering = action
         what = f"{tool} answered with {arguments}"
-        await attempts.refused(what, lambda: bench.call(tool, said, **arguments), CrmError)  # noqa: B023
+        await attempts.refused(what, lambda: app.call(tool, said, **arguments), CrmError)  # noqa: B023
         assert said.asked == []
     # The same open question, taken for a token: whoever can be asked is not confirmed by an agent.
-    row = await bench.row(action)
+    row = await app.row(action)
     mute = Person(caller="bob via tests")
-    await attempts.refused(f"{tool} downgraded", lambda: bench.pipeline.redeem(action, row.summary, mute), Forbidden)
-    assert (await bench.row(action)).status == "proposed"
+    await attempts.refused(f"{tool} downgraded", lambda: app.pipeline.redeem(action, row.summary, mute), Forbidden)
+    assert (await app.row(action)).status == "proposed"
 
 
 class _Open(Exception):
@@ -265,29 +267,29 @@ async def _never(question: Any) -> Any:
 
 
 @pytest.mark.parametrize("minutes", [10, 10.02, 11, 60, 24 * 60])
-async def test_a_confirmation_is_good_for_ten_minutes(bench: Bench, minutes: float) -> None:
-    rows = await all_asked_for(bench)
-    before = state_of(bench)
-    bench.clock.advance(minutes=minutes)
+async def test_a_confirmation_is_good_for_ten_minutes(app: App, minutes: float) -> None:
+    rows = await all_asked_for(app)
+    before = state_of(app)
+    app.clock.advance(minutes=minutes)
 
-    said = [await bench.pipeline.redeem(row.id, row.summary, Person()) for row in rows.values()]
+    said = [await app.pipeline.redeem(row.id, row.summary, Person()) for row in rows.values()]
 
     assert {each["status"] for each in said} == {"expired"}
-    assert state_of(bench) == before
+    assert state_of(app) == before
 
 
-async def test_a_confirmation_serves_once_however_often_it_is_given(bench: Bench) -> None:
-    row = await asked_for(bench, "send_sms")
-    first = await bench.pipeline.redeem(row.id, row.summary, Person())
-    after = state_of(bench)
+async def test_a_confirmation_serves_once_however_often_it_is_given(app: App) -> None:
+    row = await asked_for(app, "send_sms")
+    first = await app.pipeline.redeem(row.id, row.summary, Person())
+    after = state_of(app)
 
-    said = [await bench.pipeline.redeem(row.id, row.summary, Person()) for _ in range(50)]
-    bench.clock.advance(hours=23)
-    said += [await bench.pipeline.redeem(row.id, row.summary, Person()) for _ in range(50)]
+    said = [await app.pipeline.redeem(row.id, row.summary, Person()) for _ in range(50)]
+    app.clock.advance(hours=23)
+    said += [await app.pipeline.redeem(row.id, row.summary, Person()) for _ in range(50)]
 
     assert first["status"] == "done"
     assert {(each["status"], each["action_id"]) for each in said} == {("duplicate", row.id)}
-    assert state_of(bench) == after
+    assert state_of(app) == after
 
 
 @pytest.mark.parametrize(
@@ -298,82 +300,80 @@ async def test_a_confirmation_serves_once_however_often_it_is_given(bench: Bench
         "DELETE FROM leads WHERE n = 1",
     ],
 )
-async def test_a_confirmation_is_void_once_the_record_is_another(bench: Bench, change: str) -> None:
-    row = await asked_for(bench, "send_sms")
-    with closing(sqlite3.connect(bench.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
+async def test_a_confirmation_is_void_once_the_record_is_another(app: App, change: str) -> None:
+    row = await asked_for(app, "send_sms")
+    with closing(sqlite3.connect(app.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
         db.execute(change)
-    before = state_of(bench)
+    before = state_of(app)
 
-    said = await bench.pipeline.redeem(row.id, row.summary, Person())
+    said = await app.pipeline.redeem(row.id, row.summary, Person())
 
     assert said["status"] in ("expired", "failed")
-    assert state_of(bench) == before
+    assert state_of(app) == before
 
 
-async def test_a_lead_smuggled_into_a_batch_voids_its_confirmation(bench: Bench) -> None:
-    row = await asked_for(bench, "enroll_in_sequence")
-    with closing(sqlite3.connect(bench.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
+async def test_a_lead_smuggled_into_a_batch_voids_its_confirmation(app: App) -> None:
+    row = await asked_for(app, "enroll_in_sequence")
+    with closing(sqlite3.connect(app.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
         db.execute("UPDATE leads SET email = 'eve@else.example', email_key = 'eve@else.example' WHERE n = 4")
-    before = state_of(bench)
+    before = state_of(app)
 
-    said = await bench.pipeline.redeem(row.id, row.summary, Person())
+    said = await app.pipeline.redeem(row.id, row.summary, Person())
 
-    assert (said["status"], state_of(bench)) == ("expired", before)
+    assert (said["status"], state_of(app)) == ("expired", before)
 
 
-async def test_of_two_processes_that_redeem_one_token_at_the_same_moment_one_acts(bench: Bench, tmp_path: Path) -> None:
-    other = Bench(tmp_path, bench.clock, policy=rules(**ASKING))
+async def test_of_two_processes_that_redeem_one_token_at_the_same_moment_one_acts(app: App, tmp_path: Path) -> None:
+    other = App(tmp_path, app.clock, policy=rules(**ASKING))
     rows: list[Action] = []
     for n in range(20):
-        said = await bench.call("send_sms", Person(), lead=f"L{n + 1}", message=f"Number {n}")
+        said = await app.call("send_sms", Person(), lead=f"L{n + 1}", message=f"Number {n}")
         if said["status"] == "confirmation_required":
-            rows.append(await bench.row(said["action_id"]))
-    before = len(await _texts(bench))
+            rows.append(await app.row(said["action_id"]))
+    before = len(await _texts(app))
     said_of: dict[str, list[str]] = {row.id: [] for row in rows}
 
-    async def redeem(at: Bench, row: Action) -> None:
+    async def redeem(at: App, row: Action) -> None:
         said_of[row.id].append((await at.pipeline.redeem(row.id, row.summary, Person()))["status"])
 
     for row in rows:
         async with anyio.create_task_group() as tasks:
-            for at in (bench, other, bench, other):
+            for at in (app, other, app, other):
                 tasks.start_soon(redeem, at, row)
     await other.close()
 
     assert len(rows) >= 12
     assert {tuple(sorted(each)) for each in said_of.values()} == {("done", "duplicate", "duplicate", "duplicate")}
-    assert len(await _texts(bench)) == before + len(rows)
+    assert len(await _texts(app)) == before + len(rows)
 
 
-async def _texts(bench: Bench) -> list[Any]:
-    with closing(sqlite3.connect(bench.settings.data_dir / "crm.sqlite3", timeout=20)) as db:
+async def _texts(app: App) -> list[Any]:
+    with closing(sqlite3.connect(app.settings.data_dir / "crm.sqlite3", timeout=20)) as db:
         return db.execute("SELECT n FROM messages WHERE body LIKE 'Number %'").fetchall()
 
 
-async def test_an_approval_is_for_a_person_whatever_the_caller_gives(bench: Bench, tmp_path: Path) -> None:
-    await bench.call("log_note", Person("yes"), **CALLS["log_note"])
-    strict = Bench(
-        tmp_path, bench.clock, policy=rules(**ASKING, tools={"send_sms": "approve", "send_email": "approve"})
-    )
+async def test_an_approval_is_for_a_person_whatever_the_caller_gives(app: App, tmp_path: Path) -> None:
+    await app.call("log_note", Person("yes"), **CALLS["log_note"])
+    strict = App(tmp_path, app.clock, policy=rules(**ASKING, tools={"send_sms": "approve", "send_email": "approve"}))
     said = await strict.call("send_sms", Person("yes"), **CALLS["send_sms"])
-    before, answering = state_of(bench), Person("yes")
+    before, answering = state_of(app), Person("yes")
     answering.answering = said["action_id"]
 
-    given = [await each.pipeline.redeem(said["action_id"], said["summary"], Person()) for each in (strict, bench)]
+    given = [await each.pipeline.redeem(said["action_id"], said["summary"], Person()) for each in (strict, app)]
     given.append(await strict.call("send_sms", answering, **CALLS["send_sms"]))
 
     # A process whose policy is looser does not loosen what waits, and no answer to its question counts here.
-    given.append(await bench.call("send_sms", answering, **CALLS["send_sms"]))
+    given.append(await app.call("send_sms", answering, **CALLS["send_sms"]))
     asked = Person("no", caller="bob via tests")
     asked.ask = _never
     with pytest.raises(_Open) as question:
-        await bench.call("send_email", asked, **CALLS["send_email"])
+        await app.call("send_email", asked, **CALLS["send_email"])
     answering = Person("yes", caller="bob via tests")
     answering.answering = str(question.value)
     given.append(await strict.call("send_email", answering, **CALLS["send_email"]))
     await strict.close()
     assert {each["status"] for each in given} == {"pending_approval"}
-    assert state_of(bench) == before
+    assert state_of(app) == before
 
 
 # What only some vendors have, over the protocol
@@ -382,12 +382,12 @@ async def test_an_approval_is_for_a_person_whatever_the_caller_gives(bench: Benc
 @pytest.fixture(scope="module", params=["getsales", "salespulse"])
 def place(
     request: pytest.FixtureRequest, portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
-    with world(portal, tmp_path_factory.mktemp("asked"), request.param) as made:
+) -> Iterator[AttackedCrm]:
+    with attacked(portal, tmp_path_factory.mktemp("asked"), request.param) as made:
         yield made
 
 
-def test_the_answer_to_one_call_serves_no_other(place: World, portal: BlockingPortal, tmp_path: Path) -> None:
+def test_the_answer_to_one_call_serves_no_other(place: AttackedCrm, portal: BlockingPortal, tmp_path: Path) -> None:
     one, two = [each.get("uuid") or each["id"] for each in place.leads()[:2]]
     mass = {"type": "contact_delete", "filter": {"ids": [one]}}
     calls: dict[str, list[dict[str, Any]]] = {
@@ -404,14 +404,14 @@ def test_the_answer_to_one_call_serves_no_other(place: World, portal: BlockingPo
         ],
         "salespulse": [{"tool": "start_call", "lead": one}],
     }
-    with opened(portal, place.given(tmp_path, policy=rules())) as house:
+    with opened(portal, place.given(tmp_path, policy=rules())) as talk:
         for asked in calls[place.vendor]:
             tool = asked.pop("tool")
-            question = house.round(tool, asked)
+            question = talk.round(tool, asked)
             assert isinstance(question, InputRequiredResult), text_in(question)
             for name in asked:
                 changed = {**asked, name: {**mass, "filter": {"ids": [one, two]}} if name == "arguments" else two}
-                said = house.round(tool, changed, YES, question.request_state)
+                said = talk.round(tool, changed, YES, question.request_state)
                 assert isinstance(said, CallToolResult)
                 assert said.is_error
     assert place.sent() == []

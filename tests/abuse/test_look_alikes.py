@@ -13,10 +13,10 @@ import pytest
 from crm_mcp.actions.guards.policy import Policy
 from crm_mcp.actions.guards.rules import no_address
 from crm_mcp.model import Lead
-from tests.actions.benches import Bench
-from tests.actions.roads import Clock, Person
-
-from .ground import rules
+from tests.harness.app import App
+from tests.harness.clock import Clock
+from tests.harness.person import Person
+from tests.harness.settings import rules
 
 TRUE = "paula.cox@acme-tools.example"
 OTHERS = {
@@ -57,31 +57,31 @@ SEVERAL = [
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    made = Bench(tmp_path, Clock(), policy=rules(outward="allow"))
-    await made.leads(2)
+async def app(tmp_path: Path) -> AsyncGenerator[App]:
+    made = App(tmp_path, Clock(), sample=True, policy=rules(outward="allow"))
+    await made.new_leads(2)
     yield made
     await made.close()
 
 
-def addressed(bench: Bench, lead: int, email: str) -> str:
+def addressed(app: App, lead: int, email: str) -> str:
     """Give a lead an address, as a form on a web page does; returns its id."""
-    with closing(sqlite3.connect(bench.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
+    with closing(sqlite3.connect(app.settings.data_dir / "crm.sqlite3", timeout=20)) as db, db:
         db.execute("UPDATE leads SET email = ?, email_key = ?, name = 'Paula Cox' WHERE n = ?", (email, email, lead))
     return f"L{lead}"
 
 
-async def mail(bench: Bench, lead: str, body: str = "Here it is.") -> dict[str, Any]:
-    return await bench.call("send_email", Person("no"), lead=lead, subject="The quote", body=body)
+async def mail(app: App, lead: str, body: str = "Here it is.") -> dict[str, Any]:
+    return await app.call("send_email", Person("no"), lead=lead, subject="The quote", body=body)
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -> None:
+async def test_a_look_alike_is_shown_in_plain_letters(app: App, name: str) -> None:
     address, plain = OTHERS[name]
     person = Person("no")
 
-    bench.context.policy = Policy(rules(), bench.context.tools)
-    await bench.call("send_email", person, lead=addressed(bench, 1, address), subject="The quote", body="Hello")
+    app.context.policy = Policy(rules(), app.context.tools)
+    await app.call("send_email", person, lead=addressed(app, 1, address), subject="The quote", body="Hello")
 
     [question] = person.asked
     first = question.text.splitlines()[0]
@@ -90,65 +90,65 @@ async def test_a_look_alike_is_shown_in_plain_letters(bench: Bench, name: str) -
     assert TRUE not in first
 
 
-async def test_an_answer_to_a_look_alike_is_shown_in_plain_letters_as_well(bench: Bench) -> None:
+async def test_an_answer_to_a_look_alike_is_shown_in_plain_letters_as_well(app: App) -> None:
     person = Person("no")
-    bench.context.policy = Policy(rules(), bench.context.tools)
+    app.context.policy = Policy(rules(), app.context.tools)
 
     fields = {"subject": "The quote", "body": "Hello", "reply_to": OTHERS["Cyrillic in the domain"][0]}
-    other = addressed(bench, 2, fields["reply_to"])
-    await bench.call("send_email", person, lead=addressed(bench, 1, TRUE), **fields)
+    other = addressed(app, 2, fields["reply_to"])
+    await app.call("send_email", person, lead=addressed(app, 1, TRUE), **fields)
 
     [question] = person.asked
     assert "replies to paula.cox@\u0430cme-tools.example (its letters may look like others" in question.text
     assert f" ({other}), subject " in question.text
 
 
-async def test_answers_go_to_nobody_whose_address_only_looks_like_one_on_file(bench: Bench) -> None:
-    lead = addressed(bench, 1, TRUE)
+async def test_answers_go_to_nobody_whose_address_only_looks_like_one_on_file(app: App) -> None:
+    lead = addressed(app, 1, TRUE)
 
     for name, (look_alike, _) in OTHERS.items():
         fields = {"subject": "The quote", "body": name, "reply_to": look_alike}
-        blocked = await bench.call("send_email", Person("yes"), lead=lead, **fields)
+        blocked = await app.call("send_email", Person("yes"), lead=lead, **fields)
         assert (blocked["status"], name) == ("blocked", name)
         assert blocked["reason"].startswith("no address on file: replies can't go to ")
 
 
 @pytest.mark.parametrize("name", OTHERS)
-async def test_a_look_alike_is_neither_blocked_nor_freed_by_the_true_one(bench: Bench, name: str) -> None:
-    true, other = addressed(bench, 1, TRUE), addressed(bench, 2, OTHERS[name][0])
+async def test_a_look_alike_is_neither_blocked_nor_freed_by_the_true_one(app: App, name: str) -> None:
+    true, other = addressed(app, 1, TRUE), addressed(app, 2, OTHERS[name][0])
 
-    await bench.call("set_do_not_contact", lead=true, blocked=True, channels=["email"])
-    sent = [(await mail(bench, lead))["status"] for lead in (true, other)]
-    await bench.call("set_do_not_contact", lead=other, blocked=True, channels=["email"])
-    await bench.call("set_do_not_contact", lead=true, blocked=False, channels=["email"])
-    then = [(await mail(bench, lead, "And again."))["status"] for lead in (true, other)]
+    await app.call("set_do_not_contact", lead=true, blocked=True, channels=["email"])
+    sent = [(await mail(app, lead))["status"] for lead in (true, other)]
+    await app.call("set_do_not_contact", lead=other, blocked=True, channels=["email"])
+    await app.call("set_do_not_contact", lead=true, blocked=False, channels=["email"])
+    then = [(await mail(app, lead, "And again."))["status"] for lead in (true, other)]
 
     assert sent == ["blocked", "done"]
     assert then == ["done", "blocked"]
 
 
 @pytest.mark.parametrize("name", SAME)
-async def test_another_way_to_write_an_address_is_no_way_round_its_block(bench: Bench, name: str) -> None:
-    true, other = addressed(bench, 1, TRUE), addressed(bench, 2, SAME[name])
+async def test_another_way_to_write_an_address_is_no_way_round_its_block(app: App, name: str) -> None:
+    true, other = addressed(app, 1, TRUE), addressed(app, 2, SAME[name])
 
-    await bench.call("set_do_not_contact", lead=true, blocked=True, channels=["email"])
+    await app.call("set_do_not_contact", lead=true, blocked=True, channels=["email"])
 
-    assert (await mail(bench, other))["status"] == "blocked"
+    assert (await mail(app, other))["status"] == "blocked"
 
 
 @pytest.mark.parametrize("name", SAME)
-async def test_another_way_to_write_an_address_gets_no_message_twice(bench: Bench, name: str) -> None:
-    true, other = addressed(bench, 1, TRUE), addressed(bench, 2, SAME[name])
+async def test_another_way_to_write_an_address_gets_no_message_twice(app: App, name: str) -> None:
+    true, other = addressed(app, 1, TRUE), addressed(app, 2, SAME[name])
 
-    assert [(await mail(bench, lead))["status"] for lead in (true, other)] == ["done", "duplicate"]
+    assert [(await mail(app, lead))["status"] for lead in (true, other)] == ["done", "duplicate"]
 
 
 @pytest.mark.parametrize("email", SEVERAL)
-async def test_a_field_with_more_than_one_address_reaches_nobody(bench: Bench, email: str) -> None:
-    lead = addressed(bench, 1, email)
+async def test_a_field_with_more_than_one_address_reaches_nobody(app: App, email: str) -> None:
+    lead = addressed(app, 1, email)
 
-    said = await mail(bench, lead)
-    enrolled = await bench.call("enroll_in_sequence", sequence="Follow-up", leads=[lead])
+    said = await mail(app, lead)
+    enrolled = await app.call("enroll_in_sequence", sequence="Follow-up", leads=[lead])
 
     assert (said["status"], enrolled["status"]) == ("blocked", "blocked")
     assert "is not one e-mail address" in said["reason"]

@@ -16,11 +16,13 @@ from anyio.from_thread import BlockingPortal
 from crm_mcp.config import PolicySettings
 from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.serving import serving
-from tests.actions.benches import Bench
-from tests.actions.roads import Clock, Person
+from tests.harness.app import App
+from tests.harness.clock import Clock
+from tests.harness.person import Person
+from tests.harness.settings import rules
 from tests.server.talk import Talk, talking
 
-from .ground import LocalWorld, rules
+from .attacked import AttackedLocal
 
 OPEN = '[policy]\noutward = "allow"\nwrite = "allow"\nquiet_hours = "off"\n'
 LIMIT = 20
@@ -31,20 +33,20 @@ class Crowd:
 
     def __init__(self, folder: Path, policy: PolicySettings) -> None:
         self.folder, self.policy, self.clock = folder, policy, Clock()
-        self.world = LocalWorld(folder)
+        self.crm = AttackedLocal(folder)
         self.said: Counter[str] = Counter()
 
     def begin(self) -> list[str]:
         """Make the state; returns leads that can be written to."""
 
         async def made() -> list[str]:
-            bench = Bench(self.folder, self.clock, policy=self.policy)
-            leads = await bench.leads(50)
-            await bench.close()
+            app = App(self.folder, self.clock, sample=True, policy=self.policy)
+            leads = await app.new_leads(50)
+            await app.close()
             return leads
 
         leads = anyio.run(made)
-        self.world.began()
+        self.crm.began()
         return leads
 
     def send(self, calls: list[dict[str, Any]]) -> None:
@@ -56,18 +58,18 @@ class Crowd:
             each.join()
 
     async def _process(self, calls: list[dict[str, Any]]) -> None:
-        bench = Bench(self.folder, self.clock, policy=self.policy)
+        app = App(self.folder, self.clock, sample=True, policy=self.policy)
         waiting = iter(calls)
 
         async def caller(number: int) -> None:
             for arguments in waiting:
-                said = await bench.call("send_email", Person(caller=f"agent {number}"), **arguments)
+                said = await app.call("send_email", Person(caller=f"agent {number}"), **arguments)
                 self.said[said["status"]] += 1
 
         async with anyio.create_task_group() as tasks:
             for number in range(5):
                 tasks.start_soon(caller, number)
-        await bench.close()
+        await app.close()
 
 
 def mails(leads: list[str], count: int) -> list[dict[str, Any]]:
@@ -81,20 +83,18 @@ def test_of_a_thousand_tiny_sends_exactly_the_limit_goes_out(tmp_path: Path) -> 
     crowd.send(mails(leads, 1_000))
 
     assert crowd.said == {"done": LIMIT, "blocked": 1_000 - LIMIT}
-    assert len(crowd.world.sent()) == LIMIT
+    assert len(crowd.crm.sent()) == LIMIT
 
 
 def test_to_one_address_exactly_its_limit_goes_out_whoever_sends_under_whatever_name(tmp_path: Path) -> None:
     crowd = Crowd(tmp_path, rules(outward="allow", contact_limits={"messages": 3}))
     [one, two, *_] = crowd.begin()
-    crowd.world.ask(
-        "UPDATE leads SET email = (SELECT UPPER(email) FROM leads WHERE n = ?) WHERE n = ?", one[1:], two[1:]
-    )
+    crowd.crm.ask("UPDATE leads SET email = (SELECT UPPER(email) FROM leads WHERE n = ?) WHERE n = ?", one[1:], two[1:])
 
     crowd.send(mails([one, two], 100))
 
     assert crowd.said == {"done": 3, "blocked": 97}
-    assert len(crowd.world.sent()) == 3
+    assert len(crowd.crm.sent()) == 3
 
 
 def test_a_limit_is_none_the_larger_for_enrolling_in_small_lots(tmp_path: Path) -> None:
@@ -103,13 +103,13 @@ def test_a_limit_is_none_the_larger_for_enrolling_in_small_lots(tmp_path: Path) 
     leads = crowd.begin()
 
     async def enrol() -> list[str]:
-        bench = Bench(tmp_path, crowd.clock, policy=policy)
-        said = [await bench.call("enroll_in_sequence", sequence="Follow-up", leads=[each]) for each in leads]
-        await bench.close()
+        app = App(tmp_path, crowd.clock, sample=True, policy=policy)
+        said = [await app.call("enroll_in_sequence", sequence="Follow-up", leads=[each]) for each in leads]
+        await app.close()
         return [each["status"] for each in said]
 
     assert Counter(anyio.run(enrol)) == {"done": LIMIT, "blocked": len(leads) - LIMIT}
-    assert len(crowd.world.sent()) == LIMIT
+    assert len(crowd.crm.sent()) == LIMIT
 
 
 # The race

@@ -15,10 +15,11 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from crm_mcp.text import unmarked
+from tests.harness.settings import rules
 
 from .agent import Agent, Tried
+from .attacked import SEAL, AttackedCrm, AttackedLocal, AttackedVendor, Told, attacked, opened
 from .corpus import ATTACKS, MAIL, NUMBER, payloads
-from .ground import SEAL, EmulatedWorld, LocalWorld, Told, World, opened, rules, world
 
 OUTWARD = frozenset(["send_email", "send_sms", "send_linkedin_message", "start_call", "enroll_in_sequence"])
 DESTRUCTIVE = frozenset({"delete_record"})
@@ -75,7 +76,7 @@ class Ran:
     """What has become of a cell."""
 
     cell: Cell
-    place: World
+    place: AttackedCrm
     agent: Agent
     before: list[dict[str, Any]]
     records: dict[str, set[str]]
@@ -95,23 +96,23 @@ def ran(portal: BlockingPortal, folder: Path, vendor: str, name: str) -> Generat
     parts = [(vendor, each) for each in CELLS]
     if vendor != "local":
         parts = [(other, each) for each in OF_VENDORS for other in ("dialsheet", "getsales")]
-    with world(portal, folder, vendor) as place:
+    with attacked(portal, folder, vendor) as place:
         ids = [each["id"] for each in place.leads()[:6]]
-        with opened(portal, place.given(folder, policy=rules())) as house:
-            house.ok("set_do_not_contact", lead=ids[1], blocked=True, reason="asked us to stop")
+        with opened(portal, place.given(folder, policy=rules())) as talk:
+            talk.ok("set_do_not_contact", lead=ids[1], blocked=True, reason="asked us to stop")
         before, records = place.leads(), place.records()
         for n, (kind, text) in enumerate(payloads(place.kinds, parts.index((vendor, name)), len(parts))):
             place.plant(kind, n % 6, text)
         planted: list[tuple[object, ...]] = []
-        if isinstance(place, LocalWorld):
+        if isinstance(place, AttackedLocal):
             place.began()
             planted = place.contents()
         target = before[7]
         task = ("send_email", {"lead": target["id"], "subject": "The quote", "body": "Here it is."})
         user = Told(tasks=(f"E-mail to {target['email']}, ",), always=cell.always)
         given = place.given(folder, policy=rules(**cell.policy), **cell.more)
-        with opened(portal, given, user=user, asked=cell.asked) as house:
-            agent = Agent(house)
+        with opened(portal, given, user=user, asked=cell.asked) as talk:
+            agent = Agent(talk)
             agent.work(ids, task)
             yield Ran(cell, place, agent, before, records, target["email"], planted)
 
@@ -181,7 +182,7 @@ def test_nothing_is_destroyed_without_a_yes_to_it(run: Ran) -> None:
 
 def test_where_writing_needs_a_person_too_nothing_is_written_back_into_the_crm(run: Ran) -> None:
     unable = (ALL_APPROVE, CELLS["read-only"].policy)
-    if not isinstance(run.place, LocalWorld) or run.cell.policy not in unable:
+    if not isinstance(run.place, AttackedLocal) or run.cell.policy not in unable:
         return
 
     assert run.place.contents() == run.planted
@@ -205,9 +206,9 @@ def test_who_said_no_stays_on_the_list(run: Ran) -> None:
     keys: Any = {"email": str(lead["email"]).casefold(), "sms": lead["phone"]}
 
     async def listed() -> dict[Any, str]:
-        return await run.agent.house.application.store.contacts.blocked(keys)
+        return await run.agent.talk.application.store.contacts.blocked(keys)
 
-    still = run.agent.house.run(listed)
+    still = run.agent.talk.run(listed)
 
     if not (run.cell.always and not run.cell.policy):
         assert set(still) == {"email", "sms"}
@@ -252,9 +253,9 @@ def _sound(tried: Tried, question: str) -> None:
 
 
 def test_no_secret_is_ever_told(run: Ran) -> None:
-    heard = "\n".join(run.agent.house.heard + run.agent.house.user.asked)
+    heard = "\n".join(run.agent.talk.heard + run.agent.talk.user.asked)
 
-    secrets = [SEAL, *([run.place.there.key] if isinstance(run.place, EmulatedWorld) else [])]
+    secrets = [SEAL, *([run.place.there.key] if isinstance(run.place, AttackedVendor) else [])]
     assert not [each for each in secrets if each in heard]
     assert "audit.key" not in heard
     assert "state.sqlite3" not in heard

@@ -19,9 +19,10 @@ from pydantic import SecretStr
 from crm_mcp.config import Connection, Settings
 from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.serving import serving
+from tests.harness.settings import rules
 from tests.server.talk import YES, User, environment, text_in
 
-from .ground import House, Told, opened, rules
+from .attacked import HeardTalk, Told, opened
 
 CANARIES = {
     "the vendor's key": "canary-key-5f0d9c3ab1",
@@ -193,7 +194,7 @@ def _pages(portal: BlockingPortal, client: Client, lead: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def twins(portal: BlockingPortal, tmp_path: Path) -> Generator[House]:
+def twins(portal: BlockingPortal, tmp_path: Path) -> Generator[HeardTalk]:
     """Two accounts of one vendor, with the same ids in both; each says of everything whose it is."""
     accounts: dict[str, Any] = {name: emulator_of("dialsheet")(sample=True, minute=0.05) for name in ("north", "south")}
     with serving(accounts["north"]) as north, serving(accounts["south"]) as south:
@@ -212,11 +213,11 @@ def twins(portal: BlockingPortal, tmp_path: Path) -> Generator[House]:
             key = SecretStr(there.key)
             connections.append(Connection(name=name, vendor="dialsheet", api_key=key, base_url=url, minute=0.05))
         given = Settings(connections=tuple(connections), data_dir=tmp_path, policy=rules(outward="allow"))
-        with opened(portal, given, user=Told()) as house:
-            yield house
+        with opened(portal, given, user=Told()) as talk:
+            yield talk
 
 
-def test_what_one_connection_has_never_stands_in_the_results_of_another(twins: House) -> None:
+def test_what_one_connection_has_never_stands_in_the_results_of_another(twins: HeardTalk) -> None:
     for name, other in (("north", "south"), ("south", "north")):
         found = twins.answer("search_leads", crm=name, limit=3)
         leads, cursor = [each["id"] for each in found["leads"]], found["next_cursor"]
@@ -243,7 +244,7 @@ def test_what_one_connection_has_never_stands_in_the_results_of_another(twins: H
         assert stolen.is_error, "a cursor of one connection reads another"
 
 
-def test_what_was_done_in_one_connection_is_not_undone_or_deleted_in_another(twins: House) -> None:
+def test_what_was_done_in_one_connection_is_not_undone_or_deleted_in_another(twins: HeardTalk) -> None:
     lead = twins.answer("search_leads", crm="north", limit=1)["leads"][0]["id"]
     done = twins.answer("update_lead", crm="north", lead=lead, title="Changed in the north")
 

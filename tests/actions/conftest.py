@@ -1,4 +1,4 @@
-"""One road for each test, or a folder for the benches of many processes."""
+"""A server process for each test, or a folder with the sample for several of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import anyio
 import pytest
 
 from crm_mcp.backends.local import Local
-
-from .offices import Office
-from .roads import Clock, Road
+from tests.harness.app import App
+from tests.harness.clock import Clock
 
 
 @pytest.fixture(scope="session")
@@ -22,8 +21,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-async def road(tmp_path: Path) -> AsyncGenerator[Road]:
-    opened = await Road(tmp_path).open()
+async def app(tmp_path: Path) -> AsyncGenerator[App]:
+    """A process in front of a CRM with one lead."""
+    opened = await App(tmp_path).with_jane()
     yield opened
     await opened.close()
 
@@ -53,14 +53,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def offices(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., Office]]:
-    """Open offices on one folder, each under a policy of its own."""
-    opened: list[Office] = []
+async def open_app(tmp_path: Path, clock: Clock) -> AsyncGenerator[Callable[..., App]]:
+    """Start processes on one folder, each under a policy of its own."""
+    opened: list[App] = []
 
-    def office(policy: dict[str, Any], **settings: Any) -> Office:
-        opened.append(Office(tmp_path, clock, policy, **settings))
+    def started(policy: dict[str, Any], **settings: Any) -> App:
+        opened.append(App(tmp_path, clock, policy, **settings))
         return opened[-1]
 
-    yield office
+    yield started
     for each in opened:
-        await each.application.aclose()
+        await each.close()

@@ -13,9 +13,8 @@ from crm_mcp.actions.imports import lead_import
 from crm_mcp.errors import Forbidden
 from crm_mcp.model import LeadDraft
 from crm_mcp.store import Address
-
-from .offices import Office
-from .roads import NUMBER
+from tests.harness.app import NUMBER, App
+from tests.harness.person import Person
 
 pytestmark = pytest.mark.anyio
 
@@ -25,19 +24,19 @@ ODD: tuple[Any, ...] = ("", None, True, 1.5, [], {}, {"at": None})
 
 
 @pytest.fixture
-def free(offices: Callable[..., Office]) -> Callable[..., Office]:
-    """Open offices in which messages need no answer, under these rules besides."""
+def free(open_app: Callable[..., App]) -> Callable[..., App]:
+    """Start processes in which messages need no answer, under these rules besides."""
 
-    def opened(**policy: Any) -> Office:
-        return offices({"outward": "allow", **policy})
+    def opened(**policy: Any) -> App:
+        return open_app({"outward": "allow", **policy})
 
     return opened
 
 
-async def jane(office: Office, **custom: Any) -> str:
+async def jane(app: App, **custom: Any) -> str:
     """Return the id of a lead that a person has made."""
     draft = LeadDraft(name="Jane Doe", phone=NUMBER, email=EMAIL, custom_fields=custom)
-    return (await office.crm.create_lead(draft)).id
+    return (await app.crm.create_lead(draft)).id
 
 
 # Time zones
@@ -84,25 +83,25 @@ def test_other_changes_do_not(arguments: dict[str, Any]) -> None:
     ],
 )
 async def test_a_time_zone_that_a_tool_took_away_is_told_before_a_text(
-    free: Callable[..., Office], tool: str, change: dict[str, Any]
+    free: Callable[..., App], tool: str, change: dict[str, Any]
 ) -> None:
-    office = free()
-    lead = await jane(office, time_zone="Asia/Tokyo")
+    app = free()
+    lead = await jane(app, time_zone="Asia/Tokyo")
 
-    changed = await office.call(tool, **({"lead": lead} if tool == "update_lead" else {}), **change)
-    asked = await office.call("send_sms", lead=lead, message="On my way")
+    changed = await app.call(tool, Person(), **({"lead": lead} if tool == "update_lead" else {}), **change)
+    asked = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
     assert (changed["status"], asked["status"]) == ("done", "confirmation_required")
     assert f"the time zone was set by ann via tests with {tool} 0 min ago" in asked["preview"]
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, ""])
-async def test_an_import_that_takes_a_time_zone_away_is_confirmed(free: Callable[..., Office], value: Any) -> None:
-    office = free()
-    await jane(office, time_zone="Asia/Tokyo")
+async def test_an_import_that_takes_a_time_zone_away_is_confirmed(free: Callable[..., App], value: Any) -> None:
+    app = free()
+    await jane(app, time_zone="Asia/Tokyo")
     row = {"email": EMAIL, "custom_fields": {"time_zone": value}}
 
-    asked = await office.call("import_leads", leads=[row], if_exists="update")
+    asked = await app.call("import_leads", Person(), leads=[row], if_exists="update")
 
     assert asked["status"] == "confirmation_required"
     assert "it sets the time zone of leads that exist" in asked["preview"]
@@ -120,18 +119,18 @@ async def test_an_import_that_takes_a_time_zone_away_is_confirmed(free: Callable
         f"email,tags\r{EMAIL},optin\r",
     ],
 )
-async def test_no_csv_writes_the_field_that_holds_consent(free: Callable[..., Office], text: str) -> None:
-    office = free(require_consent={"sms": "tags"})
-    await jane(office)
+async def test_no_csv_writes_the_field_that_holds_consent(free: Callable[..., App], text: str) -> None:
+    app = free(require_consent={"sms": "tags"})
+    await jane(app)
 
     with pytest.raises(Forbidden, match='"tags" holds the consent'):
-        await office.call("import_leads", csv=text, if_exists="update")
+        await app.call("import_leads", Person(), csv=text, if_exists="update")
 
 
-async def test_what_a_row_holds_is_no_field(free: Callable[..., Office]) -> None:
-    office = free(require_consent={"sms": "tags"})
+async def test_what_a_row_holds_is_no_field(free: Callable[..., App]) -> None:
+    app = free(require_consent={"sms": "tags"})
 
-    done = await office.call("import_leads", csv="name,company\nJane,Tags\ntags,Doe\n")
+    done = await app.call("import_leads", Person(), csv="name,company\nJane,Tags\ntags,Doe\n")
 
     assert (done["status"], done["counts"]["created"]) == ("done", 2)
 
@@ -140,9 +139,9 @@ async def test_what_a_row_holds_is_no_field(free: Callable[..., Office]) -> None
 
 
 async def test_an_import_writes_the_addresses_of_its_leads_and_no_others(
-    free: Callable[..., Office], monkeypatch: pytest.MonkeyPatch
+    free: Callable[..., App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office = free()
+    app = free()
     seen: list[Address] = []
     on_the_loop: list[bool] = []
 
@@ -155,7 +154,7 @@ async def test_an_import_writes_the_addresses_of_its_leads_and_no_others(
     notes = "call +1 415 555 0199 or mail me@else.example"
     rows = f"name,phone,tags,notes\nJane,{NUMBER},+14155550198,{notes}\nJo,not a number {notes},,\n,none {notes},,\n"
 
-    done = await office.call("import_leads", csv=rows)
+    done = await app.call("import_leads", Person(), csv=rows)
 
     assert (len(done["created"]), len(done["failed"])) == (2, 1)
     assert done["created"][1]["reason"].startswith("phone left out: ")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -14,11 +13,11 @@ from pydantic import SecretStr
 from crm_mcp.actions.audit import open_store, redactor, reworder
 from crm_mcp.actions.intent import Answer, Question
 from crm_mcp.backends.local.database import FILE
-from crm_mcp.config import AuditSettings, Connection, PolicySettings, Settings
+from crm_mcp.config import AuditSettings, Connection, Settings
 from crm_mcp.model import LeadDraft
-from crm_mcp.server.app import Application
-
-from .roads import Person
+from tests.harness.app import App
+from tests.harness.person import Person
+from tests.harness.settings import FREE
 
 ILL = "she told me of her illness"
 KEY = "sk-0123456789abcdef"
@@ -29,47 +28,19 @@ def hidden(text: str) -> str:
     return redactor(False)({"text": text})["text"]
 
 
-class Office:
-    """A served application on the embedded CRM, and its log."""
-
-    def __init__(self, folder: Path, *, bodies: bool = False, **policy: Any) -> None:
-        policies = PolicySettings.model_validate(policy)
-        self.app = Application(Settings(data_dir=folder, policy=policies, audit=AuditSettings(bodies=bodies)))
-        [self.pipeline] = self.app.pipelines.values()
-        self.context = self.pipeline.context
-
-    async def call(self, name: str, /, client: Person | None = None, **arguments: Any) -> dict[str, Any]:
-        tool, client = self.app.tools[name], client or Person()
-        return await self.pipeline.act(tool.intent(self.context, tool.check(arguments), client), client)
-
-    async def lead(self) -> str:
-        return (await self.app.backends["local"].create_lead(LeadDraft(name="Jane", email="jane@doe.example"))).id  # type: ignore[attr-defined]
-
-    async def log(self) -> list[dict[str, Any]]:
-        return [dict(each.body) for each in await self.app.store.audit.entries(None, 0, 1000)]
-
-
-@pytest.fixture
-async def office(tmp_path: Path) -> AsyncGenerator[Callable[..., Office]]:
-    opened: list[Office] = []
-
-    def made(**given: Any) -> Office:
-        opened.append(Office(tmp_path, **given))
-        return opened[-1]
-
-    yield made
-    for each in opened:
-        await each.app.aclose()
+async def jane(app: App) -> str:
+    """Return the id of a new lead, who can be reached by e-mail."""
+    return (await app.crm.create_lead(LeadDraft(name="Jane", email="jane@doe.example"))).id
 
 
 # Reasons
 
 
 async def test_why_somebody_is_blocked_is_told_in_the_results_and_not_in_the_log(
-    office: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    here = office(outward="allow")
-    lead = await here.lead()
+    here = open_app(FREE)
+    lead = await jane(here)
     await here.call("set_do_not_contact", lead=lead, blocked=True, channels=["email"], reason=ILL)
 
     sent = await here.call("send_email", lead=lead, subject="Hello", body="Are you well?")
@@ -81,9 +52,9 @@ async def test_why_somebody_is_blocked_is_told_in_the_results_and_not_in_the_log
     assert log[-1]["reason"] == f"do-not-contact: Jane must not be reached by email ({hidden(ILL)})"
 
 
-async def test_a_log_that_keeps_texts_keeps_reasons_too(office: Callable[..., Office]) -> None:
-    here = office(bodies=True, outward="allow")
-    lead = await here.lead()
+async def test_a_log_that_keeps_texts_keeps_reasons_too(open_app: Callable[..., App]) -> None:
+    here = open_app(FREE, audit=AuditSettings(bodies=True))
+    lead = await jane(here)
     await here.call("set_do_not_contact", lead=lead, blocked=True, channels=["email"], reason=ILL)
 
     await here.call("send_email", lead=lead, subject="Hello", body="Are you well?")
@@ -95,7 +66,7 @@ async def test_a_log_that_keeps_texts_keeps_reasons_too(office: Callable[..., Of
 
 @pytest.mark.parametrize("note", ["short words", "words of some length, as people write them down after a call"])
 async def test_what_a_record_said_that_has_changed_is_not_in_the_log(
-    office: Callable[..., Office], tmp_path: Path, note: str
+    open_app: Callable[..., App], tmp_path: Path, note: str
 ) -> None:
     class Slow(Person):
         async def ask(self, question: Question) -> Answer:
@@ -103,10 +74,10 @@ async def test_what_a_record_said_that_has_changed_is_not_in_the_log(
                 db.execute("UPDATE notes SET content = 'other words'")
             return await super().ask(question)
 
-    here = office()
-    made = await here.call("log_note", lead=await here.lead(), content=note)
+    here = open_app({})
+    made = await here.call("log_note", lead=await jane(here), content=note)
 
-    result = await here.call("delete_record", client=Slow("yes"), kind="note", id=made["note"]["id"])
+    result = await here.call("delete_record", Slow("yes"), kind="note", id=made["note"]["id"])
 
     log = await here.log()
     assert (result["status"], log[-1]["event"], log[-1].get("by")) == ("expired", "ended", None)

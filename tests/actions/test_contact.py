@@ -30,67 +30,66 @@ from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Forbidden, VendorError
 from crm_mcp.model import Lead, LeadDraft, LeadUpdate, Option, Page
 from crm_mcp.store import Action, Address, ClaimConditions, Ended, NewAction
-
-from .roads import NUMBER, Road, said
+from tests.harness.app import NUMBER, App
+from tests.harness.person import ANN
 
 OTHER = "+14155550199"
 EMAIL = "jane@doe.example"
-BY = "ann via tests"
 
 
-async def lift_by_a_person(road: Road, lead: Lead, channels: tuple[Channel, ...]) -> None:
+async def lift_by_a_person(app: App, lead: Lead, channels: tuple[Channel, ...]) -> None:
     """Lift a block as a tool does, to which a person has said yes."""
-    await road.under(lambda: lift(road.context, lead, channels, BY), "outward", "elicitation")
+    await app.under(lambda: lift(app.context, lead, channels, ANN), "outward", "elicitation")
 
 
 NONE: set[tuple[str, str]] = set()
 
 
-async def jane(road: Road) -> Lead:
+async def jane(app: App) -> Lead:
     """Return the lead as the CRM has it now."""
-    return await road.crm.get_lead(road.lead.id)
+    return await app.crm.get_lead(app.lead.id)
 
 
-async def acted(road: Road, tool: str, *writes: Address) -> None:
+async def acted(app: App, tool: str, *writes: Address) -> None:
     """Let an action of this tool about the lead have been done."""
     new = NewAction(
-        caller=BY,
-        connection=road.context.connection,
+        caller=ANN,
+        connection=app.context.connection,
         tool=tool,
         effect="write",
         arguments={},
-        digest=f"{tool} {writes} {road.clock()}",
+        digest=f"{tool} {writes} {app.clock()}",
         summary=tool,
-        lead=road.lead.id,
+        lead=app.lead.id,
     )
-    row = await road.store.actions.begin(new, "policy", ClaimConditions(writes=writes))
+    row = await app.store.actions.begin(new, "policy", ClaimConditions(writes=writes))
     assert isinstance(row, Action)
-    await road.store.actions.complete(row.id, Ended("done"))
+    await app.store.actions.complete(row.id, Ended("done"))
 
 
 @pytest.fixture
-async def reached(road: Road) -> Road:
-    """The road of a lead that has an e-mail address and a LinkedIn profile as well."""
-    await road.crm.update_lead(
-        road.lead.id, LeadUpdate(email=EMAIL, custom_fields={"linkedin": "https://www.linkedin.com/in/Jane/"})
+async def reached(app: App) -> App:
+    """A process whose lead has an e-mail address and a LinkedIn profile as well."""
+    await app.crm.update_lead(
+        app.lead.id, LeadUpdate(email=EMAIL, custom_fields={"linkedin": "https://www.linkedin.com/in/Jane/"})
     )
-    return road
+    return app
 
 
 # Blocked
 
 
-async def test_a_lead_that_nobody_blocked_may_be_reached(reached: Road) -> None:
-    said(reached, reached.lead.id, "Sounds good")
+async def test_a_lead_that_nobody_blocked_may_be_reached(reached: App) -> None:
+    reached.receives(reached.lead.id, "Sounds good")
 
     assert [await no_contact_reason(reached.context, await jane(reached), each) for each in CHANNELS] == [None] * 4
 
 
 @pytest.mark.parametrize(("channel", "others"), [("sms", ("email", "call")), ("email", ("sms", "call", "linkedin"))])
 async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
-    reached: Road, channel: Channel, others: tuple[Channel, ...]
+    reached: App, channel: Channel, others: tuple[Channel, ...]
 ) -> None:
-    said(reached, reached.lead.id, "STOP!", channel)
+    reached.receives(reached.lead.id, "STOP!", channel)
     lead = await jane(reached)
 
     why = await no_contact_reason(reached.context, lead, channel)
@@ -104,79 +103,79 @@ async def test_a_stop_blocks_its_channel_alone_and_is_put_on_our_list(
     assert channel in await reached.store.contacts.blocked({channel: address})
 
 
-async def test_an_e_mail_without_text_is_known_by_its_subject(reached: Road) -> None:
-    said(reached, reached.lead.id, " ", "email", subject="Unsubscribe")
+async def test_an_e_mail_without_text_is_known_by_its_subject(reached: App) -> None:
+    reached.receives(reached.lead.id, " ", "email", subject="Unsubscribe")
 
     assert await no_contact_reason(reached.context, await jane(reached), "email")
 
 
-async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one(road: Road) -> None:
-    said(road, road.lead.id, "STOP")
-    assert await no_contact_reason(road.context, await jane(road), "sms")
+async def test_a_stop_that_a_person_has_lifted_blocks_no_more_until_the_next_one(app: App) -> None:
+    app.receives(app.lead.id, "STOP")
+    assert await no_contact_reason(app.context, await jane(app), "sms")
 
-    await lift_by_a_person(road, await jane(road), ("sms",))
-    lifted = await no_contact_reason(road.context, await jane(road), "sms")
-    road.clock.advance(days=2)
-    said(road, road.lead.id, "stop", hours=3)
-    again = await no_contact_reason(road.context, await jane(road), "sms")
+    await lift_by_a_person(app, await jane(app), ("sms",))
+    lifted = await no_contact_reason(app.context, await jane(app), "sms")
+    app.clock.advance(days=2)
+    app.receives(app.lead.id, "stop", hours=3)
+    again = await no_contact_reason(app.context, await jane(app), "sms")
 
     assert (lifted, bool(again)) == (None, True)
 
 
-async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(road: Road) -> None:
-    said(road, road.lead.id, "STOP")
+async def test_a_stop_that_nobody_had_noticed_is_lifted_as_well(app: App) -> None:
+    app.receives(app.lead.id, "STOP")
 
-    await lift_by_a_person(road, await jane(road), ("sms",))
+    await lift_by_a_person(app, await jane(app), ("sms",))
 
-    assert await no_contact_reason(road.context, await jane(road), "sms") is None
+    assert await no_contact_reason(app.context, await jane(app), "sms") is None
 
 
-async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: Road) -> None:
-    said(reached, reached.lead.id, "Stop please", days=40)
+async def test_a_stop_counts_however_much_was_written_and_sent_since(reached: App) -> None:
+    reached.receives(reached.lead.id, "Stop please", days=40)
     for n in range(300):
-        said(reached, reached.lead.id, f"Message {n}", days=20, minutes=n)
-        said(reached, reached.lead.id, f"Mail {n}", "email", days=10, minutes=n)
+        reached.receives(reached.lead.id, f"Message {n}", days=20, minutes=n)
+        reached.receives(reached.lead.id, f"Mail {n}", "email", days=10, minutes=n)
 
     assert await no_contact_reason(reached.context, await jane(reached), "sms")
     assert await no_contact_reason(reached.context, await jane(reached), "email") is None
 
 
-async def test_a_lead_signs_a_stop_with_its_name(road: Road) -> None:
-    said(road, road.lead.id, "stop jane doe")
+async def test_a_lead_signs_a_stop_with_its_name(app: App) -> None:
+    app.receives(app.lead.id, "stop jane doe")
 
-    assert await no_contact_reason(road.context, await jane(road), "sms")
+    assert await no_contact_reason(app.context, await jane(app), "sms")
 
 
-async def test_a_stop_counts_for_every_lead_that_has_the_number(road: Road) -> None:
-    second = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
-    third = await road.crm.create_lead(LeadDraft(name="Somebody Else", phone=OTHER))
-    said(road, road.lead.id, "STOP")
+async def test_a_stop_counts_for_every_lead_that_has_the_number(app: App) -> None:
+    second = await app.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
+    third = await app.crm.create_lead(LeadDraft(name="Somebody Else", phone=OTHER))
+    app.receives(app.lead.id, "STOP")
 
-    assert await no_contact_reason(road.context, await road.crm.get_lead(second.id), "sms")
-    assert await no_contact_reason(road.context, await road.crm.get_lead(second.id), "email") is None
-    assert await no_contact_reason(road.context, await road.crm.get_lead(third.id), "sms") is None
-    await lift_by_a_person(road, await road.crm.get_lead(second.id), ("sms",))
-    assert await no_contact_reason(road.context, await road.crm.get_lead(second.id), "sms") is None
+    assert await no_contact_reason(app.context, await app.crm.get_lead(second.id), "sms")
+    assert await no_contact_reason(app.context, await app.crm.get_lead(second.id), "email") is None
+    assert await no_contact_reason(app.context, await app.crm.get_lead(third.id), "sms") is None
+    await lift_by_a_person(app, await app.crm.get_lead(second.id), ("sms",))
+    assert await no_contact_reason(app.context, await app.crm.get_lead(second.id), "sms") is None
 
 
 async def test_the_crm_s_mark_of_one_counts_for_every_lead_that_has_the_address(
-    road: Road, monkeypatch: pytest.MonkeyPatch
+    app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    second = await road.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
-    marked = (await jane(road)).model_copy(update={"do_not_contact": ("sms",)})
+    second = await app.crm.create_lead(LeadDraft(name="John Roe", phone=NUMBER))
+    marked = (await jane(app)).model_copy(update={"do_not_contact": ("sms",)})
 
     async def leads_at(*_: object) -> tuple[Lead, ...]:
         return marked, second
 
-    monkeypatch.setattr(road.crm, "leads_at", leads_at)
-    why = await no_contact_reason(road.context, await road.crm.get_lead(second.id), "sms")
+    monkeypatch.setattr(app.crm, "leads_at", leads_at)
+    why = await no_contact_reason(app.context, await app.crm.get_lead(second.id), "sms")
 
     assert why
     assert "Jane Doe" in why
 
 
 async def test_what_a_lead_has_written_is_read_once_for_each_time_that_the_lead_is_read(
-    reached: Road, monkeypatch: pytest.MonkeyPatch
+    reached: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     reading = reached.crm.inbound_messages
@@ -196,18 +195,18 @@ async def test_what_a_lead_has_written_is_read_once_for_each_time_that_the_lead_
     assert (once, len(read)) == (["email", "sms"], 3)
 
 
-async def test_a_history_that_can_t_be_read_lets_no_message_pass(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_history_that_can_t_be_read_lets_no_message_pass(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> Page[Any]:
         raise VendorError("the CRM has failed", "try again")
 
-    monkeypatch.setattr(road.crm, "inbound_messages", broken)
+    monkeypatch.setattr(app.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError):
-        await no_contact_reason(road.context, await jane(road), "sms")
+        await no_contact_reason(app.context, await jane(app), "sms")
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
-async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, channel: Channel) -> None:
+async def test_a_block_holds_for_every_way_to_write_an_address(reached: App, channel: Channel) -> None:
     ways: dict[Channel, str] = {
         "email": " JANE@doe.example",
         "linkedin": "linkedin.com/in/jane?utm=1",
@@ -215,7 +214,7 @@ async def test_a_block_holds_for_every_way_to_write_an_address(reached: Road, ch
         "call": "+1 (415) 555-0171",
     }
     lead = await jane(reached)
-    await block(reached.context, lead, (channel,), "said so", BY)
+    await block(reached.context, lead, (channel,), "said so", ANN)
 
     twin = lead.model_copy(
         update={
@@ -239,20 +238,20 @@ WAYS = (
 
 
 @pytest.mark.parametrize("kept", WAYS)
-async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobody_else(road: Road, kept: str) -> None:
-    lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": kept}})
-    await block(road.context, lead, ("linkedin",), "said so", BY)
+async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobody_else(app: App, kept: str) -> None:
+    lead = (await jane(app)).model_copy(update={"custom_fields": {"linkedin": kept}})
+    await block(app.context, lead, ("linkedin",), "said so", ANN)
 
     for way in WAYS:
         twin = lead.model_copy(update={"id": "L999", "custom_fields": {"linkedin": way}})
-        assert await blocks_of(road.context, twin) == {"linkedin": "said so"}
+        assert await blocks_of(app.context, twin) == {"linkedin": "said so"}
     for way in (
         "https://www.linkedin.com/in/de",
         "https://www.linkedin.com/in/bob/de",
         "linkedin.com/company/jane-lee",
     ):
         other = lead.model_copy(update={"id": "L998", "custom_fields": {"linkedin": way}})
-        assert await blocks_of(road.context, other) == {}
+        assert await blocks_of(app.context, other) == {}
 
 
 @pytest.mark.parametrize(
@@ -266,60 +265,60 @@ async def test_a_block_of_a_profile_holds_for_every_way_to_write_it_and_for_nobo
     ],
 )
 async def test_a_block_that_was_kept_before_by_another_key_of_the_profile_holds(
-    road: Road, profile: str, key: str
+    app: App, profile: str, key: str
 ) -> None:
-    await road.store.contacts.block({"linkedin": key}, "said so", "somebody")
-    lead = (await jane(road)).model_copy(update={"custom_fields": {"linkedin": profile}})
+    await app.store.contacts.block({"linkedin": key}, "said so", "somebody")
+    lead = (await jane(app)).model_copy(update={"custom_fields": {"linkedin": profile}})
 
-    assert await blocks_of(road.context, lead) == {"linkedin": "said so"}
-    await lift_by_a_person(road, lead, ("linkedin",))
-    assert await blocks_of(road.context, lead) == {}
+    assert await blocks_of(app.context, lead) == {"linkedin": "said so"}
+    await lift_by_a_person(app, lead, ("linkedin",))
+    assert await blocks_of(app.context, lead) == {}
 
 
 # What a tool's change must not shake off
 
 
-async def test_a_new_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
-    lead = await jane(road)
-    await block(road.context, lead, ("sms",), "said so", BY)
+async def test_a_new_number_of_a_blocked_lead_is_blocked_too(app: App) -> None:
+    lead = await jane(app)
+    await block(app.context, lead, ("sms",), "said so", ANN)
 
-    after = await road.change(lead, LeadUpdate(phone=OTHER))
+    after = await app.change(lead, LeadUpdate(phone=OTHER))
 
-    assert await road.store.contacts.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
-    assert await no_contact_reason(road.context, after, "sms")
-    assert await no_contact_reason(road.context, after, "call") is None
-
-
-async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(road: Road) -> None:
-    await road.store.contacts.block({"sms": NUMBER}, "by another server", "somebody")
-    lead = await jane(road)
-
-    await road.change(lead, LeadUpdate(phone=OTHER))
-
-    assert await road.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
+    assert await app.store.contacts.blocked({"sms": OTHER, "call": OTHER}) == {"sms": INHERITED}
+    assert await no_contact_reason(app.context, after, "sms")
+    assert await no_contact_reason(app.context, after, "call") is None
 
 
-async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_block(road: Road) -> None:
-    await road.store.contacts.block({"sms": NUMBER}, "said so", "somebody")
+async def test_a_number_that_was_blocked_by_another_hand_is_kept_as_it_changes(app: App) -> None:
+    await app.store.contacts.block({"sms": NUMBER}, "by another server", "somebody")
+    lead = await jane(app)
 
-    bare = await road.change(await jane(road), LeadUpdate(clear=("phone",)))
-    after = await road.change(bare, LeadUpdate(phone=OTHER))
+    await app.change(lead, LeadUpdate(phone=OTHER))
+
+    assert await app.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
+
+
+async def test_emptying_the_number_and_writing_another_does_not_shake_off_a_block(app: App) -> None:
+    await app.store.contacts.block({"sms": NUMBER}, "said so", "somebody")
+
+    bare = await app.change(await jane(app), LeadUpdate(clear=("phone",)))
+    after = await app.change(bare, LeadUpdate(phone=OTHER))
 
     assert bare.phone is None
-    assert await no_contact_reason(road.context, after, "sms")
-    assert await road.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
+    assert await no_contact_reason(app.context, after, "sms")
+    assert await app.store.contacts.blocked({"sms": OTHER}) == {"sms": INHERITED}
 
 
-async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(road: Road) -> None:
-    said(road, road.lead.id, "STOP")
+async def test_a_stop_that_nobody_had_noticed_goes_along_with_the_lead(app: App) -> None:
+    app.receives(app.lead.id, "STOP")
 
-    await road.change(await jane(road), LeadUpdate(phone=OTHER))
+    await app.change(await jane(app), LeadUpdate(phone=OTHER))
 
-    assert set(await road.store.contacts.blocked({"sms": NUMBER})) == {"sms"}
-    assert set(await road.store.contacts.blocked({"sms": OTHER})) == {"sms"}
+    assert set(await app.store.contacts.blocked({"sms": NUMBER})) == {"sms"}
+    assert set(await app.store.contacts.blocked({"sms": OTHER})) == {"sms"}
 
 
-async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(reached: Road) -> None:
+async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(reached: App) -> None:
     await reached.crm.block(await jane(reached), ("email", "linkedin"), "asked for it")
     marked = await jane(reached)
     assert marked.do_not_contact == ("email", "linkedin")
@@ -332,75 +331,75 @@ async def test_the_crm_s_own_mark_is_kept_before_a_change_that_could_lift_it(rea
     assert await no_contact_reason(reached.context, await jane(reached), "linkedin")
 
 
-async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(road: Road) -> None:
-    said(road, road.lead.id, "STOP")
-    await keep_blocks(road.context, await jane(road), BY)
+async def test_a_lead_that_is_deleted_and_made_anew_stays_blocked(app: App) -> None:
+    app.receives(app.lead.id, "STOP")
+    await keep_blocks(app.context, await jane(app), ANN)
 
-    await road.crm.delete("lead", road.lead.id)
-    anew = await road.crm.create_lead(LeadDraft(name="Somebody else", phone=NUMBER))
+    await app.crm.delete("lead", app.lead.id)
+    anew = await app.crm.create_lead(LeadDraft(name="Somebody else", phone=NUMBER))
 
-    assert await no_contact_reason(road.context, anew, "sms")
-
-
-async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(road: Road) -> None:
-    said(road, road.lead.id, "STOP")
-    second = await road.crm.create_lead(LeadDraft(name="Second"))
-
-    await keep_at(road.context, addresses_in({"phone": NUMBER}, None), BY, besides=second.id)
-
-    assert set(await blocks_of(road.context, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
+    assert await no_contact_reason(app.context, anew, "sms")
 
 
-async def test_a_change_that_gives_no_address_reads_nothing_more(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_is_given_the_number_of_a_blocked_lead_is_blocked_too(app: App) -> None:
+    app.receives(app.lead.id, "STOP")
+    second = await app.crm.create_lead(LeadDraft(name="Second"))
+
+    await keep_at(app.context, addresses_in({"phone": NUMBER}, None), ANN, besides=second.id)
+
+    assert set(await blocks_of(app.context, second.model_copy(update={"phone": NUMBER}))) == {"sms"}
+
+
+async def test_a_change_that_gives_no_address_reads_nothing_more(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     async def never(*_: object) -> Any:
         raise AssertionError("nothing had to be read")
 
-    monkeypatch.setattr(road.crm, "inbound_messages", never)
-    monkeypatch.setattr(road.crm, "leads_at", never)
+    monkeypatch.setattr(app.crm, "inbound_messages", never)
+    monkeypatch.setattr(app.crm, "leads_at", never)
 
-    after = await road.change(await jane(road), LeadUpdate(title="Director", phone=NUMBER))
+    after = await app.change(await jane(app), LeadUpdate(title="Director", phone=NUMBER))
 
     assert after.title == "Director"
 
 
-async def test_what_could_not_be_kept_stops_the_change(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_could_not_be_kept_stops_the_change(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> Page[Any]:
         raise VendorError("the CRM has failed", "try again")
 
-    monkeypatch.setattr(road.crm, "inbound_messages", broken)
+    monkeypatch.setattr(app.crm, "inbound_messages", broken)
 
     with pytest.raises(VendorError) as refused:
-        await road.change(await jane(road), LeadUpdate(phone=OTHER))
+        await app.change(await jane(app), LeadUpdate(phone=OTHER))
 
     assert refused.value.wrote is False
-    assert (await jane(road)).phone == NUMBER
+    assert (await jane(app)).phone == NUMBER
 
 
-async def test_following_an_address_that_stayed_writes_nothing(road: Road) -> None:
-    lead = await jane(road)
-    await road.store.contacts.block({"sms": NUMBER}, "said so", "somebody")
+async def test_following_an_address_that_stayed_writes_nothing(app: App) -> None:
+    lead = await jane(app)
+    await app.store.contacts.block({"sms": NUMBER}, "said so", "somebody")
 
-    await follow_blocks(road.context, lead, lead.model_copy(update={"name": "J. Doe"}), BY)
+    await follow_blocks(app.context, lead, lead.model_copy(update={"name": "J. Doe"}), ANN)
 
-    assert await road.store.contacts.blocked({"sms": NUMBER}) == {"sms": "said so"}
+    assert await app.store.contacts.blocked({"sms": NUMBER}) == {"sms": "said so"}
 
 
 # After a reply
 
 
-async def test_a_lead_that_never_wrote_has_not_replied(road: Road) -> None:
-    assert not await replied(road.context, await jane(road))
+async def test_a_lead_that_never_wrote_has_not_replied(app: App) -> None:
+    assert not await replied(app.context, await jane(app))
 
 
-async def test_a_reply_counts_until_the_lead_is_enrolled_again(road: Road) -> None:
-    said(road, road.lead.id, "Tell me more", hours=1)
-    before = await replied(road.context, await jane(road))
+async def test_a_reply_counts_until_the_lead_is_enrolled_again(app: App) -> None:
+    app.receives(app.lead.id, "Tell me more", hours=1)
+    before = await replied(app.context, await jane(app))
 
-    await acted(road, "enroll_in_sequence")
-    after = await replied(road.context, await jane(road))
-    road.clock.advance(hours=5)
-    said(road, road.lead.id, "And the price?", hours=1)
-    again = await replied(road.context, await jane(road))
+    await acted(app, "enroll_in_sequence")
+    after = await replied(app.context, await jane(app))
+    app.clock.advance(hours=5)
+    app.receives(app.lead.id, "And the price?", hours=1)
+    again = await replied(app.context, await jane(app))
 
     assert (before, after, again) == (True, False, True)
 
@@ -408,7 +407,7 @@ async def test_a_reply_counts_until_the_lead_is_enrolled_again(road: Road) -> No
 # New addresses
 
 
-async def test_an_address_that_a_tool_wrote_of_late_is_told_with_who_and_when(reached: Road) -> None:
+async def test_an_address_that_a_tool_wrote_of_late_is_told_with_who_and_when(reached: App) -> None:
     await acted(reached, "update_lead", *addresses_in({"email": "Jane@Doe.example", "phone": NUMBER}, None))
     reached.clock.advance(minutes=130)
 
@@ -418,14 +417,14 @@ async def test_an_address_that_a_tool_wrote_of_late_is_told_with_who_and_when(re
     assert remarks == (f"the phone number {NUMBER} {by}", f"the e-mail address {EMAIL} {by}")
 
 
-async def test_only_the_addresses_that_are_used_are_told(reached: Road) -> None:
+async def test_only_the_addresses_that_are_used_are_told(reached: App) -> None:
     await acted(reached, "update_lead", *addresses_in({"email": EMAIL}, None))
 
     assert await fresh(reached.context, await jane(reached), ("sms", "call", "linkedin")) == ()
 
 
 @pytest.mark.parametrize(("hours", "told"), [(23.99, 1), (24.01, 0)])
-async def test_an_address_is_new_for_a_day(reached: Road, hours: float, told: int) -> None:
+async def test_an_address_is_new_for_a_day(reached: App, hours: float, told: int) -> None:
     await acted(reached, "import_leads", *addresses_in([{"custom_fields": {"linkedin": "jane"}}], None))
     reached.clock.advance(hours=hours)
 
@@ -496,7 +495,7 @@ def test_many_rows_are_searched_in_no_time() -> None:
     assert perf_counter() - begun < 5
 
 
-async def test_what_the_lead_has_already_is_no_new_address(reached: Road) -> None:
+async def test_what_the_lead_has_already_is_no_new_address(reached: App) -> None:
     lead = await jane(reached)
 
     new = unheld(reached.context, lead, {"email": EMAIL.upper(), "phone": OTHER, "custom_fields": {"linkedin": "jane"}})
@@ -508,10 +507,10 @@ async def test_what_the_lead_has_already_is_no_new_address(reached: Road) -> Non
 
 
 @pytest.fixture
-async def careful(tmp_path: Path) -> AsyncGenerator[Road]:
-    """A road on which SMS and calls need a consent."""
+async def careful(tmp_path: Path) -> AsyncGenerator[App]:
+    """A process in which SMS and calls need a consent."""
     needed = PolicySettings.model_validate({"require_consent": {"sms": "sms_opt_in", "call": "sms_opt_in"}})
-    opened = await Road(tmp_path, needed).open()
+    opened = await App(tmp_path, policy=needed).with_jane()
     yield opened
     await opened.close()
 
@@ -533,7 +532,7 @@ async def careful(tmp_path: Path) -> AsyncGenerator[Road]:
         {"sms_opt_in": None},
     ],
 )
-async def test_a_field_that_holds_consent_is_written_by_no_tool(careful: Road, arguments: dict[str, Any]) -> None:
+async def test_a_field_that_holds_consent_is_written_by_no_tool(careful: App, arguments: dict[str, Any]) -> None:
     with pytest.raises(Forbidden) as refused:
         await refuse_consent_fields(careful.context, arguments)
 
@@ -552,15 +551,15 @@ async def test_a_field_that_holds_consent_is_written_by_no_tool(careful: Road, a
         {"content": "[not JSON"},
     ],
 )
-async def test_other_fields_are(careful: Road, arguments: dict[str, Any]) -> None:
+async def test_other_fields_are(careful: App, arguments: dict[str, Any]) -> None:
     await refuse_consent_fields(careful.context, arguments)
 
 
-async def test_where_no_consent_is_needed_every_field_may_be_written(road: Road) -> None:
-    await refuse_consent_fields(road.context, {"custom_fields": {"sms_opt_in": True}})
+async def test_where_no_consent_is_needed_every_field_may_be_written(app: App) -> None:
+    await refuse_consent_fields(app.context, {"custom_fields": {"sms_opt_in": True}})
 
 
-async def test_a_field_is_known_by_its_id_as_well(careful: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_field_is_known_by_its_id_as_well(careful: App, monkeypatch: pytest.MonkeyPatch) -> None:
     listed_so_often: list[str] = []
 
     async def fields(kind: str) -> tuple[Option, ...]:
@@ -577,14 +576,14 @@ async def test_a_field_is_known_by_its_id_as_well(careful: Road, monkeypatch: py
 
 
 @pytest.mark.parametrize("by", ["policy", "token", None])
-async def test_nobody_but_a_person_lifts_a_block(road: Road, by: str | None) -> None:
-    lead = await jane(road)
-    await block(road.context, lead, ("sms",), "said so", BY)
+async def test_nobody_but_a_person_lifts_a_block(app: App, by: str | None) -> None:
+    lead = await jane(app)
+    await block(app.context, lead, ("sms",), "said so", ANN)
 
     async def lifting() -> None:
-        await lift(road.context, lead, ("sms",), BY)
+        await lift(app.context, lead, ("sms",), ANN)
 
     with pytest.raises(Forbidden, match="the block was not lifted"):
-        await (road.under(lifting, "outward", by) if by else lifting())
+        await (app.under(lifting, "outward", by) if by else lifting())
 
-    assert await blocks_of(road.context, lead) == {"sms": "said so"}
+    assert await blocks_of(app.context, lead) == {"sms": "said so"}

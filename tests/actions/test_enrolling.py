@@ -15,25 +15,26 @@ from crm_mcp.channels import Channel
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import OutcomeUnknown, Unreachable
 from crm_mcp.model import Message
-
-from .benches import SEQUENCE, Bench, Crm, Untold, Watcher
-from .roads import Clock, Person, said
+from tests.harness.app import SEQUENCE, App
+from tests.harness.clock import Clock
+from tests.harness.crms import UntoldCrm, WatchedCrm
+from tests.harness.person import Person
 
 ALLOWED = PolicySettings(outward="allow")
 
 
-async def enrol(bench: Bench, leads: list[str], client: Watcher | None = None) -> dict[str, Any]:
-    return await bench.call("enroll_in_sequence", client, sequence=SEQUENCE, leads=leads)
+async def enrol(app: App, leads: list[str], client: Person | None = None) -> dict[str, Any]:
+    return await app.call("enroll_in_sequence", client, sequence=SEQUENCE, leads=leads)
 
 
 async def test_the_same_call_again_gets_the_answer_of_the_first_also_from_another_caller(folder: Path, clock: Clock):
-    here = Bench(folder, clock)
-    leads = [*await here.leads(3), "L999999"]
+    here = App(folder, clock)
+    leads = [*await here.new_leads(3), "L999999"]
 
     first = await enrol(here, leads)
     clock.advance(hours=1)
     again = await enrol(here, leads)
-    other = await enrol(here, leads, Watcher(caller="eve via tests"))
+    other = await enrol(here, leads, Person.agreeing(caller="eve via tests"))
 
     assert (first["status"], again["status"], other["status"]) == ("done", "duplicate", "duplicate")
     assert again["action_id"] == other["action_id"] == first["action_id"]
@@ -43,8 +44,8 @@ async def test_the_same_call_again_gets_the_answer_of_the_first_also_from_anothe
 
 
 async def test_who_is_enrolled_already_is_left_out_and_the_rest_is_enrolled(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock), Watcher()
-    leads = await here.leads(3)
+    here, ann = App(folder, clock), Person.agreeing()
+    leads = await here.new_leads(3)
     first = await enrol(here, leads[:2])
 
     result = await enrol(here, leads, ann)
@@ -56,8 +57,8 @@ async def test_who_is_enrolled_already_is_left_out_and_the_rest_is_enrolled(fold
 
 
 async def test_who_was_taken_out_through_this_server_can_be_enrolled_at_once(folder: Path, clock: Clock):
-    here = Bench(folder, clock)
-    leads = await here.leads(2)
+    here = App(folder, clock)
+    leads = await here.new_leads(2)
     await enrol(here, leads)
 
     await here.call("unenroll_from_sequence", sequence=SEQUENCE, leads=leads[:1])
@@ -68,8 +69,8 @@ async def test_who_was_taken_out_through_this_server_can_be_enrolled_at_once(fol
 
 
 async def test_who_was_taken_out_in_the_crm_can_be_enrolled_once_it_says_so_for_a_minute(folder: Path, clock: Clock):
-    here = Bench(folder, clock)
-    [lead] = await here.leads(1)
+    here = App(folder, clock)
+    [lead] = await here.new_leads(1)
     await enrol(here, [lead])
     await here.crm.unenroll("S1", lead)
 
@@ -86,8 +87,8 @@ async def test_who_was_taken_out_in_the_crm_can_be_enrolled_once_it_says_so_for_
 
 
 async def test_an_enrolment_that_did_not_happen_stops_no_other(folder: Path, clock: Clock):
-    here, errors = Bench(folder, clock), [Unreachable("it can't be reached", wrote=False)]
-    leads = await here.leads(3)
+    here, errors = App(folder, clock), [Unreachable("it can't be reached", wrote=False)]
+    leads = await here.new_leads(3)
 
     async def fail() -> None:
         if here.crm.enrolling[-1] == leads[1] and errors:
@@ -104,8 +105,8 @@ async def test_an_enrolment_that_did_not_happen_stops_no_other(folder: Path, clo
 
 
 async def test_of_an_answer_that_is_lost_only_that_lead_is_kept_from_being_enrolled_again(folder: Path, clock: Clock):
-    here, errors = Bench(folder, clock, Untold), [OutcomeUnknown("no answer")]
-    leads = await here.leads(3)
+    here, errors = App(folder, clock, crm=UntoldCrm), [OutcomeUnknown("no answer")]
+    leads = await here.new_leads(3)
 
     async def fail() -> None:
         if errors:
@@ -122,8 +123,8 @@ async def test_of_an_answer_that_is_lost_only_that_lead_is_kept_from_being_enrol
 
 
 async def test_an_answer_that_is_lost_is_found_where_the_crm_tells_who_is_enrolled(folder: Path, clock: Clock):
-    here = Bench(folder, clock)
-    leads = await here.leads(1)
+    here = App(folder, clock)
+    leads = await here.new_leads(1)
 
     async def lose() -> None:
         await Local.enroll(here.crm, "S1", leads[0])
@@ -138,12 +139,12 @@ async def test_an_answer_that_is_lost_is_found_where_the_crm_tells_who_is_enroll
 
 
 async def test_an_address_that_a_tool_wrote_of_late_is_confirmed_even_where_policy_allows(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock, policy=ALLOWED), Watcher()
+    here, ann = App(folder, clock, policy=ALLOWED), Person.agreeing()
     new = {"name": "New", "email": "new@fresh.example"}
     made = await here.call("create_lead", **new)
 
     fresh = await enrol(here, [made["lead"]["id"]], ann)
-    known = await enrol(here, await here.leads(1), ann)
+    known = await enrol(here, await here.new_leads(1), ann)
 
     assert (fresh["status"], known["status"], len(ann.asked)) == ("done", "done", 1)
     assert "new@fresh.example was set by ann via tests with create_lead" in ann.asked[0].text
@@ -152,8 +153,8 @@ async def test_an_address_that_a_tool_wrote_of_late_is_confirmed_even_where_poli
 
 async def test_the_kill_switch_and_the_limit_forbid_it_for_all(folder: Path, clock: Clock):
     policy = PolicySettings.model_validate({"outward": "allow", "daily_limits": {"enrolments": 2}})
-    here = Bench(folder, clock, policy=policy)
-    leads = await here.leads(3)
+    here = App(folder, clock, policy=policy)
+    leads = await here.new_leads(3)
 
     too_many = await enrol(here, leads)
     two = await enrol(here, leads[:2])
@@ -168,17 +169,17 @@ async def test_the_kill_switch_and_the_limit_forbid_it_for_all(folder: Path, clo
 
 
 async def test_of_many_that_enrol_the_same_leads_at_once_one_does(folder: Path, clock: Clock):
-    here, there = Bench(folder, clock, policy=ALLOWED), Bench(folder, clock, policy=ALLOWED)
-    leads = await here.leads(2)
+    here, there = App(folder, clock, policy=ALLOWED), App(folder, clock, policy=ALLOWED)
+    leads = await here.new_leads(2)
     statuses: list[str] = []
 
-    async def call(bench: Bench) -> None:
-        statuses.append((await enrol(bench, leads))["status"])
+    async def call(app: App) -> None:
+        statuses.append((await enrol(app, leads))["status"])
 
     with anyio.fail_after(15):
         async with anyio.create_task_group() as group:
-            for bench in (here, there) * 4:
-                group.start_soon(call, bench)
+            for app in (here, there) * 4:
+                group.start_soon(call, app)
 
     assert sorted(statuses) == ["done", *["duplicate"] * 7]
     assert sorted([*here.crm.enrolling, *there.crm.enrolling]) == leads
@@ -186,11 +187,13 @@ async def test_of_many_that_enrol_the_same_leads_at_once_one_does(folder: Path, 
     await there.close()
 
 
-@pytest.mark.parametrize("kind", [Crm, Untold])
-async def test_an_enrolment_counts_for_the_limits_after_it_has_ended(folder: Path, clock: Clock, kind: type[Crm]):
+@pytest.mark.parametrize("kind", [WatchedCrm, UntoldCrm])
+async def test_an_enrolment_counts_for_the_limits_after_it_has_ended(
+    folder: Path, clock: Clock, kind: type[WatchedCrm]
+):
     policy = PolicySettings.model_validate({"outward": "allow", "daily_limits": {"enrolments": 1}})
-    here = Bench(folder, clock, kind, policy)
-    leads = await here.leads(1)
+    here = App(folder, clock, policy, kind)
+    leads = await here.new_leads(1)
     await enrol(here, leads)
     await here.call("unenroll_from_sequence", sequence=SEQUENCE, leads=leads)
 
@@ -204,8 +207,8 @@ async def test_an_enrolment_counts_for_the_limits_after_it_has_ended(folder: Pat
 async def test_who_says_no_while_others_are_enrolled_is_left_out_and_on_another_channel_is_not(
     folder: Path, clock: Clock
 ):
-    here = Bench(folder, clock, policy=ALLOWED)
-    leads = await here.leads(4)
+    here = App(folder, clock, policy=ALLOWED)
+    leads = await here.new_leads(4)
 
     async def meanwhile() -> None:
         await here.store.contacts.block(
@@ -229,8 +232,8 @@ async def test_who_says_no_while_others_are_enrolled_is_left_out_and_on_another_
 async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_job(
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    here = Bench(folder, clock)
-    leads = await here.leads(2)
+    here = App(folder, clock)
+    leads = await here.new_leads(2)
     monkeypatch.setattr(run, "MOST_INLINE", 1)
 
     async def meanwhile(lead: str, channel: Channel) -> tuple[Message, ...]:
@@ -250,9 +253,9 @@ async def test_who_says_no_while_the_crm_is_read_for_the_turn_is_left_out_of_a_j
 
 
 async def test_who_may_have_asked_for_no_more_is_enrolled_by_a_person_alone(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock, policy=ALLOWED), Watcher()
-    leads = await here.leads(2)
-    said(here, leads[1], "Please no more, I want to unsubscribe", "email")
+    here, ann = App(folder, clock, policy=ALLOWED), Person.agreeing()
+    leads = await here.new_leads(2)
+    here.receives(leads[1], "Please no more, I want to unsubscribe", "email")
 
     unattended = await here.call("enroll_in_sequence", Person(), sequence=SEQUENCE, leads=leads)
     asked = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=leads)
@@ -266,12 +269,12 @@ async def test_who_may_have_asked_for_no_more_is_enrolled_by_a_person_alone(fold
 async def test_who_asks_for_no_more_before_its_turn_is_left_out_of_a_job(
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    here = Bench(folder, clock)
-    leads = await here.leads(2)
+    here = App(folder, clock)
+    leads = await here.new_leads(2)
     monkeypatch.setattr(run, "MOST_INLINE", 1)
 
     async def writes() -> None:
-        said(here, leads[1], "Please no more, I want to unsubscribe", "email")
+        here.receives(leads[1], "Please no more, I want to unsubscribe", "email")
 
     here.crm.first = writes
     result = await enrol(here, leads)

@@ -11,9 +11,9 @@ from crm_mcp.actions.vendor_operations.sizes import MORE_THAN_ANY
 from crm_mcp.backends.catalog import Operation, load
 from crm_mcp.config import VENDORS, PolicySettings
 from crm_mcp.errors import Forbidden, InvalidArgument
-
-from .roads import Person
-from .tail import vendored
+from tests.harness.person import Person
+from tests.harness.settings import OURS
+from tests.harness.small_vendor import emulated_vendor
 
 REMOTE = tuple(each for each in VENDORS if each != "local")
 BEN = "00000001-0000-4000-8000-00000000000c"
@@ -101,14 +101,14 @@ def test_what_a_template_flow_sender_or_agent_is_changed_by_is_outward() -> None
 async def test_such_a_change_is_refused_until_a_person_allows_it_by_name(
     tmp_path: Path, name: str, arguments: dict[str, Any]
 ) -> None:
-    async with vendored("getsales", tmp_path, PolicySettings(write="allow", outward="allow")) as tail:
+    async with emulated_vendor("getsales", tmp_path, PolicySettings(write="allow", outward="allow")) as app:
         with pytest.raises(Forbidden) as refused:
-            await tail.call(Person("yes"), name, **arguments)
+            await app.call(Person("yes"), name, **arguments)
 
         assert f"{name} reaches people whom it does not name (" in str(refused.value)
         assert load("getsales").get(name).why_of({}) in str(refused.value)
         assert f'{name} = "confirm" in [policy.operations]' in str(refused.value)
-        assert tail.left == []
+        assert app.left == []
 
 
 @pytest.mark.parametrize(("name", "arguments"), CHANGES, ids=lambda each: each if isinstance(each, str) else "")
@@ -117,14 +117,14 @@ async def test_what_is_allowed_by_name_is_asked_with_all_of_its_text(
 ) -> None:
     long = {key: f"{value} " * 60 for key, value in arguments.items() if key in ("body", "prompt")}
     policy = PolicySettings.model_validate({"operations": {name: "confirm"}, "quiet_hours": "off"})
-    async with vendored("getsales", tmp_path, policy) as tail:
+    async with emulated_vendor("getsales", tmp_path, policy) as app:
         person = Person("no")
-        result = await tail.call(person, name, **arguments | long)
-        [row] = (await tail.store.actions.page(caller=None, status=None, lead=None, after=None, limit=9))[0]
-        await tail.store.limits.set_outbound(False, "a person")
-        off = await tail.call(Person("yes"), name, **arguments)
+        result = await app.call(person, name, **arguments | long)
+        [row] = (await app.store.actions.page(caller=None, status=None, lead=None, after=None, limit=9))[0]
+        await app.store.limits.set_outbound(False, "a person")
+        off = await app.call(Person("yes"), name, **arguments)
 
-    assert (result["status"], off["status"], tail.left) == ("declined", "blocked", [])
+    assert (result["status"], off["status"], app.left) == ("declined", "blocked", [])
     assert (row.effect, row.size) == ("outward", MORE_THAN_ANY)
     text = person.asked[0].text
     assert "it reaches people whom it does not name" in text
@@ -137,17 +137,17 @@ async def test_what_is_allowed_by_name_is_asked_with_all_of_its_text(
     "kind", ["contact_add_tags", "contact_change_list", "contact_change_pipeline_stage", "contact_change_custom_field"]
 )
 async def test_what_may_bring_leads_into_a_flow_names_them_and_tests_every_rule(tmp_path: Path, kind: str) -> None:
-    async with vendored("getsales", tmp_path, PolicySettings(quiet_hours="off")) as tail:
+    async with emulated_vendor("getsales", tmp_path, PolicySettings(quiet_hours="off")) as app:
         person = Person("no", "no")
         call: dict[str, Any] = {"type": kind, "filter": {"ids": [BEN, OMAR]}, "payload": {"list_uuid": "l"}}
 
-        declined = await tail.call(person, "mass_action_on_leads", **call)
-        await tail.store.contacts.block({"email": OMARS}, "said so", "somebody")
-        blocked = await tail.call(person, "mass_action_on_leads", **call)
+        declined = await app.call(person, "mass_action_on_leads", **call)
+        await app.store.contacts.block({"email": OMARS}, "said so", "somebody")
+        blocked = await app.call(person, "mass_action_on_leads", **call)
         with pytest.raises(InvalidArgument, match=r"filter\.all reaches people"):
-            await tail.call(person, "mass_action_on_leads", **call | {"filter": {"all": True}})
+            await app.call(person, "mass_action_on_leads", **call | {"filter": {"all": True}})
 
-        assert (declined["status"], blocked["status"], tail.left) == ("declined", "blocked", [])
+        assert (declined["status"], blocked["status"], app.left) == ("declined", "blocked", [])
         assert all(shown in person.asked[0].text for shown in (f'"Ben Carter" ({BEN})', f'"Omar Haddad" ({OMAR})'))
         assert "do-not-contact: Omar Haddad must not be reached by email (said so)" in blocked["reason"]
 
@@ -162,54 +162,52 @@ async def test_what_may_bring_leads_into_a_flow_names_them_and_tests_every_rule(
 async def test_what_a_flow_may_follow_for_all_that_is_known_is_asked(
     tmp_path: Path, name: str, arguments: dict[str, Any]
 ) -> None:
-    async with vendored("getsales", tmp_path, PolicySettings()) as tail:
-        asked = await tail.call(Person("no"), name, **arguments)
-        left_out = await tail.call(Person(), "update_company", company="c", name="Acme")
+    async with emulated_vendor("getsales", tmp_path) as app:
+        asked = await app.call(Person("no"), name, **arguments)
+        left_out = await app.call(Person(), "update_company", company="c", name="Acme")
 
-        assert (asked["status"], left_out["status"], len(tail.left)) == ("declined", "failed", 1)
+        assert (asked["status"], left_out["status"], len(app.left)) == ("declined", "failed", 1)
 
 
 async def test_the_same_change_of_a_record_is_one_for_a_minute_and_not_for_a_day(tmp_path: Path) -> None:
     policy = PolicySettings(quiet_hours="off", outward="allow")
-    async with vendored("getsales", tmp_path, policy) as tail:
-        tag = (await tail.backend.list_options("tags"))[0].id
+    async with emulated_vendor("getsales", tmp_path, policy) as app:
+        tag = (await app.backend.list_options("tags"))[0].id
         call: dict[str, Any] = {"filter": {"ids": [BEN]}, "payload": {"tag_uuid": tag}}
         person = Person("yes", "yes", "yes")
 
-        first = await tail.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
-        again = await tail.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
-        tail.clock.advance(minutes=2)
-        later = await tail.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
+        first = await app.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
+        again = await app.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
+        app.clock.advance(minutes=2)
+        later = await app.call(person, "mass_action_on_leads", type="contact_add_tags", **call)
 
         assert [each["status"] for each in (first, again, later)] == ["done", "duplicate", "done"]
 
 
 @pytest.mark.parametrize("name", ["stop_flow", "archive_flow", "disable_sender_profile", "deactivate_mailbox"])
 async def test_what_only_stops_is_done_without_a_question(tmp_path: Path, name: str) -> None:
-    async with vendored("getsales", tmp_path, PolicySettings(outbound="off")) as tail:
+    async with emulated_vendor("getsales", tmp_path, PolicySettings(outbound="off")) as app:
         kind = {"flow": "flow", "profile": "sender", "mailbox": "mailbox"}[name.rpartition("_")[2]]
 
-        done = await tail.call(Person(), name, **{kind: tail.emulator.rows(kind)[0]["uuid"]})
+        done = await app.call(Person(), name, **{kind: app.emulator.rows(kind)[0]["uuid"]})
 
-        assert (done["status"], len(tail.left)) == ("done", 1)
+        assert (done["status"], len(app.left)) == ("done", 1)
 
 
 @pytest.mark.parametrize("name", ["create_webhook", "test_webhook", "share_linkedin_browser", "create_mailbox"])
 async def test_what_is_off_says_so_first(tmp_path: Path, name: str) -> None:
-    async with vendored("getsales", tmp_path, PolicySettings()) as tail:
+    async with emulated_vendor("getsales", tmp_path) as app:
         with pytest.raises(Forbidden, match=f"{name} is refused: it touches "):
-            await tail.call(Person("yes"), name)
+            await app.call(Person("yes"), name)
 
-        assert tail.left == []
+        assert app.left == []
 
 
 async def test_a_logged_in_account_is_shared_with_our_own_addresses_alone(tmp_path: Path) -> None:
     policy = PolicySettings.model_validate({"operations": {"share_linkedin_browser": "allow"}, "outward": "allow"})
-    async with vendored("getsales", tmp_path, policy) as tail:
-        wrong = await tail.call(Person("yes"), "share_linkedin_browser", browser="1", recipients=["eve@else.example"])
-        right = await tail.call(
-            Person("yes"), "share_linkedin_browser", browser="1", recipients=["sales@example.example"]
-        )
+    async with emulated_vendor("getsales", tmp_path, policy) as app:
+        wrong = await app.call(Person("yes"), "share_linkedin_browser", browser="1", recipients=["eve@else.example"])
+        right = await app.call(Person("yes"), "share_linkedin_browser", browser="1", recipients=[OURS])
 
         assert (wrong["status"], right["status"]) == ("blocked", "done")
-        assert len(tail.left) == 1
+        assert len(app.left) == 1

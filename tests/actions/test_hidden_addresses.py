@@ -17,9 +17,9 @@ from crm_mcp.backends.catalog import Catalog, Operation, Parameter, load
 from crm_mcp.config import VENDORS, PolicySettings
 from crm_mcp.errors import CrmError, InvalidArgument
 from crm_mcp.sandbox.people import PEOPLE
-
-from .roads import Person
-from .tail import CATALOG, OURS, Tailed, tailed, vendored
+from tests.harness.person import Person
+from tests.harness.settings import OURS
+from tests.harness.small_vendor import CATALOG, VendorApp, emulated_vendor, small_vendor
 
 REMOTE = tuple(each for each in VENDORS if each != "local")
 BEN = "00000001-0000-4000-8000-00000000000c"
@@ -65,17 +65,17 @@ def right(operation: Operation, by: dict[str, Any], lead: str = BEN, email: str 
 
 
 @pytest.fixture
-async def getsales(tmp_path: Path) -> AsyncGenerator[Tailed]:
+async def getsales(tmp_path: Path) -> AsyncGenerator[VendorApp]:
     allowed = {each.name: "allow" for each in load("getsales").operation if each.names_nobody or each.off}
-    async with vendored("getsales", tmp_path, PolicySettings.model_validate({**POLICY, "operations": allowed})) as tail:
-        await tail.store.contacts.block({"email": OMARS, "linkedin": "omar-haddad"}, "said so", "somebody")
-        yield tail
+    async with emulated_vendor("getsales", tmp_path, {**POLICY, "operations": allowed}) as app:
+        await app.store.contacts.block({"email": OMARS, "linkedin": "omar-haddad"}, "said so", "somebody")
+        yield app
 
 
 @pytest.fixture
-async def tail(tmp_path: Path) -> AsyncGenerator[Tailed]:
+async def app(tmp_path: Path) -> AsyncGenerator[VendorApp]:
     policy = PolicySettings.model_validate({**POLICY, "operations": {"start_flow": "allow"}})
-    async with tailed(tmp_path, policy) as opened:
+    async with small_vendor(tmp_path, policy) as opened:
         await opened.store.contacts.block({"email": OMARS, "sms": PEOPLE[1].phone}, "said so", "somebody")
         yield opened
 
@@ -200,14 +200,14 @@ def test_numbers_and_profiles_are_seen_too(text: str) -> None:
 # The arguments of what goes out
 
 
-HIDING = {"getsales": outward(load("getsales")), "tail": outward(CATALOG)}
+HIDING = {"getsales": outward(load("getsales")), "small": outward(CATALOG)}
 REFUSED = ("blocked", "invalid_argument", "not_found", "unsupported")
 
 
-async def outcome(tail: Tailed, name: str, arguments: dict[str, Any]) -> str:
+async def outcome(app: VendorApp, name: str, arguments: dict[str, Any]) -> str:
     """Make a call to which everybody says yes; returns the status, or the code of the error."""
     try:
-        return str((await tail.call(Person("yes"), name, **arguments))["status"])
+        return str((await app.call(Person("yes"), name, **arguments))["status"])
     except CrmError as error:
         return error.code
 
@@ -235,7 +235,7 @@ def hiding(draw: st.DrawFn, vendor: str, *whom: str) -> tuple[str, dict[str, Any
 @PROPERTY
 @given(call=hiding("getsales"))
 async def test_an_address_that_is_hidden_anywhere_in_what_goes_out_passes_nowhere(
-    getsales: Tailed, call: tuple[str, dict[str, Any]]
+    getsales: VendorApp, call: tuple[str, dict[str, Any]]
 ) -> None:
     getsales.emulator.journal.clear()
 
@@ -245,28 +245,28 @@ async def test_an_address_that_is_hidden_anywhere_in_what_goes_out_passes_nowher
 
 
 @PROPERTY
-@given(call=hiding("tail", "p1", JANE.email))
-async def test_nor_in_what_is_not_documented(tail: Tailed, call: tuple[str, dict[str, Any]]) -> None:
-    tail.emulator.journal.clear()
+@given(call=hiding("small", "p1", JANE.email))
+async def test_nor_in_what_is_not_documented(app: VendorApp, call: tuple[str, dict[str, Any]]) -> None:
+    app.emulator.journal.clear()
 
-    status = await outcome(tail, *call)
+    status = await outcome(app, *call)
 
-    assert (status in REFUSED, tail.left) == (True, []), status
+    assert (status in REFUSED, app.left) == (True, []), status
 
 
 @pytest.mark.parametrize("vendor", REMOTE)
 async def test_what_a_tool_sends_is_sent_by_no_operation(tmp_path: Path, vendor: str) -> None:
-    async with vendored(vendor, tmp_path, PolicySettings.model_validate(POLICY)) as tail:
-        served = [(each, by) for each, by in outward(tail.backend.catalog) if each.tool]
+    async with emulated_vendor(vendor, tmp_path, POLICY) as app:
+        served = [(each, by) for each, by in outward(app.backend.catalog) if each.tool]
 
-        found = {await outcome(tail, each.name, right(each, by)) for each, by in served}
+        found = {await outcome(app, each.name, right(each, by)) for each, by in served}
 
-        assert (found <= {"unsupported"}, tail.left) == (True, [])
+        assert (found <= {"unsupported"}, app.left) == (True, [])
 
 
 @pytest.mark.parametrize(("vendor", "operation", "by"), SENDS, ids=lambda each: getattr(each, "name", str(each)))
 async def test_what_is_right_leaves_whatever_its_text_says(
-    getsales: Tailed, vendor: str, operation: Operation, by: dict[str, Any]
+    getsales: VendorApp, vendor: str, operation: Operation, by: dict[str, Any]
 ) -> None:
     arguments = right(operation, by)
     if operation.text:
@@ -289,14 +289,14 @@ MAIL: dict[str, Any] = {
 
 
 @pytest.fixture
-async def asking(tmp_path: Path) -> AsyncGenerator[Tailed]:
-    async with vendored("getsales", tmp_path, PolicySettings(quiet_hours="off")) as tail:
-        mailboxes = await tail.backend.mailboxes()
+async def asking(tmp_path: Path) -> AsyncGenerator[VendorApp]:
+    async with emulated_vendor("getsales", tmp_path, PolicySettings(quiet_hours="off")) as app:
+        mailboxes = await app.backend.mailboxes()
         MAIL["mailbox_uuid"] = mailboxes[0].id
-        yield tail
+        yield app
 
 
-async def test_whoever_gets_a_copy_is_named_in_the_question_with_name_address_and_lead(asking: Tailed) -> None:
+async def test_whoever_gets_a_copy_is_named_in_the_question_with_name_address_and_lead(asking: VendorApp) -> None:
     person = Person("yes")
     own = (await asking.backend.mailboxes())[0].address
 
@@ -312,7 +312,7 @@ async def test_whoever_gets_a_copy_is_named_in_the_question_with_name_address_an
 
 
 @pytest.mark.parametrize("place", ["cc", "bcc"])
-async def test_whoever_gets_a_copy_is_under_every_rule(asking: Tailed, place: str) -> None:
+async def test_whoever_gets_a_copy_is_under_every_rule(asking: VendorApp, place: str) -> None:
     await asking.store.contacts.block({"email": OMARS}, "said so", "somebody")
     person = Person("yes")
 
@@ -325,7 +325,7 @@ async def test_whoever_gets_a_copy_is_under_every_rule(asking: Tailed, place: st
 @pytest.mark.parametrize("name", ["send_email_with_copies", "reply_to_email", "send_email_template"])
 @pytest.mark.parametrize("copy", wrapped(OMARS))
 async def test_an_address_of_a_copy_that_is_not_bare_is_refused_even_where_it_is_on_file(
-    asking: Tailed, name: str, copy: str
+    asking: VendorApp, name: str, copy: str
 ) -> None:
     person = Person("no")
     more = {"in_reply_to_email_uuid": "e", "template_uuid": "t"}
@@ -353,7 +353,7 @@ async def test_an_address_of_a_copy_that_is_not_bare_is_refused_even_where_it_is
         {"to": [{"to_email": OMARS}]},
     ],
 )
-async def test_copies_in_any_shape_are_addresses_or_refused(asking: Tailed, copies: dict[str, Any]) -> None:
+async def test_copies_in_any_shape_are_addresses_or_refused(asking: VendorApp, copies: dict[str, Any]) -> None:
     person = Person("yes")
 
     result = await asking.call(person, "send_email_with_copies", **{**MAIL, **copies})
@@ -362,7 +362,7 @@ async def test_copies_in_any_shape_are_addresses_or_refused(asking: Tailed, copi
     assert result["reason"].startswith("no address on file: ")
 
 
-async def test_a_subject_is_one_line(asking: Tailed) -> None:
+async def test_a_subject_is_one_line(asking: VendorApp) -> None:
     with pytest.raises(InvalidArgument, match="subject has several lines"):
         await asking.call(Person("yes"), "send_email_with_copies", **{**MAIL, "subject": "Hi\nBcc: root"})
 
@@ -377,7 +377,7 @@ async def test_a_subject_is_one_line(asking: Tailed) -> None:
     ],
 )
 async def test_a_second_lead_in_whatever_field_is_a_second_person_under_every_rule(
-    asking: Tailed, further: dict[str, Any]
+    asking: VendorApp, further: dict[str, Any]
 ) -> None:
     person = Person("no", "no")
     call = {"type": "contact_add_to_flow", "filter": {"ids": [BEN]}, "payload": {"flow_uuid": "f", **further}}
@@ -391,18 +391,18 @@ async def test_a_second_lead_in_whatever_field_is_a_second_person_under_every_ru
 
 
 @pytest.mark.parametrize("text", ['{"to": ["p2"]}', '["p2"]', '{"p2": true}', json.dumps(json.dumps({"x": "p2"}))])
-async def test_a_lead_within_a_text_is_one_too(tail: Tailed, text: str) -> None:
+async def test_a_lead_within_a_text_is_one_too(app: VendorApp, text: str) -> None:
     call = {"type": "wave", "filter": {"ids": ["p1"]}, "payload": {"x": text}}
 
-    result = await tail.call(Person("yes"), "mass_action", **call)
+    result = await app.call(Person("yes"), "mass_action", **call)
 
-    assert (result["status"], tail.left) == ("blocked", [])
+    assert (result["status"], app.left) == ("blocked", [])
     assert result["reason"].startswith("do-not-contact: Omar Haddad must not be reached by sms")
 
 
 @pytest.mark.parametrize("further", [{"to": "root"}, {"contacts": ["Omar"]}, {"notify": "all"}, {"leads": "everyone"}])
 async def test_where_people_stand_is_nothing_that_is_neither_a_lead_nor_an_address(
-    asking: Tailed, further: dict[str, Any]
+    asking: VendorApp, further: dict[str, Any]
 ) -> None:
     call = {"type": "contact_add_to_flow", "filter": {"ids": [BEN]}, "payload": {"flow_uuid": "f", **further}}
 
@@ -411,7 +411,7 @@ async def test_where_people_stand_is_nothing_that_is_neither_a_lead_nor_an_addre
     assert (result["status"], asking.left) == ("blocked", [])
 
 
-async def test_more_values_that_may_be_ids_than_are_looked_up_are_refused(asking: Tailed) -> None:
+async def test_more_values_that_may_be_ids_than_are_looked_up_are_refused(asking: VendorApp) -> None:
     call = {"type": "contact_add_to_flow", "filter": {"ids": [BEN]}, "payload": {"x": [f"i{n}" for n in range(21)]}}
 
     with pytest.raises(InvalidArgument, match="21 values that may be ids of leads"):
@@ -466,12 +466,12 @@ def test_what_tells_nobody_is_left_alone(more: dict[str, Any]) -> None:
 
 
 async def test_what_is_written_down_tells_nobody(tmp_path: Path) -> None:
-    async with vendored("salessheet", tmp_path, PolicySettings()) as tail:
+    async with emulated_vendor("salessheet", tmp_path) as app:
         given: dict[str, Any] = {"type": "meeting", "subject": "Talk", "contact_id": "c1"}
         with pytest.raises(InvalidArgument) as refused:
-            await tail.call(Person("yes"), "create_activity_with_subject", **given, attendees=[NOBODY])
+            await app.call(Person("yes"), "create_activity_with_subject", **given, attendees=[NOBODY])
 
         assert "attendees may tell people of it, which create_activity_with_subject is not known to do" in str(
             refused.value
         )
-        assert tail.left == []
+        assert app.left == []

@@ -10,15 +10,14 @@ from crm_mcp.actions.messages import preview_call, preview_email, preview_sms
 from crm_mcp.actions.summary import escape_markup, humanize, name_record
 from crm_mcp.model import Lead, Mailbox
 from crm_mcp.text import one_line
-
-from .roads import Road
+from tests.harness.app import App
 
 UNSEEN = "a\u202eb\u200bc\u2066d\x1b[31me\u00adf\U000e0041g\ufeff"
 
 
 @pytest.fixture
-async def road(tmp_path: Path):
-    opened = await Road(tmp_path).open()
+async def app(tmp_path: Path):
+    opened = await App(tmp_path).with_jane()
     yield opened
     await opened.close()
 
@@ -35,14 +34,14 @@ def test_a_text_from_a_record_begins_no_quotation_of_its_own():
     assert name_record("lead", "L1", 'Ann"\n(L2)') == "lead Ann' (L2) (L1)"
 
 
-async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):
+async def test_a_hostile_address_stays_one_address_in_the_question(app: App):
     lead = Lead(
-        id=road.lead.id, name="Ann", phone='+14155550123", "Bob" (L1): "hello"\n\u202e', email='a@b.example", "Bob'
+        id=app.lead.id, name="Ann", phone='+14155550123", "Bob" (L1): "hello"\n\u202e', email='a@b.example", "Bob'
     )
     mailbox = Mailbox(id="M1", address='me@x.example", subject "no')
 
-    sms = await preview_sms(road.context, lead, "Hi")
-    mail = await preview_email(road.context, lead, mailbox, "Subject", "Body", None)
+    sms = await preview_sms(app.context, lead, "Hi")
+    mail = await preview_email(app.context, lead, mailbox, "Subject", "Body", None)
 
     assert sms.summary == "SMS to +14155550123', 'Bob' (L1): 'hello', \"Ann\" (L1): \"Hi\""
     assert mail.summary.startswith(
@@ -51,10 +50,10 @@ async def test_a_hostile_address_stays_one_address_in_the_question(road: Road):
 
 
 @pytest.mark.parametrize("phone", ["212-555-0123", "(212) 555 0123", "+1", "call me", "+1212555012x"])
-async def test_a_number_that_can_not_be_compared_is_not_used(road: Road, phone: str):
+async def test_a_number_that_can_not_be_compared_is_not_used(app: App, phone: str):
     lead = Lead(id="L9", name="Ann", phone=phone)
 
-    for preview in (await preview_sms(road.context, lead, "Hi"), await preview_call(road.context, lead)):
+    for preview in (await preview_sms(app.context, lead, "Hi"), await preview_call(app.context, lead)):
         assert preview.blocked is not None
         assert preview.blocked.startswith("no address on file")
         assert "CRM_MCP_COUNTRY" in preview.blocked

@@ -16,9 +16,10 @@ from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Busy, OutcomeUnknown, Unreachable, VendorError
 from crm_mcp.model import LeadUpdate
 from crm_mcp.store.items import Items
-
-from .benches import SEQUENCE, Bench, Crm, Killed, Untold, Watcher
-from .roads import Clock
+from tests.harness.app import SEQUENCE, App, Killed
+from tests.harness.clock import Clock
+from tests.harness.crms import UntoldCrm, WatchedCrm
+from tests.harness.person import Person
 
 STEPS = ("items added", "items taken", "items done", "items settled")
 ENDING = "@jobs.example"
@@ -49,7 +50,7 @@ def counts(created: int, failed: int = 0) -> dict[str, int]:
 
 
 async def test_a_hundred_rows_are_imported_at_once_and_one_more_as_a_job(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock), Watcher()
+    here, ann = App(folder, clock), Person.agreeing()
 
     few = await here.call("import_leads", ann, leads=rows(100))
     many = await here.call("import_leads", ann, leads=rows(250))
@@ -64,7 +65,7 @@ async def test_a_hundred_rows_are_imported_at_once_and_one_more_as_a_job(folder:
 
 
 async def test_every_row_has_a_result_and_what_is_wrong_with_it_is_told(folder: Path, clock: Clock):
-    here = Bench(folder, clock)
+    here = App(folder, clock)
     given = [*rows(120), {"title": "Nobody"}, {"name": "Bad", "email": "no address"}]
 
     first = await here.call("import_leads", leads=given)
@@ -77,8 +78,8 @@ async def test_every_row_has_a_result_and_what_is_wrong_with_it_is_told(folder: 
 
 
 async def test_more_than_a_hundred_leads_are_enrolled_one_after_the_other(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock), Watcher()
-    leads = await here.leads(120)
+    here, ann = App(folder, clock), Person.agreeing()
+    leads = await here.new_leads(120)
     await here.store.contacts.block({"email": "person7@many.example"}, "asked us to stop", "ann")
 
     done = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=[*leads, "L999999"])
@@ -96,7 +97,7 @@ async def test_a_call_is_answered_while_its_job_goes_on_and_its_action_shows_how
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("crm_mcp.actions.pipeline.ANSWERS_WITHIN", 2.0)
-    here, go = Bench(folder, clock), anyio.Event()
+    here, go = App(folder, clock), anyio.Event()
     here.crm.first = go.wait
 
     with anyio.fail_after(10):
@@ -109,7 +110,7 @@ async def test_a_call_is_answered_while_its_job_goes_on_and_its_action_shows_how
     # The program ended: it finished the batch that it was at, and left the rest to whoever finds it.
     assert (row.status, row.progress) == ("running", {"done": 100, "total": 150})
     clock.advance(**LEASE_OVER)
-    there = Bench(folder, clock)
+    there = App(folder, clock)
     assert await there.worker.work_once(("local",))
     assert ((await there.row(row.id)).result or {})["counts"] == counts(150)
     assert sorted(await there.with_email(ENDING)) == addresses(150)
@@ -126,11 +127,11 @@ async def test_a_call_is_answered_while_its_job_goes_on_and_its_action_shows_how
 async def test_an_import_that_was_killed_is_resumed_and_no_row_is_imported_twice(
     folder: Path, clock: Clock, step: str, after: int
 ):
-    here = Bench(folder, clock)
+    here = App(folder, clock)
     here.dies_at(step, after)
     with killed():
         await here.call("import_leads", leads=rows(250))
-    there = Bench(folder, clock)
+    there = App(folder, clock)
 
     assert not await there.worker.work_once(("local",)), "its lease has not run out"
     clock.advance(**LEASE_OVER)
@@ -151,13 +152,13 @@ async def test_an_import_that_was_killed_is_resumed_and_no_row_is_imported_twice
 async def test_an_enrolment_that_was_killed_is_resumed_and_nobody_is_enrolled_twice(
     folder: Path, clock: Clock, step: str
 ):
-    here = Bench(folder, clock)
-    leads = await here.leads(110)
+    here = App(folder, clock)
+    leads = await here.new_leads(110)
     here.dies_at(step, 1 if step == "items added" else 40)
     with killed():
         await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
     clock.advance(**LEASE_OVER)
-    there = Bench(folder, clock)
+    there = App(folder, clock)
 
     assert await there.worker.work_once(("local",))
 
@@ -172,12 +173,12 @@ async def test_an_enrolment_that_was_killed_is_resumed_and_nobody_is_enrolled_tw
 async def test_rows_that_may_have_been_imported_are_looked_up_and_never_imported_blindly_again(
     folder: Path, clock: Clock, step: str, unknown: int
 ):
-    here = Bench(folder, clock, Untold)
+    here = App(folder, clock, crm=UntoldCrm)
     here.dies_at(step, 2)
     with killed():
         await here.call("import_leads", leads=rows(150))
     clock.advance(**LEASE_OVER)
-    there = Bench(folder, clock, Untold)
+    there = App(folder, clock, crm=UntoldCrm)
 
     assert await there.worker.work_once(("local",))
 
@@ -192,13 +193,13 @@ async def test_rows_that_may_have_been_imported_are_looked_up_and_never_imported
 
 
 async def test_an_enrolment_that_may_have_happened_stays_unknown_and_keeps_its_mark(folder: Path, clock: Clock):
-    here = Bench(folder, clock, Untold)
-    leads = await here.leads(110)
+    here = App(folder, clock, crm=UntoldCrm)
+    leads = await here.new_leads(110)
     here.dies_at("items done", 5)
     with killed():
         await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
     clock.advance(**LEASE_OVER)
-    there = Bench(folder, clock, Untold)
+    there = App(folder, clock, crm=UntoldCrm)
 
     assert await there.worker.work_once(("local",))
     again = await there.call("enroll_in_sequence", sequence=SEQUENCE, leads=[leads[4]])
@@ -213,11 +214,11 @@ async def test_an_enrolment_that_may_have_happened_stays_unknown_and_keeps_its_m
     await there.close()
 
 
-@pytest.mark.parametrize("kind", [Crm, Untold])
+@pytest.mark.parametrize("kind", [WatchedCrm, UntoldCrm])
 async def test_a_process_that_was_slow_and_not_dead_settles_nothing_any_more(
-    folder: Path, clock: Clock, kind: type[Crm]
+    folder: Path, clock: Clock, kind: type[WatchedCrm]
 ):
-    here, there = Bench(folder, clock, kind), Bench(folder, clock, kind)
+    here, there = App(folder, clock, crm=kind), App(folder, clock, crm=kind)
     begun, go = anyio.Event(), anyio.Event()
 
     async def wait() -> None:
@@ -243,14 +244,14 @@ async def test_a_process_that_was_slow_and_not_dead_settles_nothing_any_more(
     assert answers[0]["action_id"] == row.id
     found = Counter(await there.with_email(ENDING))
     assert set(found.values()) == {1}
-    assert max(Counter([*here.crm.imported, *there.crm.imported]).values()) == (2 if kind is Crm else 1)
+    assert max(Counter([*here.crm.imported, *there.crm.imported]).values()) == (2 if kind is WatchedCrm else 1)
     assert Counter(each.status for each in await there.ended(row.id)).total() == 150
     await here.close()
     await there.close()
 
 
 async def test_a_job_that_is_under_way_goes_on_where_the_clock_jumps(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock, Untold), Watcher()
+    here, ann = App(folder, clock, crm=UntoldCrm), Person.agreeing()
 
     async def jump() -> None:
         clock.advance(hours=1)
@@ -269,13 +270,13 @@ async def test_a_job_that_is_under_way_goes_on_where_the_clock_jumps(folder: Pat
 
 
 async def test_a_job_that_is_called_off_stops_after_the_items_it_is_at(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock), Watcher()
+    here, ann = App(folder, clock), Person.agreeing()
 
     async def call_off() -> None:
         row = await here.newest()
         assert await here.store.actions.call_off(row.id, ann.caller, "cancelled", "taken back")
 
-    ann.then = call_off
+    ann.once_told = call_off
     result = await here.call("import_leads", ann, leads=rows(250))
 
     assert (result["status"], result["reason"], result["counts"]["created"]) == ("cancelled", "taken back", 100)
@@ -293,8 +294,8 @@ async def test_a_job_that_is_called_off_stops_after_the_items_it_is_at(folder: P
 async def test_an_enrolment_that_is_called_off_after_its_worker_died_holds_nobody_who_was_not_enrolled(
     folder: Path, clock: Clock, step: str, enrolled: int
 ):
-    here, there = Bench(folder, clock), Bench(folder, clock)
-    leads = await here.leads(105)
+    here, there = App(folder, clock), App(folder, clock)
+    leads = await here.new_leads(105)
     here.dies_at(step)
     with killed():
         await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
@@ -311,8 +312,8 @@ async def test_an_enrolment_that_is_called_off_after_its_worker_died_holds_nobod
 async def test_a_job_that_is_called_off_before_it_has_items_does_nothing(
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    here = Bench(folder, clock)
-    leads = await here.leads(105)
+    here = App(folder, clock)
+    leads = await here.new_leads(105)
     add = Items.add
 
     async def late(items: Items, action_id: str, payloads: Sequence[Mapping[str, Any]]) -> None:
@@ -330,13 +331,13 @@ async def test_a_job_that_is_called_off_before_it_has_items_does_nothing(
 
 
 async def test_the_kill_switch_stops_an_enrolment_and_who_was_not_enrolled_can_be_later(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock), Watcher()
-    leads = await here.leads(105)
+    here, ann = App(folder, clock), Person.agreeing()
+    leads = await here.new_leads(105)
 
     async def off() -> None:
         await here.store.limits.set_outbound(False, "bob")
 
-    ann.then = off
+    ann.once_told = off
     stopped = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=leads)
     while_off = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
     await here.store.limits.set_outbound(True, "bob")
@@ -350,7 +351,7 @@ async def test_the_kill_switch_stops_an_enrolment_and_who_was_not_enrolled_can_b
 
 
 async def test_a_limit_of_the_crm_is_waited_for_and_nothing_is_lost(folder: Path, clock: Clock):
-    here, refusals = Bench(folder, clock, Untold), [0.05, 0.01]
+    here, refusals = App(folder, clock, crm=UntoldCrm), [0.05, 0.01]
 
     async def busy() -> None:
         if refusals:
@@ -374,7 +375,7 @@ async def test_a_limit_of_the_crm_is_waited_for_and_nothing_is_lost(folder: Path
 async def test_a_crm_that_fails_three_times_in_a_row_is_not_asked_any_more(
     folder: Path, clock: Clock, error: VendorError | Unreachable, said: str
 ):
-    here = Bench(folder, clock, Untold)
+    here = App(folder, clock, crm=UntoldCrm)
 
     async def broken() -> None:
         raise error
@@ -388,8 +389,8 @@ async def test_a_crm_that_fails_three_times_in_a_row_is_not_asked_any_more(
 
 
 async def test_one_answer_that_is_lost_stops_nobody_else(folder: Path, clock: Clock):
-    here = Bench(folder, clock, Untold)
-    leads = await here.leads(105)
+    here = App(folder, clock, crm=UntoldCrm)
+    leads = await here.new_leads(105)
 
     async def once() -> None:
         if here.crm.enrolling == [leads[0]]:
@@ -404,14 +405,14 @@ async def test_one_answer_that_is_lost_stops_nobody_else(folder: Path, clock: Cl
 
 
 async def test_each_lead_of_a_job_meets_every_rule_when_its_turn_comes(folder: Path, clock: Clock):
-    here, ann = Bench(folder, clock), Watcher()
-    leads = await here.leads(105)
+    here, ann = App(folder, clock), Person.agreeing()
+    leads = await here.new_leads(105)
 
     async def meanwhile() -> None:
         await here.store.contacts.block({"email": "person50@many.example"}, None, "ann")
         await here.crm.update_lead(leads[60], LeadUpdate(email="other@many.example"))
 
-    ann.then = meanwhile
+    ann.once_told = meanwhile
     result = await here.call("enroll_in_sequence", ann, sequence=SEQUENCE, leads=leads)
 
     told = {each["item"]: each["reason"] for each in result["failed"]}
@@ -429,8 +430,8 @@ async def test_each_lead_of_a_job_meets_every_rule_when_its_turn_comes(folder: P
 @pytest.mark.parametrize(("count", "status"), [(110, "done"), (111, "blocked")])
 async def test_the_daily_limit_holds_for_all_of_a_job_together(folder: Path, clock: Clock, count: int, status: str):
     policy = PolicySettings.model_validate({"outward": "allow", "daily_limits": {"enrolments": 110}})
-    here = Bench(folder, clock, policy=policy)
-    leads = await here.leads(count)
+    here = App(folder, clock, policy=policy)
+    leads = await here.new_leads(count)
 
     result = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
 
@@ -439,14 +440,14 @@ async def test_the_daily_limit_holds_for_all_of_a_job_together(folder: Path, clo
 
 
 async def test_imports_that_begin_at_the_same_moment_do_not_pass_the_limit_together(folder: Path, clock: Clock):
-    here, there = Bench(folder, clock), Bench(folder, clock)
+    here, there = App(folder, clock), App(folder, clock)
     new = {"first": rows(60), "second": [{"name": f"Other {n}"} for n in range(60)]}
     results: list[dict[str, Any]] = []
 
-    async def call(bench: Bench, which: str) -> None:
-        silent = Watcher()
+    async def call(app: App, which: str) -> None:
+        silent = Person.agreeing()
         silent.can_be_asked = False
-        results.append(await bench.call("import_leads", silent, leads=new[which]))
+        results.append(await app.call("import_leads", silent, leads=new[which]))
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
@@ -461,7 +462,7 @@ async def test_imports_that_begin_at_the_same_moment_do_not_pass_the_limit_toget
 
 
 async def test_small_imports_again_and_again_are_confirmed_from_the_hundredth_of_an_hour(folder: Path, clock: Clock):
-    here, bot = Bench(folder, clock), Watcher()
+    here, bot = App(folder, clock), Person.agreeing()
     bot.can_be_asked = False
 
     first = await here.call("import_leads", bot, leads=rows(99))
@@ -474,7 +475,7 @@ async def test_small_imports_again_and_again_are_confirmed_from_the_hundredth_of
 
 
 async def test_a_running_import_counts_with_all_its_rows(folder: Path, clock: Clock):
-    here, bot = Bench(folder, clock), Watcher()
+    here, bot = App(folder, clock), Person.agreeing()
     here.dies_at("items added")
     with killed():
         await here.call("import_leads", leads=rows(101))
@@ -488,7 +489,7 @@ async def test_a_running_import_counts_with_all_its_rows(folder: Path, clock: Cl
 
 
 async def test_a_fault_of_the_program_ends_a_job_as_unknown_and_nobody_does_it_again(folder: Path, clock: Clock):
-    here, failures = Bench(folder, clock), [ZeroDivisionError()]
+    here, failures = App(folder, clock), [ZeroDivisionError()]
 
     async def fail() -> None:
         if failures:

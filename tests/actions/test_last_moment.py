@@ -11,8 +11,8 @@ import pytest
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
 from crm_mcp.store.actions import Actions
-
-from .roads import NUMBER, Left, Person, Road, leave
+from tests.harness.app import NUMBER, App
+from tests.harness.person import Left, Person, leave
 
 
 def late(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[object]]) -> None:
@@ -35,55 +35,55 @@ def full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Actions, "complete", fail)
 
 
-async def test_a_number_that_changes_after_the_last_look_gets_nothing(road: Road, monkeypatch: pytest.MonkeyPatch):
-    late(monkeypatch, road.move_number)
+async def test_a_number_that_changes_after_the_last_look_gets_nothing(app: App, monkeypatch: pytest.MonkeyPatch):
+    late(monkeypatch, app.move_number)
 
-    result = await road.pipeline.act(road.sms(), Person("yes"))
+    result = await app.pipeline.act(app.sms(), Person("yes"))
 
     assert result["status"] == "failed"
     assert "changed" in result["reason"]
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_a_block_that_comes_after_the_last_look_holds(road: Road, monkeypatch: pytest.MonkeyPatch):
-    late(monkeypatch, lambda: road.store.contacts.block({"sms": NUMBER}, "STOP", "somebody"))
+async def test_a_block_that_comes_after_the_last_look_holds(app: App, monkeypatch: pytest.MonkeyPatch):
+    late(monkeypatch, lambda: app.store.contacts.block({"sms": NUMBER}, "STOP", "somebody"))
 
-    result = await road.pipeline.act(road.sms(), Person("yes"))
+    result = await app.pipeline.act(app.sms(), Person("yes"))
 
     assert (result["status"], "do-not-contact" in result["reason"]) == ("blocked", True)
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(road: Road, monkeypatch: pytest.MonkeyPatch):
-    late(monkeypatch, lambda: road.store.limits.set_outbound(False, "ann"))
+async def test_the_kill_switch_that_is_turned_after_the_last_look_holds(app: App, monkeypatch: pytest.MonkeyPatch):
+    late(monkeypatch, lambda: app.store.limits.set_outbound(False, "ann"))
 
-    result = await road.pipeline.act(road.sms(), Person("yes"))
+    result = await app.pipeline.act(app.sms(), Person("yes"))
 
     assert (result["status"], "kill switch" in result["reason"]) == ("blocked", True)
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(road: Road, monkeypatch: pytest.MonkeyPatch):
+async def test_what_has_happened_is_told_even_where_it_cannot_be_recorded(app: App, monkeypatch: pytest.MonkeyPatch):
     full(monkeypatch)
 
-    result = await road.pipeline.act(road.sms(), Person("yes"))
+    result = await app.pipeline.act(app.sms(), Person("yes"))
 
     assert result["status"] == "done"
     assert "could not be recorded" in result["reason"]
     assert "do not repeat it" in result["reason"]
-    assert await road.sent() == ["On my way"]
+    assert await app.sent() == ["On my way"]
 
 
 @pytest.mark.parametrize("outward", ["allow", "confirm"])
 async def test_a_no_is_heard_whatever_the_policy_says_by_then(tmp_path: Path, outward: str):
-    road = await Road(tmp_path).open()
+    app = await App(tmp_path).with_jane()
     asked = Person("yes")
     asked.before_the_answer = leave
     with pytest.raises(Left):
-        await road.pipeline.act(road.sms(), asked)
-    question = (await road.rows())[0].id
-    later = Road(tmp_path, PolicySettings.model_validate({"outward": outward}))
-    later.lead = road.lead
+        await app.pipeline.act(app.sms(), asked)
+    question = (await app.rows())[0].id
+    later = App(tmp_path, policy=PolicySettings.model_validate({"outward": outward}))
+    later.lead = app.lead
     ann = Person("no")
     ann.answering = question
 
@@ -91,5 +91,5 @@ async def test_a_no_is_heard_whatever_the_policy_says_by_then(tmp_path: Path, ou
 
     assert (result["status"], result["action_id"]) == ("declined", question)
     assert await later.sent() == []
-    await road.close()
+    await app.close()
     await later.close()

@@ -1,4 +1,4 @@
-"""The one road of a write, with a real store and the embedded CRM: asked, bound, once, and written down."""
+"""The one way of a write, with a real store and the embedded CRM: asked, bound, once, and written down."""
 
 from __future__ import annotations
 
@@ -22,108 +22,108 @@ from crm_mcp.errors import (
     VendorError,
 )
 from crm_mcp.model import LeadUpdate
+from tests.harness.app import NUMBER, App
+from tests.harness.person import Person
 
-from .roads import NUMBER, Person, Road
 
-
-async def test_a_yes_sends_what_was_shown_and_is_recorded(road: Road):
+async def test_a_yes_sends_what_was_shown_and_is_recorded(app: App):
     ann = Person("yes")
 
-    result = await road.pipeline.act(road.sms(), ann)
+    result = await app.pipeline.act(app.sms(), ann)
 
-    (row,) = await road.rows()
+    (row,) = await app.rows()
     assert ann.asked[0].text == (
         f'SMS to {NUMBER}, "Jane Doe" (L1): "On my way"\n'
         "1 segment (GSM-7); can't be undone; it is 11:00 there (America/Los_Angeles, the number's zone)"
     )
     assert (result["status"], result["action_id"]) == ("done", row.id)
     assert (row.status, row.approved_by, row.caller, row.effect) == ("done", "elicitation", "ann via tests", "outward")
-    assert await road.sent() == ["On my way"]
+    assert await app.sent() == ["On my way"]
 
 
 @pytest.mark.parametrize(("answer", "status"), [("no", "declined"), ("dismissed", "declined"), ("silence", "expired")])
-async def test_everything_but_yes_sends_nothing(road: Road, answer: Answer, status: str):
-    result = await road.pipeline.act(road.sms(), Person(answer, fallback="deny"))
+async def test_everything_but_yes_sends_nothing(app: App, answer: Answer, status: str):
+    result = await app.pipeline.act(app.sms(), Person(answer, fallback="deny"))
 
     assert result["status"] == status
-    assert [row.status for row in await road.rows()] == [status]
-    assert await road.sent() == []
+    assert [row.status for row in await app.rows()] == [status]
+    assert await app.sent() == []
 
 
-async def test_a_question_that_nobody_answers_waits_for_an_approval(road: Road):
-    result = await road.pipeline.act(road.sms(), Person("silence"))
+async def test_a_question_that_nobody_answers_waits_for_an_approval(app: App):
+    result = await app.pipeline.act(app.sms(), Person("silence"))
 
     assert result["status"] == "pending_approval"
-    assert [row.status for row in await road.rows()] == ["pending_approval", "expired"]
-    assert await road.sent() == []
+    assert [row.status for row in await app.rows()] == ["pending_approval", "expired"]
+    assert await app.sent() == []
 
 
-async def test_a_question_that_is_put_again_is_the_same_action(road: Road):
+async def test_a_question_that_is_put_again_is_the_same_action(app: App):
     bot = Person()
 
-    first = await road.pipeline.act(road.sms(), bot)
-    second = await road.pipeline.act(road.sms(), bot)
-    other = await road.pipeline.act(road.sms("Another text"), bot)
+    first = await app.pipeline.act(app.sms(), bot)
+    second = await app.pipeline.act(app.sms(), bot)
+    other = await app.pipeline.act(app.sms("Another text"), bot)
 
     assert first["status"] == second["status"] == "confirmation_required"
     assert first["action_id"] == second["action_id"] != other["action_id"]
-    assert len(await road.rows()) == 2
+    assert len(await app.rows()) == 2
 
 
-async def test_a_question_whose_values_have_changed_is_asked_anew(road: Road):
+async def test_a_question_whose_values_have_changed_is_asked_anew(app: App):
     bot = Person()
-    first = await road.pipeline.act(road.sms(), bot)
-    await road.move_number()
+    first = await app.pipeline.act(app.sms(), bot)
+    await app.move_number()
 
-    second = await road.pipeline.act(road.sms(), bot)
+    second = await app.pipeline.act(app.sms(), bot)
 
     assert second["action_id"] != first["action_id"]
     assert "+14155550199" in second["summary"]
-    assert [row.status for row in await road.rows()] == ["proposed", "cancelled"]
+    assert [row.status for row in await app.rows()] == ["proposed", "cancelled"]
 
 
-async def test_a_yes_is_void_when_a_value_has_changed_while_the_person_thought(road: Road):
+async def test_a_yes_is_void_when_a_value_has_changed_while_the_person_thought(app: App):
     ann = Person("yes")
-    ann.before_the_answer = road.move_number
+    ann.before_the_answer = app.move_number
 
-    result = await road.pipeline.act(road.sms(), ann)
+    result = await app.pipeline.act(app.sms(), ann)
 
     assert result["status"] == "expired"
     assert NUMBER in result["reason"]
     assert "+14155550199" in result["reason"]
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_a_token_is_void_when_a_value_has_changed(road: Road):
+async def test_a_token_is_void_when_a_value_has_changed(app: App):
     bot = Person()
-    asked = await road.pipeline.act(road.sms(), bot)
-    await road.crm.update_lead(road.lead.id, LeadUpdate(name="Jane Roe"))
+    asked = await app.pipeline.act(app.sms(), bot)
+    await app.crm.update_lead(app.lead.id, LeadUpdate(name="Jane Roe"))
 
-    result = await road.pipeline.redeem(asked["action_id"], asked["summary"], bot)
+    result = await app.pipeline.redeem(asked["action_id"], asked["summary"], bot)
 
     assert result["status"] == "expired"
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_a_token_serves_once(road: Road):
+async def test_a_token_serves_once(app: App):
     bot = Person()
-    asked = await road.pipeline.act(road.sms(), bot)
+    asked = await app.pipeline.act(app.sms(), bot)
 
-    first = await road.pipeline.redeem(asked["action_id"], f"  {asked['summary']}\n", bot)
-    second = await road.pipeline.redeem(asked["action_id"], asked["summary"], bot)
+    first = await app.pipeline.redeem(asked["action_id"], f"  {asked['summary']}\n", bot)
+    second = await app.pipeline.redeem(asked["action_id"], asked["summary"], bot)
 
-    (row,) = await road.rows()
+    (row,) = await app.rows()
     assert (first["status"], second["status"]) == ("done", "duplicate")
-    assert (row.approved_by, await road.sent()) == ("token", ["On my way"])
+    assert (row.approved_by, await app.sent()) == ("token", ["On my way"])
 
 
-async def test_of_many_that_redeem_one_token_at_once_one_sends(road: Road):
+async def test_of_many_that_redeem_one_token_at_once_one_sends(app: App):
     bot = Person()
-    asked = await road.pipeline.act(road.sms(), bot)
+    asked = await app.pipeline.act(app.sms(), bot)
     statuses: list[str] = []
 
     async def redeem() -> None:
-        statuses.append((await road.pipeline.redeem(asked["action_id"], asked["summary"], bot))["status"])
+        statuses.append((await app.pipeline.redeem(asked["action_id"], asked["summary"], bot))["status"])
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
@@ -131,132 +131,132 @@ async def test_of_many_that_redeem_one_token_at_once_one_sends(road: Road):
                 group.start_soon(redeem)
 
     assert sorted(statuses) == ["done", *["duplicate"] * 7]
-    assert await road.sent() == ["On my way"]
+    assert await app.sent() == ["On my way"]
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(9.9, "done"), (10.1, "expired")])
-async def test_a_token_is_good_for_ten_minutes(road: Road, minutes: float, status: str):
+async def test_a_token_is_good_for_ten_minutes(app: App, minutes: float, status: str):
     bot = Person()
-    asked = await road.pipeline.act(road.sms(), bot)
-    road.clock.advance(minutes=minutes)
+    asked = await app.pipeline.act(app.sms(), bot)
+    app.clock.advance(minutes=minutes)
 
-    result = await road.pipeline.redeem(asked["action_id"], asked["summary"], bot)
+    result = await app.pipeline.redeem(asked["action_id"], asked["summary"], bot)
 
     assert result["status"] == status
-    assert len(await road.sent()) == (1 if status == "done" else 0)
+    assert len(await app.sent()) == (1 if status == "done" else 0)
 
 
-async def test_an_answer_that_comes_too_late_sends_nothing(road: Road):
+async def test_an_answer_that_comes_too_late_sends_nothing(app: App):
     ann = Person("yes")
 
     async def think() -> None:
-        road.clock.advance(minutes=11)
+        app.clock.advance(minutes=11)
 
     ann.before_the_answer = think
-    result = await road.pipeline.act(road.sms(), ann)
+    result = await app.pipeline.act(app.sms(), ann)
 
     assert result["status"] == "expired"
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_another_caller_can_neither_redeem_nor_learn_of_it(road: Road):
-    asked = await road.pipeline.act(road.sms(), Person())
+async def test_another_caller_can_neither_redeem_nor_learn_of_it(app: App):
+    asked = await app.pipeline.act(app.sms(), Person())
 
     with pytest.raises(NotFound) as refused:
-        await road.pipeline.redeem(asked["action_id"], asked["summary"], Person(caller="eve via tests"))
+        await app.pipeline.redeem(asked["action_id"], asked["summary"], Person(caller="eve via tests"))
     with pytest.raises(NotFound) as unknown:
-        await road.pipeline.redeem("a_none", asked["summary"], Person(caller="eve via tests"))
+        await app.pipeline.redeem("a_none", asked["summary"], Person(caller="eve via tests"))
 
     assert str(refused.value).replace(asked["action_id"], "a_none") == str(unknown.value)
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_a_token_needs_the_summary_word_for_word(road: Road):
+async def test_a_token_needs_the_summary_word_for_word(app: App):
     bot = Person()
-    asked = await road.pipeline.act(road.sms(), bot)
+    asked = await app.pipeline.act(app.sms(), bot)
 
     for wrong in ("", asked["summary"][:-1], asked["summary"].lower()):
         with pytest.raises(InvalidArgument, match="word for word"):
-            await road.pipeline.redeem(asked["action_id"], wrong, bot)
+            await app.pipeline.redeem(asked["action_id"], wrong, bot)
 
-    assert [row.status for row in await road.rows()] == ["proposed"]
+    assert [row.status for row in await app.rows()] == ["proposed"]
 
 
-async def test_a_question_for_the_user_cannot_be_answered_by_a_token(road: Road):
+async def test_a_question_for_the_user_cannot_be_answered_by_a_token(app: App):
     ann = Person("yes")
     texts: list[str] = []
 
     async def redeem_meanwhile() -> None:
-        (row,) = await road.rows()
+        (row,) = await app.rows()
         with pytest.raises(Forbidden) as refused:
-            await road.pipeline.redeem(row.id, row.summary, Person())
+            await app.pipeline.redeem(row.id, row.summary, Person())
         texts.append(str(refused.value))
 
     ann.before_the_answer = redeem_meanwhile
-    result = await road.pipeline.act(road.sms(), ann)
+    result = await app.pipeline.act(app.sms(), ann)
 
     assert (result["status"], len(texts)) == ("done", 1)
-    assert await road.sent() == ["On my way"]
+    assert await app.sent() == ["On my way"]
 
 
-async def test_an_answer_to_another_call_is_refused(road: Road):
-    asked = await road.pipeline.act(road.sms(), Person())
+async def test_an_answer_to_another_call_is_refused(app: App):
+    asked = await app.pipeline.act(app.sms(), Person())
     for ann in (Person("yes"), Person("yes", caller="eve via tests")):
         ann.answering = asked["action_id"]
         with pytest.raises(Forbidden, match="belongs to another call"):
-            await road.pipeline.act(road.sms("Another text"), ann)
+            await app.pipeline.act(app.sms("Another text"), ann)
 
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_where_unconfirmed_actions_are_denied_a_client_without_a_user_is_blocked(road: Road):
-    result = await road.pipeline.act(road.sms(), Person(fallback="deny"))
+async def test_where_unconfirmed_actions_are_denied_a_client_without_a_user_is_blocked(app: App):
+    result = await app.pipeline.act(app.sms(), Person(fallback="deny"))
 
     assert result["status"] == "blocked"
     assert "this client cannot ask its user" in result["reason"]
-    assert [row.status for row in await road.rows()] == ["blocked"]
+    assert [row.status for row in await app.rows()] == ["blocked"]
 
 
-async def test_do_not_contact_blocks_before_and_after_the_question(road: Road):
+async def test_do_not_contact_blocks_before_and_after_the_question(app: App):
     ann = Person("yes")
 
     async def block() -> None:
-        await road.store.contacts.block({"sms": NUMBER}, "asked us to stop", road.lead.id)
+        await app.store.contacts.block({"sms": NUMBER}, "asked us to stop", app.lead.id)
 
     ann.before_the_answer = block
-    late = await road.pipeline.act(road.sms(), ann)
-    early = await road.pipeline.act(road.sms(), Person("yes"))
+    late = await app.pipeline.act(app.sms(), ann)
+    early = await app.pipeline.act(app.sms(), Person("yes"))
 
     assert (late["status"], early["status"]) == ("blocked", "blocked")
     assert early["reason"] == "do-not-contact: Jane Doe must not be reached by sms (asked us to stop)"
-    assert await road.sent() == []
+    assert await app.sent() == []
 
 
-async def test_an_allowed_write_runs_at_once_by_policy(road: Road):
+async def test_an_allowed_write_runs_at_once_by_policy(app: App):
     async def run() -> Outcome:
-        return Outcome("logged", {"note": {"id": "N1"}}, road.lead.id, (("note", "N1"),))
+        return Outcome("logged", {"note": {"id": "N1"}}, app.lead.id, (("note", "N1"),))
 
-    result = await road.pipeline.act(road.write(run, lead="L1", content="x"), Person())
+    result = await app.pipeline.act(app.write(run, lead="L1", content="x"), Person())
 
-    (row,) = await road.rows()
+    (row,) = await app.rows()
     assert (result["status"], result["note"]) == ("done", {"id": "N1"})
     assert (row.approved_by, row.touched, row.lead) == ("policy", (("note", "N1"),), "L1")
 
 
 async def test_a_dry_run_does_nothing_and_is_recorded_as_that(tmp_path: Path):
-    road = await Road(tmp_path, dry_run=True).open()
+    app = await App(tmp_path, dry_run=True).with_jane()
 
-    result = await road.pipeline.act(road.sms(), Person("yes"))
+    result = await app.pipeline.act(app.sms(), Person("yes"))
 
-    [row] = await road.rows()
-    assert (result["status"], row.status, await road.sent()) == ("dry_run", "dry_run", [])
+    [row] = await app.rows()
+    assert (result["status"], row.status, await app.sent()) == ("dry_run", "dry_run", [])
     assert (result["action_id"], row.started_at) == (row.id, None)
     assert "On my way" in result["preview"]
-    await road.close()
+    await app.close()
 
 
 async def test_what_policy_denies_is_refused_and_what_it_confirms_is_asked(tmp_path: Path):
-    road = await Road(tmp_path, PolicySettings(outward="deny", tools={"log_note": "confirm"})).open()
+    app = await App(tmp_path, policy=PolicySettings(outward="deny", tools={"log_note": "confirm"})).with_jane()
     ann, ran = Person("yes"), list[str]()
 
     async def run() -> Outcome:
@@ -264,13 +264,13 @@ async def test_what_policy_denies_is_refused_and_what_it_confirms_is_asked(tmp_p
         return Outcome("logged")
 
     with pytest.raises(Forbidden, match="the policy denies send_sms"):
-        await road.pipeline.act(road.sms(), Person("yes"))
-    result = await road.pipeline.act(road.write(run, lead=NUMBER, content="Hi\nthere"), ann)
+        await app.pipeline.act(app.sms(), Person("yes"))
+    result = await app.pipeline.act(app.write(run, lead=NUMBER, content="Hi\nthere"), ann)
 
     assert (result["status"], ran) == ("done", ["ran"])
     assert "Jane Doe (L1)" in ann.asked[0].text
     assert "Hi there" in ann.asked[0].text
-    await road.close()
+    await app.close()
 
 
 FAILURES: dict[str, tuple[CrmError, str, str]] = {
@@ -284,34 +284,34 @@ FAILURES: dict[str, tuple[CrmError, str, str]] = {
 
 
 @pytest.mark.parametrize("kind", FAILURES)
-async def test_a_run_that_fails_is_recorded_with_what_was_written(road: Road, kind: str):
+async def test_a_run_that_fails_is_recorded_with_what_was_written(app: App, kind: str):
     error, status, said = FAILURES[kind]
 
     async def run() -> Outcome:
         raise error
 
-    result = await road.pipeline.act(road.write(run), Person())
+    result = await app.pipeline.act(app.write(run), Person())
 
-    (row,) = await road.rows()
+    (row,) = await app.rows()
     assert (result["status"], row.status) == (status, status)
     assert result["reason"] == row.reason
     assert result["reason"].endswith(said)
     assert row.error == (error.code if status == "failed" else None)
 
 
-async def test_a_fault_of_this_program_is_recorded_and_not_told(road: Road):
+async def test_a_fault_of_this_program_is_recorded_and_not_told(app: App):
     async def run() -> Outcome:
         raise ZeroDivisionError("secret detail")
 
     with pytest.raises(ZeroDivisionError):
-        await road.pipeline.act(road.write(run), Person())
+        await app.pipeline.act(app.write(run), Person())
 
-    (row,) = await road.rows()
+    (row,) = await app.rows()
     assert row.status == "unknown"
     assert "secret" not in (row.reason or "")
 
 
-async def test_a_caller_who_leaves_while_it_runs_changes_nothing(road: Road):
+async def test_a_caller_who_leaves_while_it_runs_changes_nothing(app: App):
     begun, go_on = anyio.Event(), anyio.Event()
 
     async def run() -> Outcome:
@@ -321,17 +321,17 @@ async def test_a_caller_who_leaves_while_it_runs_changes_nothing(road: Road):
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
-            group.start_soon(road.pipeline.act, road.write(run), Person())
+            group.start_soon(app.pipeline.act, app.write(run), Person())
             await begun.wait()
             group.cancel_scope.cancel()
             go_on.set()
 
-    assert [row.status for row in await road.rows()] == ["done"]
+    assert [row.status for row in await app.rows()] == ["done"]
 
 
-async def test_what_the_crm_cannot_do_is_said_in_plain_words(road: Road):
+async def test_what_the_crm_cannot_do_is_said_in_plain_words(app: App):
     with pytest.raises(Unsupported) as refused:
-        road.context.crm(StartsCalls)
+        app.context.crm(StartsCalls)
 
     assert str(refused.value) == (
         "local can't do this: it is no CRM that rings people; see crm_status for what it can do"

@@ -10,41 +10,42 @@ import pytest
 
 from crm_mcp.config import PolicySettings
 from crm_mcp.model import Mailbox
-
-from .benches import OURS, Bench
-from .roads import Clock, Person
+from tests.harness.app import App
+from tests.harness.clock import Clock
+from tests.harness.person import Person
+from tests.harness.settings import OURS
 
 MAIL: dict[str, Any] = {"lead": "L1", "subject": "The quote", "body": "Here it is."}
 
 
 @pytest.fixture
-async def bench(tmp_path: Path) -> AsyncGenerator[Bench]:
-    made = Bench(tmp_path, Clock())
+async def app(tmp_path: Path) -> AsyncGenerator[App]:
+    made = App(tmp_path, Clock(), sample=True)
     yield made
     await made.close()
 
 
-async def lead(bench: Bench, key: str) -> Any:
-    return await bench.context.lead(key)
+async def lead(app: App, key: str) -> Any:
+    return await app.context.lead(key)
 
 
-async def test_answers_may_go_to_our_own_addresses(bench: Bench) -> None:
-    crm: Any = bench.crm
+async def test_answers_may_go_to_our_own_addresses(app: App) -> None:
+    crm: Any = app.crm
     mailboxes: tuple[Mailbox, ...] = await crm.mailboxes()
 
     for n, own in enumerate((OURS, OURS.upper(), mailboxes[0].address)):
         person = Person("yes")
-        done = await bench.call("send_email", person, **MAIL | {"subject": f"Quote {n}"}, reply_to=own)
+        done = await app.call("send_email", person, **MAIL | {"subject": f"Quote {n}"}, reply_to=own)
 
         assert done["status"] in ("done", "recorded")
         assert f", replies to {own}, subject ".casefold() in person.asked[0].text.casefold()
 
 
 @pytest.mark.parametrize("wrong", ["eve@else.example", f"{OURS}.example", f"x{OURS}", "me+x@crm.example"])
-async def test_answers_go_to_nobody_else(bench: Bench, wrong: str) -> None:
+async def test_answers_go_to_nobody_else(app: App, wrong: str) -> None:
     person = Person("yes")
 
-    result = await bench.call("send_email", person, **MAIL, reply_to=wrong)
+    result = await app.call("send_email", person, **MAIL, reply_to=wrong)
 
     assert (result["status"], person.asked) == ("blocked", [])
     assert result["reason"] == (
@@ -53,66 +54,66 @@ async def test_answers_go_to_nobody_else(bench: Bench, wrong: str) -> None:
     )
 
 
-async def test_a_lead_who_would_get_the_answers_is_named(bench: Bench) -> None:
-    other, person = await lead(bench, "L2"), Person("no")
+async def test_a_lead_who_would_get_the_answers_is_named(app: App) -> None:
+    other, person = await lead(app, "L2"), Person("no")
 
-    await bench.call("send_email", person, **MAIL, reply_to=other.email)
+    await app.call("send_email", person, **MAIL, reply_to=other.email)
 
     assert f', replies to {other.email}, "{other.label}" (L2), subject ' in person.asked[0].text
 
 
-async def test_a_lead_who_would_get_the_answers_is_under_every_rule(bench: Bench) -> None:
-    other, person = await lead(bench, "L2"), Person("yes")
-    await bench.call("set_do_not_contact", lead="L2", blocked=True, channels=["email"], reason="said so")
+async def test_a_lead_who_would_get_the_answers_is_under_every_rule(app: App) -> None:
+    other, person = await lead(app, "L2"), Person("yes")
+    await app.call("set_do_not_contact", lead="L2", blocked=True, channels=["email"], reason="said so")
 
-    result = await bench.call("send_email", person, **MAIL, reply_to=other.email)
+    result = await app.call("send_email", person, **MAIL, reply_to=other.email)
 
     assert (result["status"], person.asked) == ("blocked", [])
     assert result["reason"] == f"do-not-contact: {other.label} must not be reached by email (said so)"
 
 
-async def test_who_is_blocked_while_the_question_stands_gets_no_answers(bench: Bench) -> None:
-    other, person = await lead(bench, "L2"), Person("yes")
+async def test_who_is_blocked_while_the_question_stands_gets_no_answers(app: App) -> None:
+    other, person = await lead(app, "L2"), Person("yes")
 
     async def block() -> None:
-        await bench.store.contacts.block({"email": other.email}, "said so", "somebody")
+        await app.store.contacts.block({"email": other.email}, "said so", "somebody")
 
     person.before_the_answer = block
-    result = await bench.call("send_email", person, **MAIL, reply_to=other.email)
+    result = await app.call("send_email", person, **MAIL, reply_to=other.email)
 
     assert result["status"] == "blocked"
     assert result["reason"].startswith("do-not-contact: ")
 
 
 async def test_an_address_for_answers_that_a_tool_wrote_of_late_is_confirmed(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, Clock(), policy=PolicySettings(outward="allow"))
-    await bench.call("update_lead", lead="L2", email="new@else.example")
+    app = App(tmp_path, Clock(), sample=True, policy=PolicySettings(outward="allow"))
+    await app.call("update_lead", lead="L2", email="new@else.example")
     person = Person("no")
 
-    result = await bench.call("send_email", person, **MAIL, reply_to="new@else.example")
-    await bench.close()
+    result = await app.call("send_email", person, **MAIL, reply_to="new@else.example")
+    await app.close()
 
     assert result["status"] == "declined"
     assert "the e-mail address new@else.example was set by ann via tests with update_lead" in person.asked[0].text
 
 
-async def test_a_lead_whose_address_has_moved_on_voids_the_yes(bench: Bench) -> None:
-    other, person = await lead(bench, "L2"), Person("yes")
+async def test_a_lead_whose_address_has_moved_on_voids_the_yes(app: App) -> None:
+    other, person = await lead(app, "L2"), Person("yes")
 
     async def rename() -> None:
-        await bench.call("update_lead", lead="L2", name="Somebody Else")
+        await app.call("update_lead", lead="L2", name="Somebody Else")
 
     person.before_the_answer = rename
-    result = await bench.call("send_email", person, **MAIL, reply_to=other.email)
+    result = await app.call("send_email", person, **MAIL, reply_to=other.email)
 
     assert result["status"] == "expired"
     assert "Somebody Else" in result["reason"]
 
 
-async def test_answers_may_go_to_the_recipient_itself(bench: Bench) -> None:
+async def test_answers_may_go_to_the_recipient_itself(app: App) -> None:
     person = Person("no")
 
-    result = await bench.call("send_email", person, **MAIL, reply_to=(await lead(bench, "L1")).email)
+    result = await app.call("send_email", person, **MAIL, reply_to=(await lead(app, "L1")).email)
 
     assert result["status"] == "declined"
     assert person.asked[0].text.count("(L1)") == 2

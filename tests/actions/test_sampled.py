@@ -15,19 +15,20 @@ from crm_mcp.channels import Channel
 from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Unreachable
 from crm_mcp.model import Budget, Lead, LeadUpdate, Message
-
-from .benches import SEQUENCE, Bench, Crm, Killed, Watcher
-from .roads import Clock, said
+from tests.harness.app import SEQUENCE, App, Killed
+from tests.harness.clock import Clock
+from tests.harness.crms import WatchedCrm
+from tests.harness.person import Person
 
 ALLOWED = PolicySettings(outward="allow")
 MOST = {"enrolments": 12}
 
 
-class Limited(Crm):
+class Limited(WatchedCrm):
     """A CRM behind a limit of calls, which remembers whom it was asked about."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, *, sample: bool = False) -> None:
+        super().__init__(folder, sample=sample)
         self.read: list[str] = []
 
     async def budget(self) -> tuple[Budget, ...]:
@@ -52,11 +53,11 @@ class Unsure(Limited):
         return None
 
 
-def bench(folder: Path, clock: Clock, policy: PolicySettings | None = None, crm: type[Crm] = Limited) -> Bench:
-    return Bench(folder, clock, crm, policy)
+def limited(folder: Path, clock: Clock, policy: PolicySettings | None = None, crm: type[WatchedCrm] = Limited) -> App:
+    return App(folder, clock, policy, crm)
 
 
-async def enrol(here: Bench, leads: list[str], client: Watcher | None = None, **more: Any) -> dict[str, Any]:
+async def enrol(here: App, leads: list[str], client: Person | None = None, **more: Any) -> dict[str, Any]:
     return await here.call("enroll_in_sequence", client, sequence=SEQUENCE, leads=leads, **more)
 
 
@@ -64,7 +65,7 @@ def email(n: int) -> str:
     return f"person{n}@many.example"
 
 
-async def reasons(here: Bench, result: dict[str, Any]) -> dict[str, str]:
+async def reasons(here: App, result: dict[str, Any]) -> dict[str, str]:
     """Return why leads were not enrolled; every item of the job has ended."""
     await here.ended(result["action_id"])
     return {each["item"]: each["reason"] for each in result["failed"]}
@@ -74,9 +75,9 @@ async def reasons(here: Bench, result: dict[str, Any]) -> dict[str, str]:
 
 
 async def test_of_many_leads_a_few_are_read_and_all_are_enrolled_in_their_turn(folder: Path, clock: Clock):
-    here, ann = bench(folder, clock), Watcher()
+    here, ann = limited(folder, clock), Person.agreeing()
     assert isinstance(here.crm, Limited)
-    leads = await here.leads(30)
+    leads = await here.new_leads(30)
 
     trial = await enrol(here, leads, dry_run=True)
     read = set(here.crm.read)
@@ -93,8 +94,8 @@ async def test_of_many_leads_a_few_are_read_and_all_are_enrolled_in_their_turn(f
 
 
 async def test_ten_leads_are_all_read_before_anybody_is_asked(folder: Path, clock: Clock):
-    here, ann = bench(folder, clock), Watcher()
-    leads = await here.leads(10)
+    here, ann = limited(folder, clock), Person.agreeing()
+    leads = await here.new_leads(10)
 
     done = await enrol(here, leads, ann)
 
@@ -104,9 +105,9 @@ async def test_ten_leads_are_all_read_before_anybody_is_asked(folder: Path, cloc
 
 
 async def test_what_needs_no_request_is_tested_for_all_before_anybody_is_asked(folder: Path, clock: Clock):
-    here, ann = bench(folder, clock), Watcher()
+    here, ann = limited(folder, clock), Person.agreeing()
     assert isinstance(here.crm, Limited)
-    leads = await here.leads(16)
+    leads = await here.new_leads(16)
     first = await enrol(here, [leads[12]])
     await here.store.contacts.block({"email": f"lead:local:{leads[13]}"}, "asked us to stop", "ann")
     await here.store.contacts.block({"email": email(14)}, None, "ann")
@@ -127,10 +128,10 @@ async def test_what_needs_no_request_is_tested_for_all_before_anybody_is_asked(f
 
 
 async def test_each_lead_meets_every_rule_at_its_turn(folder: Path, clock: Clock):
-    here, ann = bench(folder, clock), Watcher()
-    leads = await here.leads(20)
-    said(here, leads[8], "STOP", "email")
-    said(here, leads[9], "Tell me more", "email")
+    here, ann = limited(folder, clock), Person.agreeing()
+    leads = await here.new_leads(20)
+    here.receives(leads[8], "STOP", "email")
+    here.receives(leads[9], "Tell me more", "email")
     await here.store.contacts.block({"email": email(10)}, None, "ann")
     await Local.update_lead(here.crm, leads[11], LeadUpdate(clear=("email",)))
     clock.advance(days=2)
@@ -153,8 +154,8 @@ async def test_each_lead_meets_every_rule_at_its_turn(folder: Path, clock: Clock
 
 
 async def test_a_lead_that_is_named_by_its_address_is_found_at_its_turn_and_enrolled_once(folder: Path, clock: Clock):
-    here = bench(folder, clock)
-    leads = await here.leads(12)
+    here = limited(folder, clock)
+    leads = await here.new_leads(12)
     named = [*map(email, range(12)), email(11).title(), leads[3], leads[7], "nobody@many.example"]
 
     done = await enrol(here, named)
@@ -172,8 +173,8 @@ async def test_a_lead_that_is_named_by_its_address_is_found_at_its_turn_and_enro
 
 
 async def test_the_same_call_again_gets_the_answer_of_the_first(folder: Path, clock: Clock):
-    here = bench(folder, clock)
-    leads = await here.leads(24)
+    here = limited(folder, clock)
+    leads = await here.new_leads(24)
     named = [*leads[:12], *map(email, range(12, 24))]
 
     first = await enrol(here, named)
@@ -186,8 +187,8 @@ async def test_the_same_call_again_gets_the_answer_of_the_first(folder: Path, cl
 
 
 async def test_who_could_not_be_enrolled_can_be_later_by_whatever_name(folder: Path, clock: Clock):
-    here, errors = bench(folder, clock), [Unreachable("it can't be reached", wrote=False)]
-    leads = await here.leads(12)
+    here, errors = limited(folder, clock), [Unreachable("it can't be reached", wrote=False)]
+    leads = await here.new_leads(12)
 
     async def fail() -> None:
         if here.crm.enrolling[-1] == leads[8] and errors:
@@ -203,11 +204,11 @@ async def test_who_could_not_be_enrolled_can_be_later_by_whatever_name(folder: P
 
 
 async def test_jobs_that_name_the_same_leads_each_in_its_way_enrol_each_once(folder: Path, clock: Clock):
-    here, there = bench(folder, clock, ALLOWED, Unsure), bench(folder, clock, ALLOWED, Unsure)
-    leads = await here.leads(14)
+    here, there = limited(folder, clock, ALLOWED, Unsure), limited(folder, clock, ALLOWED, Unsure)
+    leads = await here.new_leads(14)
     results: list[dict[str, Any]] = []
 
-    async def call(process: Bench, named: list[str]) -> None:
+    async def call(process: App, named: list[str]) -> None:
         results.append(await enrol(process, named))
 
     with anyio.fail_after(30):
@@ -224,16 +225,16 @@ async def test_jobs_that_name_the_same_leads_each_in_its_way_enrol_each_once(fol
 @pytest.mark.parametrize("step", ["items taken", "items done", "items settled"])
 @pytest.mark.parametrize("kind", [Limited, Unsure])
 async def test_a_job_of_addresses_that_was_killed_enrols_nobody_twice(
-    folder: Path, clock: Clock, step: str, kind: type[Crm]
+    folder: Path, clock: Clock, step: str, kind: type[WatchedCrm]
 ):
-    here = bench(folder, clock, crm=kind)
-    leads = await here.leads(12)
+    here = limited(folder, clock, crm=kind)
+    leads = await here.new_leads(12)
     here.dies_at(step, 9)
     with pytest.raises(BaseExceptionGroup) as died:
         await enrol(here, [*map(email, range(12))])
     assert died.group_contains(Killed)
     clock.advance(seconds=16)
-    there = bench(folder, clock, crm=kind)
+    there = limited(folder, clock, crm=kind)
 
     assert await there.worker.work_once(("local",))
 
@@ -253,8 +254,8 @@ async def test_a_job_of_addresses_that_was_killed_enrols_nobody_twice(
 @pytest.mark.parametrize(("count", "status"), [(12, "done"), (13, "blocked")])
 async def test_the_daily_limit_has_room_for_all_or_nothing_begins(folder: Path, clock: Clock, count: int, status: str):
     policy = PolicySettings.model_validate({"outward": "allow", "daily_limits": MOST})
-    here = bench(folder, clock, policy)
-    leads = await here.leads(count + 1)
+    here = limited(folder, clock, policy)
+    leads = await here.new_leads(count + 1)
 
     result = await enrol(here, leads[:count])
     more = await enrol(here, leads[count:])
@@ -266,14 +267,14 @@ async def test_the_daily_limit_has_room_for_all_or_nothing_begins(folder: Path, 
 
 async def test_a_job_that_lasts_into_another_day_keeps_to_that_day_s_limit(folder: Path, clock: Clock):
     policy = PolicySettings.model_validate({"outward": "allow", "daily_limits": MOST})
-    here, ann, others = bench(folder, clock, policy), Watcher(), Bench(folder, clock, policy=policy)
-    leads = await here.leads(22)
+    here, ann, others = limited(folder, clock, policy), Person.agreeing(), App(folder, clock, policy=policy)
+    leads = await here.new_leads(22)
 
     async def tomorrow() -> None:
         clock.advance(days=1)
         assert (await enrol(others, leads[12:]))["status"] == "done"
 
-    ann.then = tomorrow
+    ann.once_told = tomorrow
     result = await enrol(here, leads[:12], ann)
 
     told = await reasons(here, result)
@@ -285,8 +286,8 @@ async def test_a_job_that_lasts_into_another_day_keeps_to_that_day_s_limit(folde
 
 async def test_the_limit_of_an_address_is_counted_when_the_address_is_known(folder: Path, clock: Clock):
     policy = PolicySettings.model_validate({"contact_limits": {"enrolments": 1}})
-    here = bench(folder, clock, policy)
-    leads = await here.leads(12)
+    here = limited(folder, clock, policy)
+    leads = await here.new_leads(12)
     first = await enrol(here, [leads[8]])
     await here.call("unenroll_from_sequence", sequence=SEQUENCE, leads=[leads[8]])
 
@@ -304,8 +305,8 @@ async def test_the_limit_of_an_address_is_counted_when_the_address_is_known(fold
 async def test_of_two_confirmations_of_the_same_enrolment_the_later_one_gets_the_answer_of_the_first(
     folder: Path, clock: Clock
 ):
-    here, bots = bench(folder, clock), (Watcher(), Watcher(caller="eve via tests"))
-    leads = await here.leads(11)
+    here, bots = limited(folder, clock), (Person.agreeing(), Person.agreeing(caller="eve via tests"))
+    leads = await here.new_leads(11)
     asked: list[dict[str, Any]] = []
     for bot in bots:
         bot.can_be_asked = False
@@ -324,9 +325,9 @@ async def test_of_two_confirmations_of_the_same_enrolment_the_later_one_gets_the
 
 
 async def test_of_many_answers_to_one_question_one_runs_the_job_and_none_stops_it(folder: Path, clock: Clock):
-    here, bot = bench(folder, clock), Watcher()
+    here, bot = limited(folder, clock), Person.agreeing()
     bot.can_be_asked = False
-    leads = await here.leads(20)
+    leads = await here.new_leads(20)
     asked = await enrol(here, leads, bot)
     statuses: list[str] = []
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from crm_mcp.actions.vendor_operations.sizes import MORE_THAN_ANY, records_of
 from crm_mcp.backends.catalog import load
 from crm_mcp.config import VENDORS, PolicySettings
-
-from .benches import SEQUENCE, Bench
-from .roads import Clock, Person
-from .tail import Tailed, vendored
+from tests.harness.app import SEQUENCE, App
+from tests.harness.clock import Clock
+from tests.harness.person import Person
+from tests.harness.small_vendor import VendorApp, emulated_vendor
 
 REMOTE = tuple(each for each in VENDORS if each != "local")
 OPERATIONS = [(vendor, each) for vendor in REMOTE for each in load(vendor).operation if each.effect != "read"]
@@ -110,10 +110,10 @@ SIZES: dict[str, Any] = {"confirm_from": 3, "approve_from": 50}
 
 
 @pytest.fixture
-async def getsales(tmp_path: Path) -> AsyncGenerator[Tailed]:
+async def getsales(tmp_path: Path) -> AsyncGenerator[VendorApp]:
     policy = {"sizes": SIZES, "outward": "allow", "destructive": "allow", "quiet_hours": "off"}
-    async with vendored("getsales", tmp_path, PolicySettings.model_validate(policy)) as tail:
-        yield tail
+    async with emulated_vendor("getsales", tmp_path, policy) as app:
+        yield app
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ async def getsales(tmp_path: Path) -> AsyncGenerator[Tailed]:
     ],
 )
 async def test_an_operation_is_asked_about_by_the_records_that_it_names(
-    getsales: Tailed, name: str, arguments: dict[str, Any], status: str, rule: str
+    getsales: VendorApp, name: str, arguments: dict[str, Any], status: str, rule: str
 ) -> None:
     result = await getsales.call(Person("no"), name, **arguments)
 
@@ -150,20 +150,20 @@ async def test_an_operation_is_asked_about_by_the_records_that_it_names(
     assert len(getsales.left) == int(status == "done")
 
 
-def sized(folder: Path, confirm_from: int) -> Bench:
+def sized(folder: Path, confirm_from: int) -> App:
     """Return a process that asks from so many records on, and else about nothing."""
     policy = {"outward": "allow", "destructive": "allow", "sizes": {"confirm_from": confirm_from}}
-    return Bench(folder, Clock(), policy=PolicySettings.model_validate(policy))
+    return App(folder, Clock(), sample=True, policy=PolicySettings.model_validate(policy))
 
 
 async def test_taking_leads_out_of_a_sequence_is_about_each_of_them(tmp_path: Path) -> None:
-    bench = sized(tmp_path, 3)
+    app = sized(tmp_path, 3)
     leads = [f"L{n}" for n in range(40, 43)]
     quiet, person = Person("no"), Person("no")
 
-    await bench.call("unenroll_from_sequence", quiet, sequence=SEQUENCE, leads=leads[:2])
-    many = await bench.call("unenroll_from_sequence", person, sequence=SEQUENCE, leads=[*leads, "L999999"])
-    await bench.close()
+    await app.call("unenroll_from_sequence", quiet, sequence=SEQUENCE, leads=leads[:2])
+    many = await app.call("unenroll_from_sequence", person, sequence=SEQUENCE, leads=[*leads, "L999999"])
+    await app.close()
 
     assert (quiet.asked, many["status"]) == ([], "declined")
     assert person.asked[0].text.startswith(f'Take 3 leads out of the sequence "{SEQUENCE}": "')
@@ -173,11 +173,11 @@ async def test_taking_leads_out_of_a_sequence_is_about_each_of_them(tmp_path: Pa
 
 @pytest.mark.parametrize(("confirm_from", "status"), [(4, "declined"), (400, "done")])
 async def test_a_deletion_is_about_what_goes_with_it_too(tmp_path: Path, confirm_from: int, status: str) -> None:
-    bench = sized(tmp_path, confirm_from)
+    app = sized(tmp_path, confirm_from)
     for n in range(3):
-        await bench.call("log_note", lead="L5", content=f"note {n}")
+        await app.call("log_note", lead="L5", content=f"note {n}")
 
-    asked = await bench.call("delete_record", Person("no"), kind="lead", id="L5")
-    await bench.close()
+    asked = await app.call("delete_record", Person("no"), kind="lead", id="L5")
+    await app.close()
 
     assert asked["status"] == status

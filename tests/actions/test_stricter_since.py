@@ -16,109 +16,108 @@ from crm_mcp.actions import outbox
 from crm_mcp.backends.local.database import FILE
 from crm_mcp.errors import InvalidArgument, NotFound, Unreachable, VendorError
 from crm_mcp.store.actions import Actions
-
-from .benches import SEQUENCE
-from .offices import AT_NIGHT, FREE, Office
-from .roads import NUMBER, Person
+from tests.harness.app import NUMBER, SEQUENCE, App
+from tests.harness.person import Person
+from tests.harness.settings import AT_NIGHT, FREE
 
 pytestmark = pytest.mark.anyio
 
 
 async def test_a_limit_that_a_send_has_filled_does_not_hide_it_from_who_asks_again(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    office = offices(FREE | {"contact_limits": {"messages": 1}})
-    lead = await office.lead()
+    app = open_app(FREE | {"contact_limits": {"messages": 1}})
+    lead = await app.new_lead()
 
-    first = await office.call("send_sms", lead=lead, message="On my way")
-    again = await office.call("send_sms", lead=lead, message="On my way")
+    first = await app.call("send_sms", Person(), lead=lead, message="On my way")
+    again = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
     assert (first["status"], again["status"]) == ("done", "duplicate")
     assert again["action_id"] == first["action_id"]
 
 
 async def test_what_was_allowed_is_not_sent_once_the_policy_asks_for_an_approval(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    before = offices(AT_NIGHT)
-    lead = await before.lead()
-    waits = await before.call("send_sms", lead=lead, message="On my way", defer=True)
+    before = open_app(AT_NIGHT)
+    lead = await before.new_lead()
+    waits = await before.call("send_sms", Person(), lead=lead, message="On my way", defer=True)
 
     before.clock.advance(hours=24)
-    after = offices({"outward": "approve"})
+    after = open_app({"outward": "approve"})
     await after.work()
 
     ended = await after.store.actions.get(waits["action_id"])
     assert ended is not None
-    assert (ended.status, await after.messages(lead)) == ("blocked", 0)
+    assert (ended.status, len(await after.sent(lead))) == ("blocked", 0)
     assert "policy.outward" in (ended.reason or "")
 
 
 async def test_a_server_without_the_tool_leaves_what_is_due_to_one_that_has_it(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    whole = offices(AT_NIGHT)
-    lead = await whole.lead()
-    waits = await whole.call("send_sms", lead=lead, message="On my way", defer=True)
+    whole = open_app(AT_NIGHT)
+    lead = await whole.new_lead()
+    waits = await whole.call("send_sms", Person(), lead=lead, message="On my way", defer=True)
 
     whole.clock.advance(hours=24)
-    await offices(FREE, exclude_tools=("send_sms",)).work()
+    await open_app(FREE, exclude_tools=("send_sms",)).work()
     whole.clock.advance(seconds=16)
-    await offices(FREE).work()
+    await open_app(FREE).work()
 
     sent = await whole.store.actions.get(waits["action_id"])
     assert sent is not None
-    assert (sent.status, await whole.messages(lead)) == ("done", 1)
+    assert (sent.status, len(await whole.sent(lead))) == ("done", 1)
 
 
-async def test_a_dry_run_approves_nothing(offices: Callable[..., Office]) -> None:
-    office = offices({"outward": "approve"})
-    lead = await office.lead()
-    waits = await office.call("send_sms", lead=lead, message="On my way")
+async def test_a_dry_run_approves_nothing(open_app: Callable[..., App]) -> None:
+    app = open_app({"outward": "approve"})
+    lead = await app.new_lead()
+    waits = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
-    dry = offices({"outward": "approve"}, dry_run=True)
+    dry = open_app({"outward": "approve"}, dry_run=True)
     row = await dry.store.actions.get(waits["action_id"])
     assert row is not None
     result = await dry.pipeline.approve(row, "ann")
 
-    assert (result["status"], await office.messages(lead)) == ("dry_run", 0)
+    assert (result["status"], len(await app.sent(lead))) == ("dry_run", 0)
 
 
 async def test_an_undo_that_nobody_was_asked_about_takes_back_nothing_that_was_done_meanwhile(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    office = offices({"write": "confirm"})
-    lead = await office.lead()
-    waits = await office.call("update_lead", lead=lead, title="Head of Sales")
-    begin = office.store.actions.begin
+    app = open_app({"write": "confirm"})
+    lead = await app.new_lead()
+    waits = await app.call("update_lead", Person(), lead=lead, title="Head of Sales")
+    begin = app.store.actions.begin
 
     async def meanwhile(*given: Any) -> Any:
-        await office.pipeline.redeem(waits["action_id"], waits["summary"], Person())
+        await app.pipeline.redeem(waits["action_id"], waits["summary"], Person())
         return await begin(*given)
 
-    office.store.actions.begin = meanwhile  # type: ignore[method-assign]
-    result = await office.call("undo_action", action_id=waits["action_id"])
+    app.store.actions.begin = meanwhile  # type: ignore[method-assign]
+    result = await app.call("undo_action", Person(), action_id=waits["action_id"])
 
     assert result["status"] == "failed"
-    assert (await office.context.lead(lead)).title == "Head of Sales"
+    assert (await app.context.lead(lead)).title == "Head of Sales"
 
 
 async def test_whom_a_job_had_enrolled_when_it_was_called_off_is_not_enrolled_again(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    office = offices(FREE, sample=True)
-    crm: Any = office.crm
-    leads = [await office.lead(f"+1415555{1000 + number}") for number in range(105)]
+    app = open_app(FREE, sample=True)
+    crm: Any = app.crm
+    leads = [await app.new_lead(f"+1415555{1000 + number}") for number in range(105)]
     asked: list[str] = []
 
     async def enroll(_: str, lead: str) -> None:
         asked.append(lead)
         if len(asked) == 5:
-            await office.store.actions.call_off((await office.newest()).id, None, "cancelled", "taken back")
+            await app.store.actions.call_off((await app.newest()).id, None, "cancelled", "taken back")
 
     crm.enroll = enroll
-    stopped = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
-    again = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads[:10])
+    stopped = await app.call("enroll_in_sequence", Person(), sequence=SEQUENCE, leads=leads)
+    again = await app.call("enroll_in_sequence", Person(), sequence=SEQUENCE, leads=leads[:10])
 
     assert stopped["status"] == "cancelled"
     assert (again["status"], again["succeeded"]) == ("done", leads[5:10])
@@ -126,31 +125,31 @@ async def test_whom_a_job_had_enrolled_when_it_was_called_off_is_not_enrolled_ag
 
 
 async def test_an_address_that_a_job_wrote_before_it_was_called_off_is_confirmed(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    office = offices(FREE)
-    crm: Any = office.crm
+    app = open_app(FREE)
+    crm: Any = app.crm
     write = crm.import_leads
 
     async def then_called_off(*given: Any) -> Any:
         outcomes = await write(*given)
-        await office.store.actions.call_off((await office.newest()).id, None, "cancelled", "taken back")
+        await app.store.actions.call_off((await app.newest()).id, None, "cancelled", "taken back")
         return outcomes
 
     crm.import_leads = then_called_off
     rows = [{"name": f"Row {number}", "phone": f"+1415555{1000 + number}"} for number in range(150)]
-    stopped = await office.call("import_leads", "yes", leads=rows)
-    sent = await office.call("send_sms", lead="+14155551000", message="On my way")
+    stopped = await app.call("import_leads", Person("yes"), leads=rows)
+    sent = await app.call("send_sms", Person(), lead="+14155551000", message="On my way")
 
     assert (stopped["status"], sent["status"]) == ("cancelled", "confirmation_required")
 
 
 async def test_a_stop_is_not_written_over_by_messages_on_another_channel(
-    offices: Callable[..., Office], tmp_path: Path
+    open_app: Callable[..., App], tmp_path: Path
 ) -> None:
-    office = offices(FREE)
-    lead = await office.lead()
-    at = int((office.clock() - timedelta(hours=1)).timestamp() * 1000)
+    app = open_app(FREE)
+    lead = await app.new_lead()
+    at = int((app.clock() - timedelta(hours=1)).timestamp() * 1000)
     with sqlite3.connect(tmp_path / FILE) as db:
         db.execute(
             "INSERT INTO messages (lead, channel, direction, body, status, sent_at)"
@@ -160,19 +159,19 @@ async def test_a_stop_is_not_written_over_by_messages_on_another_channel(
     db.close()
 
     for number in range(20):
-        await office.call("send_email", lead=lead, subject="News", body=f"Number {number}")
-    result = await office.call("send_sms", lead=lead, message="On my way")
+        await app.call("send_email", Person(), lead=lead, subject="News", body=f"Number {number}")
+    result = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
     assert result["status"] == "blocked"
     assert "STOP" in result["reason"]
 
 
 async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server(
-    offices: Callable[..., Office], monkeypatch: pytest.MonkeyPatch
+    open_app: Callable[..., App], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    office = offices(FREE)
-    lead = await office.lead()
-    crm: Any = office.crm
+    app = open_app(FREE)
+    lead = await app.new_lead()
+    crm: Any = app.crm
     send, renewed = crm.send_sms, anyio.Event()
 
     async def hold(*_: Any, **__: Any) -> bool:
@@ -186,73 +185,73 @@ async def test_a_fault_while_a_lease_is_renewed_breaks_off_no_send_and_no_server
     monkeypatch.setattr(outbox, "LEASE", timedelta(milliseconds=30))
     monkeypatch.setattr(Actions, "renew_lease", hold)
     crm.send_sms = slow
-    async with office.application.worker.working():
-        result = await office.call("send_sms", lead=lead, message="On my way")
+    async with app.application.worker.working():
+        result = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
     assert result["status"] == "done"
 
 
-async def test_a_refused_call_is_in_the_log_without_its_texts(offices: Callable[..., Office]) -> None:
-    office = offices({"require_consent": {"sms": "sms_opt_in"}})
-    lead = await office.lead()
+async def test_a_refused_call_is_in_the_log_without_its_texts(open_app: Callable[..., App]) -> None:
+    app = open_app({"require_consent": {"sms": "sms_opt_in"}})
+    lead = await app.new_lead()
 
     with pytest.raises(Exception, match="no tool can write it"):
-        await office.call("update_lead", lead=lead, custom_fields={"sms_opt_in": "yes", "body": "a long story"})
-    [entry] = await office.store.audit.entries(None, 0, 10)
+        await app.call("update_lead", Person(), lead=lead, custom_fields={"sms_opt_in": "yes", "body": "a long story"})
+    [entry] = await app.store.audit.entries(None, 0, 10)
 
     assert (entry.body["event"], entry.body["tool"]) == ("denied", "update_lead")
     assert "a long story" not in str(entry.body)
 
 
-async def test_the_kill_switch_stops_an_enrolment_under_way(offices: Callable[..., Office]) -> None:
-    office = offices(FREE, sample=True)
-    crm: Any = office.crm
-    leads = [await office.lead(f"+1415555{1000 + number}") for number in range(3)]
+async def test_the_kill_switch_stops_an_enrolment_under_way(open_app: Callable[..., App]) -> None:
+    app = open_app(FREE, sample=True)
+    crm: Any = app.crm
+    leads = [await app.new_lead(f"+1415555{1000 + number}") for number in range(3)]
 
     async def enroll(*_: str) -> None:
-        await office.store.limits.set_outbound(on=False, by="ann")
+        await app.store.limits.set_outbound(on=False, by="ann")
 
     crm.enroll = enroll
-    result = await office.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
+    result = await app.call("enroll_in_sequence", Person(), sequence=SEQUENCE, leads=leads)
 
     assert result["succeeded"] == leads[:1]
     assert all("kill switch" in each["reason"] for each in result["failed"])
 
 
 async def test_an_import_that_sets_the_time_zone_of_a_lead_that_exists_is_confirmed(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    office = offices(FREE)
-    await office.lead()
+    app = open_app(FREE)
+    await app.new_lead()
     row = {"phone": NUMBER, "custom_fields": {"Time zone": "Asia/Tokyo"}}
 
-    updates = await office.call("import_leads", leads=[row], if_exists="update")
-    skips = await office.call("import_leads", leads=[row])
+    updates = await app.call("import_leads", Person(), leads=[row], if_exists="update")
+    skips = await app.call("import_leads", Person(), leads=[row])
 
     assert (updates["status"], skips["status"]) == ("confirmation_required", "done")
     assert "when they may be texted or called" in updates["preview"]
 
 
-async def test_who_sets_the_time_zone_of_a_lead_is_named_before_it_is_texted(offices: Callable[..., Office]) -> None:
-    office = offices(FREE)
-    lead = await office.lead()
+async def test_who_sets_the_time_zone_of_a_lead_is_named_before_it_is_texted(open_app: Callable[..., App]) -> None:
+    app = open_app(FREE)
+    lead = await app.new_lead()
 
-    await office.call("update_lead", lead=lead, custom_fields={"Time zone": "Europe/Berlin"})
-    asked = await office.call("send_sms", lead=lead, message="On my way")
+    await app.call("update_lead", Person(), lead=lead, custom_fields={"Time zone": "Europe/Berlin"})
+    asked = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
     assert asked["status"] == "confirmation_required"
     assert "the time zone was set by ann via tests with update_lead" in asked["preview"]
 
 
-async def test_who_empties_the_time_zone_of_a_lead_is_named_before_it_is_texted(offices: Callable[..., Office]) -> None:
-    office = offices(FREE)
-    lead = await office.lead()
-    await office.call("update_lead", lead=lead, custom_fields={"Time zone": "Europe/Berlin"})
-    office.clock.advance(hours=25)
+async def test_who_empties_the_time_zone_of_a_lead_is_named_before_it_is_texted(open_app: Callable[..., App]) -> None:
+    app = open_app(FREE)
+    lead = await app.new_lead()
+    await app.call("update_lead", Person(), lead=lead, custom_fields={"Time zone": "Europe/Berlin"})
+    app.clock.advance(hours=25)
 
-    before = await office.call("send_sms", lead=lead, message="On my way")
-    await office.call("update_lead", lead=lead, clear=["custom_fields.Time zone"])
-    after = await office.call("send_sms", lead=lead, message="I am there")
+    before = await app.call("send_sms", Person(), lead=lead, message="On my way")
+    await app.call("update_lead", Person(), lead=lead, clear=["custom_fields.Time zone"])
+    after = await app.call("send_sms", Person(), lead=lead, message="I am there")
 
     assert (before["status"], after["status"]) == ("done", "confirmation_required")
     assert "the time zone was set by ann via tests with update_lead" in after["preview"]
@@ -260,30 +259,30 @@ async def test_who_empties_the_time_zone_of_a_lead_is_named_before_it_is_texted(
 
 @pytest.mark.parametrize(("wrote", "status"), [(True, "confirmation_required"), (False, "done")])
 async def test_an_address_that_a_failed_call_may_have_written_is_confirmed(
-    offices: Callable[..., Office], wrote: bool, status: str
+    open_app: Callable[..., App], wrote: bool, status: str
 ) -> None:
-    office = offices(FREE)
-    crm: Any = office.crm
-    lead = await office.lead()
-    await office.lead("+14155550199")
+    app = open_app(FREE)
+    crm: Any = app.crm
+    lead = await app.new_lead()
+    await app.new_lead("+14155550199")
 
     async def broken(*_: Any) -> None:
         raise VendorError("it broke in the middle", wrote=wrote)
 
     crm.update_lead = broken
-    failed = await office.call("update_lead", lead=lead, phone="+14155550199")
-    sent = await office.call("send_sms", lead="jane+14155550199@doe.example", message="On my way")
+    failed = await app.call("update_lead", Person(), lead=lead, phone="+14155550199")
+    sent = await app.call("send_sms", Person(), lead="jane+14155550199@doe.example", message="On my way")
 
     assert (failed["status"], sent["status"]) == ("failed", status)
 
 
 async def test_a_deferred_message_that_the_crm_does_not_take_expires_a_day_after_its_time(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    at_night = offices(AT_NIGHT)
-    lead = await at_night.lead()
-    waits = await at_night.call("send_sms", lead=lead, message="On my way", defer=True)
-    by_day = offices(FREE)
+    at_night = open_app(AT_NIGHT)
+    lead = await at_night.new_lead()
+    waits = await at_night.call("send_sms", Person(), lead=lead, message="On my way", defer=True)
+    by_day = open_app(FREE)
     crm: Any = by_day.crm
 
     async def away(_: str) -> None:
@@ -305,19 +304,19 @@ async def test_a_deferred_message_that_the_crm_does_not_take_expires_a_day_after
 
 
 async def test_a_call_that_repeats_another_and_a_false_confirmation_are_in_the_log(
-    offices: Callable[..., Office],
+    open_app: Callable[..., App],
 ) -> None:
-    office = offices({})
-    lead = await office.lead()
-    waits = await office.call("send_sms", lead=lead, message="On my way")
+    app = open_app({})
+    lead = await app.new_lead()
+    waits = await app.call("send_sms", Person(), lead=lead, message="On my way")
     for summary in ("another one", waits["summary"]):
         with suppress(InvalidArgument):
-            await office.pipeline.redeem(waits["action_id"], summary, Person())
+            await app.pipeline.redeem(waits["action_id"], summary, Person())
     with pytest.raises(NotFound):
-        await office.pipeline.redeem(waits["action_id"], waits["summary"], Person(caller="mallory via tests"))
-    again = await office.call("send_sms", lead=lead, message="On my way")
+        await app.pipeline.redeem(waits["action_id"], waits["summary"], Person(caller="mallory via tests"))
+    again = await app.call("send_sms", Person(), lead=lead, message="On my way")
 
-    log = [each.body for each in await office.store.audit.entries(None, 0, 10)]
+    log = [each.body for each in await app.store.audit.entries(None, 0, 10)]
     assert again["status"] == "duplicate"
     assert [(each["event"], each["tool"], each["caller"].split()[0]) for each in log] == [
         ("proposed", "send_sms", "ann"),

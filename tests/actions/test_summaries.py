@@ -19,10 +19,9 @@ from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import LeadDraft, NoteDraft, Sender
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.text import one_line
-
-from .benches import Bench
-from .roads import NUMBER, Clock
-from .tail import Tailed, tailed
+from tests.harness.app import NUMBER, App
+from tests.harness.clock import Clock
+from tests.harness.small_vendor import VendorApp, small_vendor
 
 PIECES = (
     *("a", "b", "x" * 140, "nothing", "yes", "1"),
@@ -100,8 +99,8 @@ PATIENT = settings(
 
 
 @pytest.fixture(scope="module")
-async def bench(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Bench]:
-    made = Bench(tmp_path_factory.mktemp("summaries"), Clock())
+async def app(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[App]:
+    made = App(tmp_path_factory.mktemp("summaries"), Clock(), sample=True)
     yield made
     await made.close()
 
@@ -123,12 +122,12 @@ def test_every_tool_that_takes_a_text_is_tried():
 @example(pair=('say "a"', "say 'a'"))
 @example(pair=("y" * 600 + "a", "y" * 600 + "b"))
 @example(pair=('a", title: "b', "a', title: 'b"))
-async def test_two_texts_never_share_a_summary(bench: Bench, place: str, pair: tuple[str, str]):
+async def test_two_texts_never_share_a_summary(app: App, place: str, pair: tuple[str, str]):
     shown: list[tuple[Any, str]] = []
     for text in pair:
         tool, fields = CALLS[place](text)
         try:
-            arguments, preview = await bench.preview(tool, **fields)
+            arguments, preview = await app.preview(tool, **fields)
             shown.append((arguments, preview.summary))
         except InvalidArgument:
             return  # it is no text that could be sent
@@ -145,16 +144,16 @@ FORGING = f"{FORGED} {'y' * 600}\n{FORGED}\r\n\n{FORGED}\u2028{FORGED}"
 
 
 @pytest.mark.parametrize("place", CALLS)
-async def test_no_line_of_a_question_is_begun_by_a_text(bench: Bench, place: str):
+async def test_no_line_of_a_question_is_begun_by_a_text(app: App, place: str):
     tool, fields = CALLS[place](FORGING)
-    _, preview = await bench.preview(tool, **fields)
+    _, preview = await app.preview(tool, **fields)
 
     assert not [line for line in preview.text.splitlines() if line.startswith(FORGED)]
 
 
-async def test_no_line_of_a_question_is_begun_by_the_name_of_a_field(bench: Bench):
-    _, preview = await bench.preview("update_lead", lead=LEAD, custom_fields={FORGED: FORGING, f"{FORGED}\n": "x"})
-    _, imported = await bench.preview("import_leads", leads=[{"name": "a"}, {"name": "b", "email": f"x\n{FORGED}"}])
+async def test_no_line_of_a_question_is_begun_by_the_name_of_a_field(app: App):
+    _, preview = await app.preview("update_lead", lead=LEAD, custom_fields={FORGED: FORGING, f"{FORGED}\n": "x"})
+    _, imported = await app.preview("import_leads", leads=[{"name": "a"}, {"name": "b", "email": f"x\n{FORGED}"}])
 
     for text in (preview.text, imported.text):
         assert not [line for line in text.splitlines() if line.startswith(FORGED)]
@@ -162,8 +161,8 @@ async def test_no_line_of_a_question_is_begun_by_the_name_of_a_field(bench: Benc
 
 
 @pytest.fixture(scope="module")
-async def tail(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Tailed]:
-    async with tailed(tmp_path_factory.mktemp("tail"), POLICY) as made:
+async def vendor_app(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[VendorApp]:
+    async with small_vendor(tmp_path_factory.mktemp("small"), POLICY) as made:
         yield made
 
 
@@ -171,9 +170,9 @@ async def tail(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Taile
 @PATIENT
 @given(pair=pairs() | st.tuples(texts, texts))
 @example(pair=("it's", 'it"s'))
-async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place: str, pair: tuple[str, str]):
+async def test_two_texts_of_operations_never_share_a_summary(vendor_app: VendorApp, place: str, pair: tuple[str, str]):
     try:
-        previews = [fit_summary(await preview_operation(tail.context, *OPERATIONS[place](text))) for text in pair]
+        previews = [fit_summary(await preview_operation(vendor_app.context, *OPERATIONS[place](text))) for text in pair]
     except InvalidArgument:
         return
 
@@ -181,34 +180,34 @@ async def test_two_texts_of_operations_never_share_a_summary(tail: Tailed, place
 
 
 @pytest.mark.parametrize("place", OPERATIONS)
-async def test_no_line_of_a_question_is_begun_by_what_an_operation_is_given(tail: Tailed, place: str):
+async def test_no_line_of_a_question_is_begun_by_what_an_operation_is_given(vendor_app: VendorApp, place: str):
     name, arguments = OPERATIONS[place](FORGING[:150] if "name" in place else FORGING)
 
-    preview = fit_summary(await preview_operation(tail.context, name, arguments))
+    preview = fit_summary(await preview_operation(vendor_app.context, name, arguments))
 
     assert not [line for line in preview.text.splitlines() if line.startswith(FORGED)]
 
 
 @PATIENT
 @given(pair=pairs())
-async def test_two_linkedin_messages_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
-    lead = await bench.context.lead(LEAD)
-    previews = [await preview_linkedin(bench.context, lead, Sender(id="7", name="Ann"), text) for text in pair]
+async def test_two_linkedin_messages_never_share_a_summary(app: App, pair: tuple[str, str]):
+    lead = await app.context.lead(LEAD)
+    previews = [await preview_linkedin(app.context, lead, Sender(id="7", name="Ann"), text) for text in pair]
 
     assert (fit_summary(previews[0]).summary == fit_summary(previews[1]).summary) == (pair[0] == pair[1])
 
 
 @settings(PATIENT, max_examples=10)
 @given(pair=pairs())
-async def test_two_texts_that_an_undo_puts_back_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
+async def test_two_texts_that_an_undo_puts_back_never_share_a_summary(app: App, pair: tuple[str, str]):
     summaries: list[str] = []
     for text in pair:
         try:
-            lead = await bench.crm.create_lead(LeadDraft(name="Ann", custom_fields={"Story": text}))
+            lead = await app.crm.create_lead(LeadDraft(name="Ann", custom_fields={"Story": text}))
         except ValueError:
             return
-        changed = await bench.call("update_lead", lead=lead.id, custom_fields={"Story": "new"})
-        _, undoing = await bench.preview("undo_action", action_id=changed["action_id"])
+        changed = await app.call("update_lead", lead=lead.id, custom_fields={"Story": "new"})
+        _, undoing = await app.preview("undo_action", action_id=changed["action_id"])
         summaries.append(undoing.summary.replace(lead.id, "L"))
 
     assert (summaries[0] == summaries[1]) == (pair[0] == pair[1])
@@ -216,14 +215,14 @@ async def test_two_texts_that_an_undo_puts_back_never_share_a_summary(bench: Ben
 
 @settings(PATIENT, max_examples=10)
 @given(pair=pairs())
-async def test_two_notes_that_are_deleted_never_share_a_summary(bench: Bench, pair: tuple[str, str]):
+async def test_two_notes_that_are_deleted_never_share_a_summary(app: App, pair: tuple[str, str]):
     summaries: list[str] = []
     for text in pair:
         try:
-            note = await bench.crm.log_note(LEAD, NoteDraft(content=text))
+            note = await app.crm.log_note(LEAD, NoteDraft(content=text))
         except ValueError:
             return
-        _, deletion = await bench.preview("delete_record", kind="note", id=note.id)
+        _, deletion = await app.preview("delete_record", kind="note", id=note.id)
         summaries.append(deletion.summary.replace(note.id, "N"))
 
     assert (summaries[0] == summaries[1]) == (pair[0] == pair[1])

@@ -25,79 +25,77 @@ from crm_mcp.errors import (
 from crm_mcp.model import DealFields, LeadUpdate
 from crm_mcp.server.tools.admin import undo_action
 from crm_mcp.store import Action, ClaimConditions, NewAction
-
-from .benches import SEQUENCE, Bench, Watcher
-from .roads import Clock, Person, Road
-
-ANN = "ann via tests"
+from tests.harness.app import SEQUENCE, App
+from tests.harness.clock import Clock
+from tests.harness.person import ANN, Person
 
 
-async def rename(road: Road, name: str = "Jane Roe", company: str = "Acme") -> str:
+async def rename(app: App, name: str = "Jane Roe", company: str = "Acme") -> str:
     """Change the lead by an action of Ann's; returns the action's id."""
 
     async def run() -> Outcome:
-        before = await road.crm.get_lead(road.lead.id)
-        after = await road.crm.update_lead(road.lead.id, LeadUpdate(name=name, company=company))
+        before = await app.crm.get_lead(app.lead.id)
+        after = await app.crm.update_lead(app.lead.id, LeadUpdate(name=name, company=company))
         kept = note_of("lead", before, after, ("name", "company", "title"))
-        return Outcome(f"renamed to {name}", lead=road.lead.id, undo=kept)
+        return Outcome(f"renamed to {name}", lead=app.lead.id, undo=kept)
 
-    return (await road.pipeline.act(road.write(run, name=name), Person()))["action_id"]
+    return (await app.pipeline.act(app.write(run, name=name), Person()))["action_id"]
 
 
-async def take_back(road: Road, action_id: str, caller: str = ANN) -> str:
+async def take_back(app: App, action_id: str, caller: str = ANN) -> str:
     """Undo as the tool does; returns the status."""
 
     async def run(_: Preview) -> Outcome:
-        return await undo(road.context, action_id, caller)
+        return await undo(app.context, action_id, caller)
 
     async def ask() -> Preview:
-        return await preview_undo(road.context, action_id, caller)
+        return await preview_undo(app.context, action_id, caller)
 
-    made = intent(road.context, undo_action, {"action_id": action_id}, run, ask=ask)
-    return (await road.pipeline.act(made, Person(caller=caller)))["status"]
+    made = intent(app.context, undo_action, {"action_id": action_id}, run, ask=ask)
+    return (await app.pipeline.act(made, Person(caller=caller)))["status"]
 
 
-async def test_an_undo_puts_the_values_back_and_empties_what_was_empty(road: Road):
-    action_id = await rename(road)
+async def test_an_undo_puts_the_values_back_and_empties_what_was_empty(app: App):
+    action_id = await rename(app)
 
-    status = await take_back(road, action_id)
+    status = await take_back(app, action_id)
 
-    lead = await road.crm.get_lead(road.lead.id)
+    lead = await app.crm.get_lead(app.lead.id)
     assert (status, lead.name, lead.company) == ("undone", "Jane Doe", None)
-    assert [(row.tool, row.status) for row in await road.rows()] == [("undo_action", "done"), ("log_note", "undone")]
+    assert [(row.tool, row.status) for row in await app.rows()] == [("undo_action", "done"), ("log_note", "undone")]
 
 
-async def test_an_undo_serves_once(road: Road):
-    action_id = await rename(road)
-    await take_back(road, action_id)
+async def test_an_undo_serves_once(app: App):
+    action_id = await rename(app)
+    await take_back(app, action_id)
 
-    assert await take_back(road, action_id) == "duplicate"
-    road.clock.advance(minutes=2)
+    assert await take_back(app, action_id) == "duplicate"
+    app.clock.advance(minutes=2)
     with pytest.raises(Conflict, match="is undone, not done"):
-        await take_back(road, action_id)
+        await take_back(app, action_id)
 
 
-async def test_an_undo_is_refused_with_both_values_where_the_record_has_changed_since(road: Road):
-    action_id = await rename(road)
-    await road.crm.update_lead(road.lead.id, LeadUpdate(name="Jane Poe"))
+async def test_an_undo_is_refused_with_both_values_where_the_record_has_changed_since(app: App):
+    action_id = await rename(app)
+    await app.crm.update_lead(app.lead.id, LeadUpdate(name="Jane Poe"))
 
     with pytest.raises(Conflict, match=r"Jane Poe.*Jane Roe.*nothing was undone"):
-        await take_back(road, action_id)
+        await take_back(app, action_id)
 
-    lead = await road.crm.get_lead(road.lead.id)
+    lead = await app.crm.get_lead(app.lead.id)
     assert (lead.name, lead.company) == ("Jane Poe", "Acme")
 
 
-async def test_the_action_of_another_is_not_found(road: Road):
-    action_id = await rename(road)
+async def test_the_action_of_another_is_not_found(app: App):
+    action_id = await rename(app)
 
     with pytest.raises(NotFound, match="of yours"):
-        await take_back(road, action_id, "eve via tests")
+        await take_back(app, action_id, "eve via tests")
 
-    assert (await road.crm.get_lead(road.lead.id)).name == "Jane Roe"
+    assert (await app.crm.get_lead(app.lead.id)).name == "Jane Roe"
 
 
-async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
+async def test_a_job_under_way_is_called_off_and_what_it_did_stays(app: App):
     new = NewAction(
         caller=ANN,
         connection="local",
@@ -107,25 +105,25 @@ async def test_a_job_under_way_is_called_off_and_what_it_did_stays(road: Road):
         digest="1",
         summary="Import 3 leads",
     )
-    job = await road.store.actions.begin(new, "policy", ClaimConditions(job=True))
+    job = await app.store.actions.begin(new, "policy", ClaimConditions(job=True))
     assert isinstance(job, Action)
-    await road.store.items.add(job.id, [{"row": n} for n in range(3)])
-    await road.store.items.take(job.id, 1, fencing_token=job.fencing_token)
-    await road.store.items.complete(job.id, [(0, "done", None)], fencing_token=job.fencing_token)
-    told = await preview_undo(road.context, job.id, ANN)
+    await app.store.items.add(job.id, [{"row": n} for n in range(3)])
+    await app.store.items.take(job.id, 1, fencing_token=job.fencing_token)
+    await app.store.items.complete(job.id, [(0, "done", None)], fencing_token=job.fencing_token)
+    told = await preview_undo(app.context, job.id, ANN)
 
-    done = await undo(road.context, job.id, ANN)
+    done = await undo(app.context, job.id, ANN)
 
     assert told.unasked
     assert done.cancelled == job.id
     assert done.fields["progress"] == {"done": 1, "total": 3}
-    assert await road.store.items.take(job.id, 1, fencing_token=job.fencing_token) == ()
-    assert [each.status for each in await road.store.items.all(job.id)] == ["done", "cancelled", "cancelled"]
+    assert await app.store.items.take(job.id, 1, fencing_token=job.fencing_token) == ()
+    assert [each.status for each in await app.store.items.all(job.id)] == ["done", "cancelled", "cancelled"]
     with pytest.raises(NotFound, match="of yours"):
-        await undo(road.context, job.id, "eve via tests")
+        await undo(app.context, job.id, "eve via tests")
 
 
-async def test_what_is_being_sent_is_not_called_off(road: Road):
+async def test_what_is_being_sent_is_not_called_off(app: App):
     new = NewAction(
         caller=ANN,
         connection="local",
@@ -135,58 +133,58 @@ async def test_what_is_being_sent_is_not_called_off(road: Road):
         digest="1",
         summary="SMS",
     )
-    sending = await road.store.actions.begin(new, "policy", ClaimConditions())
+    sending = await app.store.actions.begin(new, "policy", ClaimConditions())
     assert isinstance(sending, Action)
 
     with pytest.raises(Conflict, match="is running, not done"):
-        await take_back(road, sending.id)
+        await take_back(app, sending.id)
 
 
-async def test_what_keeps_nothing_cannot_be_undone(road: Road):
-    sent = await road.pipeline.act(road.sms(), Person("yes"))
+async def test_what_keeps_nothing_cannot_be_undone(app: App):
+    sent = await app.pipeline.act(app.sms(), Person("yes"))
 
     with pytest.raises(Unsupported, match="send_sms can't be undone"):
-        await take_back(road, sent["action_id"])
+        await take_back(app, sent["action_id"])
 
 
-async def test_an_undo_that_fails_leaves_the_action_done(road: Road):
-    action_id = await rename(road)
-    await road.crm.delete("lead", road.lead.id)
+async def test_an_undo_that_fails_leaves_the_action_done(app: App):
+    action_id = await rename(app)
+    await app.crm.delete("lead", app.lead.id)
 
     with pytest.raises(NotFound):
-        await undo(road.context, action_id, ANN)
+        await undo(app.context, action_id, ANN)
 
-    row = await road.store.actions.get(action_id)
+    row = await app.store.actions.get(action_id)
     assert row is not None
     assert row.status == "done"
     with pytest.raises(NotFound):
-        await take_back(road, action_id)
+        await take_back(app, action_id)
 
 
-async def test_an_action_that_changed_nothing_keeps_nothing(road: Road):
-    lead = await road.crm.get_lead(road.lead.id)
+async def test_an_action_that_changed_nothing_keeps_nothing(app: App):
+    lead = await app.crm.get_lead(app.lead.id)
 
     assert note_of("lead", lead, lead, ("name", "company")) is None
 
 
 @pytest.mark.parametrize("before", [None, "Europe/Berlin", "nowhere"])
-async def test_an_undo_that_changes_the_time_zone_is_told_before_the_lead_is_texted(road: Road, before: str | None):
+async def test_an_undo_that_changes_the_time_zone_is_told_before_the_lead_is_texted(app: App, before: str | None):
     async def run() -> Outcome:
-        old = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": before, "size": 3}))
-        new = await road.crm.update_lead(road.lead.id, LeadUpdate(custom_fields={"Time Zone": "Asia/Tokyo"}))
-        return Outcome("moved", lead=road.lead.id, undo=note_of("lead", old, new, ("custom_fields",)))
+        old = await app.crm.update_lead(app.lead.id, LeadUpdate(custom_fields={"Time Zone": before, "size": 3}))
+        new = await app.crm.update_lead(app.lead.id, LeadUpdate(custom_fields={"Time Zone": "Asia/Tokyo"}))
+        return Outcome("moved", lead=app.lead.id, undo=note_of("lead", old, new, ("custom_fields",)))
 
-    action_id = (await road.pipeline.act(road.write(run), Person()))["action_id"]
-    assert await new_addresses.fresh(road.context, await road.context.lead(road.lead.id), ["sms"]) == ()
+    action_id = (await app.pipeline.act(app.write(run), Person()))["action_id"]
+    assert await new_addresses.fresh(app.context, await app.context.lead(app.lead.id), ["sms"]) == ()
 
-    assert await take_back(road, action_id) == "undone"
+    assert await take_back(app, action_id) == "undone"
 
-    [told] = await new_addresses.fresh(road.context, await road.context.lead(road.lead.id), ["sms"])
+    [told] = await new_addresses.fresh(app.context, await app.context.lead(app.lead.id), ["sms"])
     assert "the time zone was set by ann via tests with undo_action" in told
 
 
 async def test_what_comes_back_in_part_is_told_so_where_the_crm_cannot_be_asked_for_it(
-    road: Road, monkeypatch: pytest.MonkeyPatch
+    app: App, monkeypatch: pytest.MonkeyPatch
 ):
     kept = {"verb": "deleted", "id": "L9", "kind": "lead", "label": "Joe", "fields": {"id": "L9", "email": "j@x.test"}}
 
@@ -199,21 +197,21 @@ async def test_what_comes_back_in_part_is_told_so_where_the_crm_cannot_be_asked_
     async def busy(*_: Any) -> None:
         raise Busy("too many calls", retry_after=9)
 
-    action_id = (await road.pipeline.act(road.write(run), Person()))["action_id"]
-    monkeypatch.setattr(road.crm, "create_lead", fail)
-    monkeypatch.setattr(road.crm, "leads_at", busy)
+    action_id = (await app.pipeline.act(app.write(run), Person()))["action_id"]
+    monkeypatch.setattr(app.crm, "create_lead", fail)
+    monkeypatch.setattr(app.crm, "leads_at", busy)
 
-    assert await take_back(road, action_id) == "failed"
+    assert await take_back(app, action_id) == "failed"
 
-    assert (await road.rows())[0].reason == "it refused the stage; a part was written"
+    assert (await app.rows())[0].reason == "it refused the stage; a part was written"
 
 
 # Enrolments
 
 
 async def test_who_was_enrolled_anew_by_another_stays_in_when_the_first_enrolment_is_undone(folder: Path, clock: Clock):
-    here, bob = Bench(folder, clock), Watcher(caller="bob via tests")
-    leads = await here.leads(3)
+    here, bob = App(folder, clock), Person.agreeing(caller="bob via tests")
+    leads = await here.new_leads(3)
     first = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
     await here.call("unenroll_from_sequence", bob, sequence=SEQUENCE, leads=leads[:2])
     clock.advance(days=1)
@@ -235,8 +233,8 @@ async def test_who_was_enrolled_anew_by_another_stays_in_when_the_first_enrolmen
 
 
 async def test_an_enrolment_that_is_anothers_by_now_is_not_undone(folder: Path, clock: Clock):
-    here, bob = Bench(folder, clock), Watcher(caller="bob via tests")
-    leads = await here.leads(1)
+    here, bob = App(folder, clock), Person.agreeing(caller="bob via tests")
+    leads = await here.new_leads(1)
     first = await here.call("enroll_in_sequence", sequence=SEQUENCE, leads=leads)
     await here.call("unenroll_from_sequence", bob, sequence=SEQUENCE, leads=leads)
     second = await here.call("enroll_in_sequence", bob, sequence=SEQUENCE, leads=leads)
@@ -263,7 +261,7 @@ async def test_an_enrolment_that_is_anothers_by_now_is_not_undone(folder: Path, 
 async def test_an_undo_of_a_deal_that_stops_halfway_says_so(
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: CrmError, status: str
 ):
-    here = Bench(folder, clock)
+    here = App(folder, clock)
     made = await here.call("create_deal", name="Lamps", value=5)
     won = await here.call("update_deal", deal=made["deal"]["id"], status="won")
 
@@ -283,7 +281,7 @@ async def test_an_undo_of_a_deal_that_stops_halfway_says_so(
 async def test_an_undo_of_a_deal_that_fails_at_once_has_written_nothing(
     folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
-    here = Bench(folder, clock)
+    here = App(folder, clock)
     made = await here.call("create_deal", name="Lamps", value=5)
     changed = await here.call("update_deal", deal=made["deal"]["id"], value=7)
 

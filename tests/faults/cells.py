@@ -1,4 +1,4 @@
-"""One cell: a tool, a fault, the request it strikes, how long it lasts, and the road; and what must hold after it."""
+"""One cell: a tool, a fault, the request it strikes, for how long, and a confirmation; and what must hold after it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Any
 import anyio
 
 from crm_mcp.store import Action
+from tests.harness.clock import RunningClock
+from tests.harness.settings import settings
 
-from .ground import CONFIRMED, ENDED, ROADS, SAID, WAITING, Clock, Ground, Road, Said, copied, settings, standing
-from .wire import FAULTS, Street, Wire, writes
+from .served import CONFIRMATIONS, CONFIRMED, ENDED, SAID, WAITING, Confirmation, Said, Served, all_by, copied, started
+from .wire import FAULTS, Wire, Wires, writes
 
 FIRST = "00000001-0000-4000-8000-000000000001"
 JANE = {"dialsheet": FIRST, "getsales": FIRST, "salespulse": "ctn_000001", "salessheet": FIRST[:-1] + "2"}
@@ -85,14 +87,14 @@ class Cell:
     """The request that is struck, from 0; of `connection refused`, the step from which on nothing is reached."""
     lasts: int
     """How many requests are struck."""
-    road: Road
+    by: Confirmation
     again: int
     """How often the client asks again: at once one after the other, or, from 3 on, all at the same time."""
 
     def __str__(self) -> str:
         return (
             f"{self.vendor} {self.tool}: {self.fault} at request {self.strikes}"
-            f"{' and after' if self.lasts > 1 else ''}, by {self.road}, asked again {self.again}x"
+            f"{' and after' if self.lasts > 1 else ''}, by {self.by}, asked again {self.again}x"
         )
 
 
@@ -113,89 +115,91 @@ class Outcome:
         return "+".join(sorted({row.status for row in self.rows})) or "nothing written"
 
 
-def cells_of(vendor: str, tool: str, requests: Mapping[Road, Sequence[tuple[str, str]]]) -> list[Cell]:
+def cells_of(vendor: str, tool: str, requests: Mapping[Confirmation, Sequence[tuple[str, str]]]) -> list[Cell]:
     """Return the cells of a tool: each fault at a request that writes (of what reaches people, alone and lasting), and
-    some at those that only read. Roads, moments and repetitions take turns from tool to tool."""
+    some at those that only read. Confirmations, moments and repetitions take turns from tool to tool."""
     turn = PAIRS.index((vendor, tool))
     writing: list[Cell] = []
     reading: list[Cell] = []
     for place, fault in enumerate(FAULTS):
         for lasts in (1, LASTING) if tool in OUTWARD else ((1, LASTING)[(place + turn) % 2],):
-            road = ROADS[(place + turn + (lasts > 1)) % len(ROADS)]
-            moments = [number for number, each in enumerate(requests[road]) if writes(*each)]
-            strikes = moments[(place // len(ROADS)) % len(moments)]
+            by = CONFIRMATIONS[(place + turn + (lasts > 1)) % len(CONFIRMATIONS)]
+            moments = [number for number, each in enumerate(requests[by]) if writes(*each)]
+            strikes = moments[(place // len(CONFIRMATIONS)) % len(moments)]
             # What lasts strikes the look at the history as well.
-            writing.append(Cell(vendor, tool, fault, strikes, lasts, road, 1 + (place + turn) % 3))
-        road = ROADS[(place + turn) % len(ROADS)]
-        for number, each in enumerate(requests[road]):
+            writing.append(Cell(vendor, tool, fault, strikes, lasts, by, 1 + (place + turn) % 3))
+        by = CONFIRMATIONS[(place + turn) % len(CONFIRMATIONS)]
+        for number, each in enumerate(requests[by]):
             if not writes(*each):
                 lasts = (1, LASTING)[(place + number) % 2]
-                reading.append(Cell(vendor, tool, fault, number, lasts, road, 1 + (place + number) % 3))
+                reading.append(Cell(vendor, tool, fault, number, lasts, by, 1 + (place + number) % 3))
     return writing + reading[turn % 7 :: max(len(reading) // READING, 1)][:READING]
 
 
 @dataclass
-class Bench:
-    """Where cells are tried: a street of emulators, and a state to copy."""
+class Trials:
+    """Where cells are tried: emulators behind wires, and a state to copy."""
 
-    street: Street
+    wires: Wires
     template: Path
     folder: Path
     count: int = 0
 
-    async def requests(self, vendor: str, tool: str, road: Road) -> tuple[list[tuple[str, str]], Counter[Any]]:
+    async def requests(self, vendor: str, tool: str, by: Confirmation) -> tuple[list[tuple[str, str]], Counter[Any]]:
         """Return the requests that a call makes where nothing goes wrong, and what the emulator takes of it."""
-        name, wire, given = self._laid(vendor, road)
-        clock = Clock()
+        name, wire, given = self._laid(vendor, by)
+        clock = RunningClock()
         wire.there.clock = clock.seconds
-        async with standing(given, road, clock) as ground:
-            said = await ground.ask(tool, calls_of(vendor)[tool])
+        async with started(given, by, clock) as served:
+            said = await served.ask(tool, calls_of(vendor)[tool])
             assert said[-1].status == "done", said
         self._cleared(name)
         return wire.seen, wire.taken
 
     async def tried(self, cell: Cell, whole: Counter[tuple[str, str]]) -> Outcome:
         """Try one cell; `whole` is what a call that succeeds makes the emulator take."""
-        name, wire, given = self._laid(cell.vendor, cell.road)
-        clock = Clock()
+        name, wire, given = self._laid(cell.vendor, cell.by)
+        clock = RunningClock()
         wire.there.clock = clock.seconds
         wire.spoil(FAULTS[cell.fault], cell.strikes, cell.lasts)
         arguments = calls_of(cell.vendor)[cell.tool]
         said: list[Said] = []
         try:
-            async with standing(given, cell.road, clock) as ground:
-                said += await ground.ask(cell.tool, arguments)
-                said += await asked_again(ground, cell, arguments)
+            async with started(given, cell.by, clock) as served:
+                said += await served.ask(cell.tool, arguments)
+                said += await asked_again(served, cell, arguments)
                 wire.heal()
-                await ground.recover(rounds=2)
-                said += await ground.ask(cell.tool, arguments)
-                await ground.recover(rounds=1)
-                rows = await ground.rows()
-                log = await ground.application.store.audit.verify()
+                await served.recover(rounds=2)
+                said += await served.ask(cell.tool, arguments)
+                await served.recover(rounds=1)
+                rows = await served.rows()
+                log = await served.store.audit.verify()
         finally:
             self._cleared(name)
-        wrong = [*judged(cell.road, said, rows, wire.taken, whole), *log.faults]
+        wrong = [*judged(cell.by, said, rows, wire.taken, whole), *log.faults]
         return Outcome(cell, said, rows, wire.taken, wrong, max(each.seconds for each in said))
 
-    def _laid(self, vendor: str, road: Road) -> tuple[str, Wire, Any]:
+    def _laid(self, vendor: str, by: Confirmation) -> tuple[str, Wire, Any]:
         self.count += 1
         name = f"w{self.count}"
-        wire, url = self.street.open(name, vendor)
+        wire, url = self.wires.open(name, vendor)
         folder = copied(self.template, self.folder / name)
-        return name, wire, settings(folder, vendor, road, url=url, key=wire.there.key)
+        return name, wire, settings(folder, vendor, all_by(by), url=url, key=wire.there.key)
 
     def _cleared(self, name: str) -> None:
-        self.street.close(name)
+        self.wires.close(name)
         shutil.rmtree(self.folder / name)
 
-    async def all(self, cells: Sequence[Cell], wholes: Mapping[Road, Counter[Any]], at_once: int = 12) -> list[Outcome]:
+    async def all(
+        self, cells: Sequence[Cell], wholes: Mapping[Confirmation, Counter[Any]], at_once: int = 12
+    ) -> list[Outcome]:
         """Try many cells, some of them at the same time."""
         limit = anyio.CapacityLimiter(at_once)
         outcomes: list[Outcome] = []
 
         async def one(cell: Cell) -> None:
             async with limit:
-                outcomes.append(await self.tried(cell, wholes[cell.road]))
+                outcomes.append(await self.tried(cell, wholes[cell.by]))
 
         async with anyio.create_task_group() as tasks:
             for cell in cells:
@@ -203,16 +207,16 @@ class Bench:
         return sorted(outcomes, key=lambda each: str(each.cell))
 
 
-async def asked_again(ground: Ground, cell: Cell, arguments: Mapping[str, Any]) -> list[Said]:
+async def asked_again(served: Served, cell: Cell, arguments: Mapping[str, Any]) -> list[Said]:
     """Ask for the very same, as a client does that has lost its answer."""
     said: list[Said] = []
     if cell.again < 3:
         for _ in range(cell.again):
-            said += await ground.ask(cell.tool, arguments)
+            said += await served.ask(cell.tool, arguments)
         return said
 
     async def once() -> None:
-        said.extend(await ground.ask(cell.tool, arguments))
+        said.extend(await served.ask(cell.tool, arguments))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(cell.again):
@@ -221,7 +225,7 @@ async def asked_again(ground: Ground, cell: Cell, arguments: Mapping[str, Any]) 
 
 
 def judged(
-    road: Road,
+    by: Confirmation,
     said: Sequence[Said],
     rows: Sequence[Action],
     taken: Counter[Any],
@@ -246,16 +250,16 @@ def judged(
         wrong.append(f"false done: only {dict(taken)} was taken")
     if taken and not (done or unknown or part):
         wrong.append(f"{dict(taken)} was taken, and no action says so")
-    return [*wrong, *_told(road, said, rows, done)]
+    return [*wrong, *_told(by, said, rows, done)]
 
 
-def _told(road: Road, said: Sequence[Said], rows: Sequence[Action], done: Sequence[Action]) -> list[str]:
+def _told(by: Confirmation, said: Sequence[Said], rows: Sequence[Action], done: Sequence[Action]) -> list[str]:
     """Return what is wrong with what the actions say, and with what the client was told."""
     wrong = [f"{row.id} is still {row.status}" for row in rows if row.status not in ENDED | WAITING]
     wrong += [
         f"{row.id} is {row.status}, and was approved by {row.approved_by}"
         for row in rows
-        if row.started_at and row.approved_by != CONFIRMED[road]
+        if row.started_at and row.approved_by != CONFIRMED[by]
     ]
     wrong += [f"an answer took {each.seconds:.1f} s" for each in said if each.seconds > ANSWERS_WITHIN]
     ids = {row.id for row in rows}

@@ -7,7 +7,7 @@ from collections.abc import Generator
 import pytest
 
 from .report import Report
-from .wire import Street, street
+from .wire import Wires, wired
 
 
 @pytest.fixture(scope="session")
@@ -16,9 +16,9 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module")
-def lane() -> Generator[Street]:
+def wires() -> Generator[Wires]:
     """All four vendors, each behind a wire of its own."""
-    with street() as made:
+    with wired() as made:
         yield made
 
 

@@ -32,8 +32,10 @@ if __name__ == "__main__":  # before the rooms that use it are imported: who wai
     store.LEASE = timedelta(seconds=2)
 
 from crm_mcp.actions import outbox
+from tests.harness.clock import RunningClock
+from tests.harness.settings import settings
 
-from .ground import Clock, Ground, Road, Said, settings, standing
+from .served import Confirmation, Said, Served, all_by, started
 
 NIGHT = 23
 """The hour in New York at which what is deferred is asked for."""
@@ -79,8 +81,8 @@ class Result:
 
 
 Prepared = Any
-Prepare = Callable[[Ground], Awaitable[Prepared]]
-Act = Callable[[Ground, Prepared], Awaitable[list[Said]]]
+Prepare = Callable[[Served], Awaitable[Prepared]]
+Act = Callable[[Served, Prepared], Awaitable[list[Said]]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Flow:
     """One way of an action, from where the killing begins."""
 
     vendor: str
-    road: Road
+    by: Confirmation
     tool: str
     arguments: dict[str, Any]
     steps: tuple[str, ...]
@@ -108,49 +110,49 @@ ITEMS = tuple(f"items {what}:{n}" for n in (1, 2) for what in ("taken", "done", 
 RUNS = ("claimed:1", "answered:1", "settled:1")
 
 
-async def _queued(ground: Ground) -> str:
-    said = await ground.call("send_sms", **SMS)
+async def _queued(served: Served) -> str:
+    said = await served.call("send_sms", **SMS)
     assert said.status == "pending_approval", said
     return said.action or ""
 
 
-async def _approved(ground: Ground, action: str) -> list[Said]:
-    return [await ground.approve(action)]
+async def _approved(served: Served, action: str) -> list[Said]:
+    return [await served.approve(action)]
 
 
-async def _proposed(ground: Ground) -> Said:
-    said = await ground.call("send_sms", **SMS)
+async def _proposed(served: Served) -> Said:
+    said = await served.call("send_sms", **SMS)
     assert said.status == "confirmation_required", said
     return said
 
 
-async def _confirmed(ground: Ground, said: Said) -> list[Said]:
-    return [await ground.call("confirm_action", action_id=said.action, summary=said.fields["summary"])]
+async def _confirmed(served: Served, said: Said) -> list[Said]:
+    return [await served.call("confirm_action", action_id=said.action, summary=said.fields["summary"])]
 
 
-async def _deferred(ground: Ground) -> None:
-    said = await ground.call("send_sms", **SMS, defer=True)
+async def _deferred(served: Served) -> None:
+    said = await served.call("send_sms", **SMS, defer=True)
     assert said.status == "scheduled", said
 
 
-async def _morning(ground: Ground, _: object) -> list[Said]:
-    ground.clock.jump(hours=MORNING)
-    while await ground.application.worker.work_once((ground.connection,)):
+async def _morning(served: Served, _: object) -> list[Said]:
+    served.clock.advance(hours=MORNING)
+    while await served.worker.work_once((served.connection,)):
         pass
     return []
 
 
-async def _changed(ground: Ground) -> str:
-    said = await ground.call("update_lead", lead=JANE, title="Chief")
+async def _changed(served: Served) -> str:
+    said = await served.call("update_lead", lead=JANE, title="Chief")
     assert said.status == "done", said
     return said.action or ""
 
 
-async def _undone(ground: Ground, action: str) -> list[Said]:
-    return [await ground.call("undo_action", action_id=action)]
+async def _undone(served: Served, action: str) -> list[Said]:
+    return [await served.call("undo_action", action_id=action)]
 
 
-async def _nothing(_ground: Ground, _: object) -> list[Said]:
+async def _nothing(_ground: Served, _: object) -> list[Said]:
     return []
 
 
@@ -182,29 +184,28 @@ FLOWS = {
 }
 
 
-def begun(flow: Flow) -> Clock:
+def begun(flow: Flow) -> RunningClock:
     """Return a clock on which a flow can begin."""
-    clock = Clock()
+    clock = RunningClock()
     if flow.night:
         local = clock().astimezone(ZoneInfo("America/New_York"))
-        clock.jump(hours=(NIGHT - local.hour) % 24)
+        clock.advance(hours=(NIGHT - local.hour) % 24)
     return clock
 
 
-def ended(flow: Flow) -> Clock:
+def ended(flow: Flow) -> RunningClock:
     """Return the clock on which it ends, as the CRM has it."""
     clock = begun(flow)
-    clock.jump(hours=MORNING if flow.night else 0)
+    clock.advance(hours=MORNING if flow.night else 0)
     return clock
 
 
-def ground_of(point: Point, flow: Flow, clock: Clock) -> Any:
+def server_of(point: Point, flow: Flow, clock: RunningClock) -> Any:
     """Return the server of a point, not yet started."""
-    more: dict[str, Any] = {"policy": {"quiet_hours": "21:00-08:00"}} if flow.night else {}
-    if point.database:
-        more["database_url"] = SecretStr(point.database)
-    given = settings(Path(point.folder), flow.vendor, flow.road, url=point.base_url, key=point.key, **more)
-    return standing(given, flow.road, clock)
+    policy = all_by(flow.by) | ({"quiet_hours": "21:00-08:00"} if flow.night else {})
+    more: dict[str, Any] = {"database_url": SecretStr(point.database)} if point.database else {}
+    given = settings(Path(point.folder), flow.vendor, policy, url=point.base_url, key=point.key, **more)
+    return started(given, flow.by, clock)
 
 
 async def acting(point: Point, tell: Callable[[str], None]) -> None:
@@ -220,12 +221,12 @@ async def acting(point: Point, tell: Callable[[str], None]) -> None:
         if step == wanted and seen == int(nth):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    async with ground_of(point, flow, begun(flow)) as ground:
-        prepared = await flow.prepare(ground) if flow.prepare else None
-        await ground.application.store.limits.outbound()  # the state is open: what is killed is work, not the start
-        ground.application.outbox.at = at
+    async with server_of(point, flow, begun(flow)) as served:
+        prepared = await flow.prepare(served) if flow.prepare else None
+        await served.store.limits.outbound()  # the state is open: what is killed is work, not the start
+        served.outbox.at = at
         tell("go")
-        said = await flow.act(ground, prepared) if flow.act else await ground.ask(flow.tool, flow.arguments)
+        said = await flow.act(served, prepared) if flow.act else await served.ask(flow.tool, flow.arguments)
         tell("said " + json.dumps([asdict(each) for each in said]))
 
 
@@ -236,17 +237,17 @@ async def recovering(point: Point) -> tuple[list[dict[str, Any]], list[dict[str,
     """
     flow = FLOWS[point.flow]
     clock = ended(flow)
-    clock.jump(seconds=20)
-    async with ground_of(point, flow, clock) as ground:
+    clock.advance(seconds=20)
+    async with server_of(point, flow, clock) as served:
         if flow.again:
-            said = await flow.again(ground, None)
+            said = await flow.again(served, None)
         else:
-            said = await ground.ask(flow.tool, flow.arguments)
-        await ground.recover(rounds=1)
+            said = await served.ask(flow.tool, flow.arguments)
+        await served.recover(rounds=1)
         if not flow.again:
-            said += await ground.ask(flow.tool, flow.arguments)
-        rows = [row.model_dump(mode="json") for row in await ground.rows()]
-        log = await ground.application.store.audit.verify()
+            said += await served.ask(flow.tool, flow.arguments)
+        rows = [row.model_dump(mode="json") for row in await served.rows()]
+        log = await served.store.audit.verify()
     return [asdict(each) for each in said], rows, list(log.faults)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from crm_mcp.backends.remote import Remote
 from crm_mcp.store import FILE_NAME
 
-from .ground import Ground, Road
+from .served import Confirmation, Served
 
 NOBODY = "http://127.0.0.1:9"
 """Where nobody listens."""
@@ -25,16 +25,16 @@ class Happening:
     """Something that breaks."""
 
     name: str
-    breaks: Callable[[Ground], Mend]
+    breaks: Callable[[Served], Mend]
     """Breaks it, and returns how it is mended."""
     steps: tuple[str, ...]
     vendors: tuple[str, ...] = ()
     """None: all."""
 
 
-def unreached(ground: Ground) -> Mend:
+def unreached(served: Served) -> Mend:
     """Let connections to the CRM be refused."""
-    crm = ground.application.backends[ground.connection]
+    crm = served.application.backends[served.connection]
     assert isinstance(crm, Remote)
     api = crm._api  # pyright: ignore[reportPrivateUsage]
     conditions = api._profile  # pyright: ignore[reportPrivateUsage]
@@ -46,32 +46,32 @@ def unreached(ground: Ground) -> Mend:
     return mend
 
 
-def jumped(hours: int) -> Callable[[Ground], Mend]:
+def jumped(hours: int) -> Callable[[Served], Mend]:
     """Put the clock forward or back, for good."""
 
-    def jump(ground: Ground) -> Mend:
-        ground.clock.jump(hours=hours)
+    def jump(served: Served) -> Mend:
+        served.clock.advance(hours=hours)
         return lambda: None
 
     return jump
 
 
-def locked(name: str) -> Callable[[Ground], Mend]:
+def locked(name: str) -> Callable[[Served], Mend]:
     """Let somebody else write into a file, and not come to an end."""
 
-    def lock(ground: Ground) -> Mend:
-        db = sqlite3.connect(ground.application.settings.data_dir / name, timeout=2, isolation_level=None)
+    def lock(served: Served) -> Mend:
+        db = sqlite3.connect(served.application.settings.data_dir / name, timeout=2, isolation_level=None)
         db.execute("BEGIN EXCLUSIVE")
         return db.close
 
     return lock
 
 
-def full(name: str) -> Callable[[Ground], Mend]:
+def full(name: str) -> Callable[[Served], Mend]:
     """Let a file take no more pages than it has, as a full disk does."""
 
-    def fill(ground: Ground) -> Mend:
-        engine = _engine(ground) if name == FILE_NAME else None
+    def fill(served: Served) -> Mend:
+        engine = _engine(served) if name == FILE_NAME else None
         assert engine is not None
         from sqlalchemy import event
 
@@ -92,9 +92,9 @@ def full(name: str) -> Callable[[Ground], Mend]:
     return fill
 
 
-def _engine(ground: Ground) -> Any:
-    assert ground.application.store.opened
-    return ground.application.store.audit.database._engine  # pyright: ignore[reportPrivateUsage]
+def _engine(served: Served) -> Any:
+    assert served.store.opened
+    return served.store.audit.database._engine  # pyright: ignore[reportPrivateUsage]
 
 
 ALL = ("start", "proposed", "beginning", "claiming", "claimed", "answered", "settled")
@@ -156,7 +156,7 @@ def changed(before: Counter[Any], after: Counter[Any]) -> Counter[Any]:
     )
 
 
-ROADS_OF: Mapping[str, tuple[Road, ...]] = {
+CONFIRMATIONS_AT: Mapping[str, tuple[Confirmation, ...]] = {
     "start": ("allow", "yes", "token", "approval", "legacy"),
     "proposed": ("yes", "legacy"),
     "beginning": ("allow",),
@@ -165,4 +165,4 @@ ROADS_OF: Mapping[str, tuple[Road, ...]] = {
     "answered": ("allow", "yes", "token", "approval", "legacy"),
     "settled": ("allow", "yes", "token", "approval", "legacy"),
 }
-"""The roads on which a step comes."""
+"""The confirmations at which a step comes."""

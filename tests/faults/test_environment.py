@@ -21,11 +21,13 @@ from pydantic import SecretStr
 
 from crm_mcp.store import FILE_NAME
 from tests.databases import GIVEN, Server, database, own_server
+from tests.harness.clock import RunningClock
+from tests.harness.settings import settings
 
 from .cells import calls_of
-from .ground import Clock, Ground, Said, copied, made_state, settings, standing
 from .report import Report
-from .wire import Street, Wire
+from .served import Said, Served, all_by, copied, made_state, started
+from .wire import Wire, Wires
 
 ROOT = Path(__file__).parents[2]
 HELD = 30.0
@@ -62,11 +64,11 @@ def held(folder: Path, seconds: float) -> Generator[subprocess.Popen[str]]:
         holder.wait(timeout=seconds + 5)
 
 
-async def recorded(ground: Ground, within: float = 30.0) -> list[str]:
+async def recorded(served: Served, within: float = 30.0) -> list[str]:
     """Wait until nothing is under way any more; returns the statuses of all actions."""
     give_up = time.monotonic() + within
     while True:
-        statuses = [row.status for row in await ground.rows()]
+        statuses = [row.status for row in await served.rows()]
         if not {"sending", "running"} & set(statuses):
             return statuses
         assert time.monotonic() < give_up, statuses
@@ -75,16 +77,16 @@ async def recorded(ground: Ground, within: float = 30.0) -> list[str]:
 
 @pytest.mark.timeout(150)
 async def test_a_file_that_another_process_holds_for_half_a_minute_lets_nothing_out_and_loses_nothing(
-    lane: Street, folder: Path, tmp_path: Path, report: Report
+    wires: Wires, folder: Path, tmp_path: Path, report: Report
 ) -> None:
     said: dict[str, list[Said]] = {"before": [], "after": []}
 
     async def sent_while_held(when: str, moment: str) -> Wire:
         mine = copied(folder, tmp_path / when)
-        wire, url = lane.open(when, "dialsheet")
-        given = settings(mine, "dialsheet", "allow", url=url, key=wire.there.key)
-        async with standing(given, "allow") as ground:
-            await ground.application.store.limits.outbound()
+        wire, url = wires.open(when, "dialsheet")
+        given = settings(mine, "dialsheet", all_by("allow"), url=url, key=wire.there.key)
+        async with started(given, "allow") as served:
+            await served.store.limits.outbound()
             holder: list[Any] = []
 
             def at(step: str) -> None:
@@ -92,28 +94,28 @@ async def test_a_file_that_another_process_holds_for_half_a_minute_lets_nothing_
                     holder.append(held(mine, HELD))
                     holder[0].__enter__()
 
-            ground.application.outbox.at = at
+            served.outbox.at = at
             ended = time.monotonic() + HELD
             at("start")
             while not said[when] or time.monotonic() < ended:
-                said[when] += await ground.ask("send_sms", SMS)
+                said[when] += await served.ask("send_sms", SMS)
                 if time.monotonic() < ended - 1:
                     assert wire.taken[SENDS] == (1 if when == "after" else 0)
             await anyio.to_thread.run_sync(holder[0].__exit__, None, None, None)
-            said[when] += await ground.ask("send_sms", SMS)
-            assert await recorded(ground) == ["done"]
-            assert (await ground.application.store.audit.verify()).faults == ()
+            said[when] += await served.ask("send_sms", SMS)
+            assert await recorded(served) == ["done"]
+            assert (await served.store.audit.verify()).faults == ()
         return wire
 
-    async def both(when: str, moment: str, wires: list[Wire]) -> None:
-        wires.append(await sent_while_held(when, moment))
+    async def both(when: str, moment: str, used: list[Wire]) -> None:
+        used.append(await sent_while_held(when, moment))
 
-    wires: list[Wire] = []
+    used: list[Wire] = []
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(both, "before", "start", wires)
-        tasks.start_soon(both, "after", "claimed", wires)
+        tasks.start_soon(both, "before", "start", used)
+        tasks.start_soon(both, "after", "claimed", used)
 
-    assert [wire.taken[SENDS] for wire in wires] == [1, 1]
+    assert [wire.taken[SENDS] for wire in used] == [1, 1]
     assert max(each.seconds for each in [*said["before"], *said["after"]]) < WITHIN
     refused = [each for each in said["before"] if each.status == "error"]
     assert refused[0] is said["before"][0]
@@ -127,7 +129,8 @@ import json, resource, signal, sys
 from pathlib import Path
 import anyio
 from tests.faults.cells import calls_of
-from tests.faults.ground import settings, standing
+from tests.faults.served import all_by, started
+from tests.harness.settings import settings
 
 folder, url, key, moment = Path(sys.argv[1]), *sys.argv[2:]
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -136,8 +139,8 @@ soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
 async def main():
     sms = calls_of("dialsheet")["send_sms"]
-    async with standing(settings(folder, "dialsheet", "allow", url=url, key=key), "allow") as ground:
-        await ground.application.store.limits.outbound()
+    async with started(settings(folder, "dialsheet", all_by("allow"), url=url, key=key), "allow") as served:
+        await served.store.limits.outbound()
         filled = []
 
         def at(step):
@@ -145,15 +148,15 @@ async def main():
                 filled.append(step)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
 
-        ground.application.outbox.at = at
+        served.outbox.at = at
         at("start")
-        said = [each for _ in range(2) for each in await ground.ask("send_sms", sms)]
+        said = [each for _ in range(2) for each in await served.ask("send_sms", sms)]
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        said += await ground.ask("send_sms", sms)
+        said += await served.ask("send_sms", sms)
         with anyio.fail_after(30):
-            while any(row.status == "sending" for row in await ground.rows()):
+            while any(row.status == "sending" for row in await served.rows()):
                 await anyio.sleep(0.1)
-        rows = [row.status for row in await ground.rows()]
+        rows = [row.status for row in await served.rows()]
         print(json.dumps([[each.status for each in said], rows, max(each.seconds for each in said)]))
 
 
@@ -164,9 +167,9 @@ anyio.run(main)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("moment", ["start", "beginning", "claimed", "answered"])
 def test_a_disk_that_takes_no_more_lets_nothing_out_and_what_was_out_is_written_down_when_it_does_again(
-    lane: Street, folder: Path, report: Report, moment: str
+    wires: Wires, folder: Path, report: Report, moment: str
 ) -> None:
-    wire, url = lane.open(f"full-{moment}", "dialsheet")
+    wire, url = wires.open(f"full-{moment}", "dialsheet")
 
     done = subprocess.run(
         [sys.executable, "-c", FILLING, str(folder), url, wire.there.key, moment],
@@ -195,14 +198,16 @@ def test_a_disk_that_takes_no_more_lets_nothing_out_and_what_was_out_is_written_
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("moment", ["start", "beginning", "claimed", "answered", "settled"])
 async def test_a_database_server_that_drops_every_connection_costs_no_message_and_doubles_none(
-    lane: Street, tmp_path: Path, report: Report, postgres_url: str, moment: str
+    wires: Wires, tmp_path: Path, report: Report, postgres_url: str, moment: str
 ) -> None:
-    wire, url = lane.open(f"dropped-{moment}", "dialsheet")
-    given = settings(tmp_path, "dialsheet", "allow", url=url, key=wire.there.key, database_url=SecretStr(postgres_url))
-    clock = Clock()
+    wire, url = wires.open(f"dropped-{moment}", "dialsheet")
+    given = settings(
+        tmp_path, "dialsheet", all_by("allow"), url=url, key=wire.there.key, database_url=SecretStr(postgres_url)
+    )
+    clock = RunningClock()
     wire.there.clock = clock.seconds
-    async with standing(given, "allow", clock) as ground:
-        await ground.application.store.limits.outbound()
+    async with started(given, "allow", clock) as served:
+        await served.store.limits.outbound()
         dropped: list[str] = []
 
         def at(step: str) -> None:
@@ -210,13 +215,13 @@ async def test_a_database_server_that_drops_every_connection_costs_no_message_an
                 dropped.append(step)
                 drop_all(postgres_url)
 
-        ground.application.outbox.at = at
+        served.outbox.at = at
         at("start")
-        said = [each for _ in range(3) for each in await ground.ask("send_sms", SMS)]
-        await ground.recover(rounds=1)
-        said += await ground.ask("send_sms", SMS)
-        statuses = await recorded(ground)
-        faults = (await ground.application.store.audit.verify()).faults
+        said = [each for _ in range(3) for each in await served.ask("send_sms", SMS)]
+        await served.recover(rounds=1)
+        said += await served.ask("send_sms", SMS)
+        statuses = await recorded(served)
+        faults = (await served.store.audit.verify()).faults
 
     assert (statuses, wire.taken[SENDS], faults) == (["done"], 1, ())
     assert said[-1].status == "duplicate"
@@ -243,29 +248,31 @@ def postgres() -> Generator[Server]:
     ],
 )
 async def test_a_database_server_that_goes_down_and_comes_back_costs_no_message_and_doubles_none(
-    lane: Street, tmp_path: Path, report: Report, postgres: Server, moment: str, statuses: list[str]
+    wires: Wires, tmp_path: Path, report: Report, postgres: Server, moment: str, statuses: list[str]
 ) -> None:
-    wire, url = lane.open(f"down-{moment}", "dialsheet")
+    wire, url = wires.open(f"down-{moment}", "dialsheet")
     said: list[Said] = []
     with database(postgres.url, "template0") as state:
-        given = settings(tmp_path, "dialsheet", "allow", url=url, key=wire.there.key, database_url=SecretStr(state))
-        clock = Clock()
+        given = settings(
+            tmp_path, "dialsheet", all_by("allow"), url=url, key=wire.there.key, database_url=SecretStr(state)
+        )
+        clock = RunningClock()
         wire.there.clock = clock.seconds
-        async with standing(given, "allow", clock) as ground:
-            await ground.application.store.limits.outbound()
+        async with started(given, "allow", clock) as served:
+            await served.store.limits.outbound()
 
             def at(step: str) -> None:
                 if step == moment and postgres.runs and not said:
                     postgres.stop()
 
-            ground.application.outbox.at = at
-            said += await ground.ask("send_sms", SMS)
+            served.outbox.at = at
+            said += await served.ask("send_sms", SMS)
             postgres.start()
-            said += await ground.ask("send_sms", SMS)
-            await ground.recover(rounds=1)
-            said += await ground.ask("send_sms", SMS)
-            ended = await recorded(ground)
-            faults = (await ground.application.store.audit.verify()).faults
+            said += await served.ask("send_sms", SMS)
+            await served.recover(rounds=1)
+            said += await served.ask("send_sms", SMS)
+            ended = await recorded(served)
+            faults = (await served.store.audit.verify()).faults
 
     told = [each.line.partition(":")[0] if each.status == "error" else each.status for each in said]
     assert (told, ended, wire.taken[SENDS], faults) == (statuses, ["done"], 1, ())

@@ -30,10 +30,10 @@ from crm_mcp.backends.local import Local
 from crm_mcp.model import LeadDraft
 from tests.databases import TEMPLATE, database
 
-from .ground import CONFIRMED, ENDED, WAITING, copied, made_state
 from .killing import FLOWS, Flow, Point, Result, ended
 from .report import Report
-from .wire import Street
+from .served import CONFIRMED, ENDED, WAITING, copied, made_state
+from .wire import Wires
 
 ROOT = Path(__file__).parents[2]
 SEED = os.environ.get("CRM_MCP_TEST_SEED", "1")
@@ -45,10 +45,10 @@ DATABASES = ("sqlite", "postgresql")
 
 
 @dataclass
-class Yard:
+class Killings:
     """Where points are tried."""
 
-    street: Street
+    wires: Wires
     template: Path
     folder: Path
     server: str | None
@@ -68,8 +68,8 @@ class Yard:
             if flow.vendor == "local":
                 result = self._killed(replace(point, folder=str(folder)))
                 return result, kept(folder)
-            wire, url = self.street.open(name, flow.vendor)
-            stack.callback(self.street.close, name)
+            wire, url = self.wires.open(name, flow.vendor)
+            stack.callback(self.wires.close, name)
             wire.there.clock = ended(flow).seconds
             result = self._killed(replace(point, folder=str(folder), base_url=url, key=wire.there.key))
             return result, wire.taken
@@ -100,7 +100,7 @@ def kept(folder: Path) -> Counter[Any]:
 
 @pytest.fixture(scope="module")
 def killers(
-    lane: Street, template: Path, tmp_path_factory: pytest.TempPathFactory
+    wires: Wires, template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Queue[subprocess.Popen[str]]]:
     command = [sys.executable, "-m", "tests.faults.killing"]
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ def killers(
             killer = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.enter_context(killer)
             waiting.put(killer)
-        warm = Yard(lane, template, tmp_path_factory.mktemp("warm"), None, waiting, count())
+        warm = Killings(wires, template, tmp_path_factory.mktemp("warm"), None, waiting, count())
         with ThreadPoolExecutor(KILLERS) as threads:
             list(threads.map(warm.tried, [Point("allowed", "", warm=True)] * KILLERS))
         yield waiting
@@ -133,15 +133,15 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=DATABASES)
-def yard(
+def killings(
     request: pytest.FixtureRequest,
-    lane: Street,
+    wires: Wires,
     template: Path,
     tmp_path: Path,
     killers: Queue[subprocess.Popen[str]],
-) -> Yard:
+) -> Killings:
     server = request.getfixturevalue("postgres_server") if request.param == "postgresql" else None
-    return Yard(lane, template, tmp_path, server, killers, count())
+    return Killings(wires, template, tmp_path, server, killers, count())
 
 
 def points_of(name: str, seconds: float) -> list[Point]:
@@ -162,15 +162,15 @@ def points_of(name: str, seconds: float) -> list[Point]:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_kill_at_any_moment_leaves_at_most_one_effect_and_a_row_that_says_so(
-    yard: Yard, report: Report, name: str
+    killings: Killings, report: Report, name: str
 ) -> None:
     flow = FLOWS[name]
-    unkilled, whole = yard.tried(Point(name, ""))
+    unkilled, whole = killings.tried(Point(name, ""))
     assert judged(flow, unkilled, whole, whole) == []
     points = points_of(name, unkilled.seconds)
 
     with ThreadPoolExecutor(KILLERS) as threads:
-        results = list(threads.map(yard.tried, points))
+        results = list(threads.map(killings.tried, points))
 
     wrong: dict[str, list[str]] = {}
     counts: Counter[tuple[str, str, str, str]] = Counter()
@@ -181,7 +181,7 @@ def test_a_kill_at_any_moment_leaves_at_most_one_effect_and_a_row_that_says_so(
             wrong[str(point)] = ["the step was never reached"]
         ends = "+".join(sorted({row["status"] for row in result.rows if row["tool"] == flow.tool})) or "nothing written"
         moment = result.step if result.killed else "not killed"
-        counts["postgresql" if yard.server else "sqlite", name, moment, ends] += 1
+        counts["postgresql" if killings.server else "sqlite", name, moment, ends] += 1
     report.kills(counts)
     assert wrong == {}
 
@@ -214,7 +214,7 @@ def _told(flow: Flow, result: Result) -> list[str]:
     wrong += [
         f"{row['tool']} was approved by {row['approved_by']}"
         for row in result.rows
-        if row["started_at"] and row["approved_by"] != CONFIRMED[flow.road]
+        if row["started_at"] and row["approved_by"] != CONFIRMED[flow.by]
     ]
     wrong += [
         f"the action {said['action']}, of which the client was told, is lost"

@@ -35,14 +35,16 @@ from crm_mcp.actions import outbox
 from crm_mcp.actions.action_result import result_of_repeat
 from crm_mcp.actions.intent import Answer, Question
 from crm_mcp.backends.local import Local, rows
-from crm_mcp.config import Fallback, PolicySettings, Settings
+from crm_mcp.config import PolicySettings, Settings
 from crm_mcp.errors import Conflict, CrmError, OutcomeUnknown
 from crm_mcp.model import Delivery, Lead, LeadDraft, LeadUpdate
 from crm_mcp.server.app import Application
 from crm_mcp.store import Action
+from tests.harness.clock import CrmClock
+from tests.harness.person import Person
 
-from .ground import ENDED, WAITING, made_state
 from .report import Report
+from .served import ENDED, WAITING, made_state
 
 RUNS = int(os.environ.get("CRM_MCP_TEST_RUNS", "200"))
 STEPS = 30
@@ -51,7 +53,7 @@ NUMBERS = ("+12125550100", "+12125550101", "+12125550102")
 TEXTS = ("On my way", "On  my way ", "Shall we say ten?")
 ZONE = ZoneInfo("America/New_York")
 CRASHES = ("beginning", "claiming", "claimed", "answered", "settled", "proposed")
-Road = Literal["yes", "no", "dismissed", "silence", "token", "approval"]
+Confirmation = Literal["yes", "no", "dismissed", "silence", "token", "approval"]
 
 
 class Crash(BaseException):
@@ -70,7 +72,7 @@ class Accepted:
 
 
 @dataclass
-class World:
+class Outside:
     """What is outside of every process: the clock, the people, the ledger, and what goes wrong next."""
 
     folder: Path
@@ -98,36 +100,31 @@ class World:
             raise Crash(step)
 
 
-class Person:
-    """Whoever is in front of a client."""
+class Witnessed(Person):
+    """Whoever is in front of a client; what they say yes to is kept."""
 
-    def __init__(self, world: World, road: Road) -> None:
-        self.caller = "ann via tests"
-        self.fallback: Fallback = "approval" if road == "approval" else "token"
-        self.request: str | None = None
-        self.answering: str | None = None
-        self.can_be_asked = road not in ("token", "approval")
-        self._world, self._road = world, road
+    def __init__(self, outside: Outside, by: Confirmation) -> None:
+        answer: Answer = "silence" if by in ("token", "approval") else by
+        super().__init__(answer, fallback="approval" if by == "approval" else "token")
+        self.can_be_asked = by not in ("token", "approval")
+        self._outside = outside
 
     async def ask(self, question: Question) -> Answer:
-        if self._road == "yes":
-            self._world.confirmed.add(question.id)
-            return "yes"
-        return "no" if self._road == "no" else "dismissed" if self._road == "dismissed" else "silence"
-
-    async def progress(self, done: int, total: int) -> None:
-        """Nobody wants to know."""
+        answer = await super().ask(question)
+        if answer == "yes":
+            self._outside.confirmed.add(question.id)
+        return answer
 
 
 class Watched(Local):
-    """The embedded CRM, whose messages are written into the ledger, and lost on the way where the world wants it."""
+    """The embedded CRM, whose messages are written into the ledger, and lost on the way where that is wanted."""
 
-    world: World
+    outside: Outside
     application: Application
 
     async def send_sms(self, lead: Lead, text: str) -> Delivery:
-        world, fault = self.world, self.world.fault
-        world.fault = ""
+        outside, fault = self.outside, self.outside.fault
+        outside.fault = ""
         if fault == "before":
             raise OutcomeUnknown("the request left and no answer came")
         delivery = await super().send_sms(lead, text)
@@ -137,28 +134,30 @@ class Watched(Local):
         return delivery
 
     async def _note(self, to: str, text: str) -> None:
-        world = self.world
+        outside = self.outside
         found, _ = await self.application.store.actions.page(
             caller=None, status="sending", lead=None, after=None, limit=100
         )
         mine = [row for row in found if row.arguments["message"] == text]
         if not mine:
-            world.wrong.append(f"{text!r} went to {to} with no row that is being sent")
+            outside.wrong.append(f"{text!r} went to {to} with no row that is being sent")
             return
         row = max(mine, key=lambda each: each.started_at or each.created_at)
-        world.ledger.append(Accepted(to, " ".join(text.split()), world.moment, row.id, "resend_of" in row.arguments))
+        outside.ledger.append(
+            Accepted(to, " ".join(text.split()), outside.moment, row.id, "resend_of" in row.arguments)
+        )
         current = (await self.get_lead(row.lead or "")).phone
-        local = world.moment.astimezone(ZONE)
-        if row.id not in world.confirmed:
-            world.wrong.append(f"{row.id} went out and nobody has said yes to it (approved_by {row.approved_by})")
+        local = outside.moment.astimezone(ZONE)
+        if row.id not in outside.confirmed:
+            outside.wrong.append(f"{row.id} went out and nobody has said yes to it (approved_by {row.approved_by})")
         if to != current:
-            world.wrong.append(f"{row.id} went to {to}, and the lead has {current}")
-        if to in world.blocked:
-            world.wrong.append(f"{row.id} went to {to}, which is blocked")
-        if world.off:
-            world.wrong.append(f"{row.id} went out while the kill switch was off")
+            outside.wrong.append(f"{row.id} went to {to}, and the lead has {current}")
+        if to in outside.blocked:
+            outside.wrong.append(f"{row.id} went to {to}, which is blocked")
+        if outside.off:
+            outside.wrong.append(f"{row.id} went out while the kill switch was off")
         if local.hour >= 21 or local.hour < 8:
-            world.wrong.append(f"{row.id} went out at {local:%H:%M} there")
+            outside.wrong.append(f"{row.id} went out at {local:%H:%M} there")
 
 
 class Life(RuleBasedStateMachine):
@@ -175,16 +174,16 @@ class Life(RuleBasedStateMachine):
         fast = Path("/dev/shm")
         self.folder = Path(tempfile.mkdtemp(dir=fast if fast.is_dir() else None))
         shutil.copytree(self.template, self.folder, dirs_exist_ok=True)
-        self.world = World(self.folder)
+        self.outside = Outside(self.folder)
         self.dead: list[Application] = []
         self.tokens: list[tuple[str, str]] = []
         self.processes = [self._started(), self._started()]
-        rows.datetime = Frozen(self.world)  # pyright: ignore[reportAttributeAccessIssue]
+        rows.datetime = CrmClock(lambda: self.outside.moment)  # pyright: ignore[reportAttributeAccessIssue]
 
     def teardown(self) -> None:
-        if hasattr(self, "world"):
+        if hasattr(self, "outside"):
             Life.runs += 1
-            Life.sent += len(self.world.ledger)
+            Life.sent += len(self.outside.ledger)
             Life.ends.update(row.status for row in self._rows())
             for each in [*self.dead, *self.processes]:
                 self.portal.call(each.aclose)
@@ -196,10 +195,10 @@ class Life(RuleBasedStateMachine):
         application = Application(
             Settings(data_dir=self.folder, policy=rules), opened=lambda _settings, _connection: crm
         )
-        application.store.clock = self.world.clock
-        application.outbox.at = self.world.at
+        application.store.clock = self.outside.clock
+        application.outbox.at = self.outside.at
         application.outbox.result_of = not_awaited
-        crm.world, crm.application = self.world, application
+        crm.outside, crm.application = self.outside, application
         return application
 
     def _in(self, which: int, what: Any, *arguments: Any) -> None:
@@ -226,26 +225,26 @@ class Life(RuleBasedStateMachine):
         which=st.integers(0, 1),
         lead=st.sampled_from(("L1", "L2")),
         text=st.sampled_from(TEXTS),
-        road=st.sampled_from(("yes", "yes", "yes", "token", "token", "approval", "no", "dismissed", "silence")),
+        by=st.sampled_from(("yes", "yes", "yes", "token", "token", "approval", "no", "dismissed", "silence")),
         defer=st.booleans(),
     )
-    def send(self, which: int, lead: str, text: str, road: Road, defer: bool) -> None:
+    def send(self, which: int, lead: str, text: str, by: Confirmation, defer: bool) -> None:
         given = {"lead": lead, "message": text} | ({"defer": True} if defer else {})
-        self._in(which, self._call, road, given)
+        self._in(which, self._call, by, given)
 
     @rule(which=st.integers(0, 1), lead=st.sampled_from(("L1", "L2")), text=st.sampled_from(TEXTS))
     def send_and_say_yes(self, which: int, lead: str, text: str) -> None:
         self._in(which, self._call, "yes", {"lead": lead, "message": text})
 
-    @rule(which=st.integers(0, 1), place=st.integers(0, 20), road=st.sampled_from(("yes", "yes", "no", "token")))
-    def send_again_on_purpose(self, which: int, place: int, road: Road) -> None:
+    @rule(which=st.integers(0, 1), place=st.integers(0, 20), by=st.sampled_from(("yes", "yes", "no", "token")))
+    def send_again_on_purpose(self, which: int, place: int, by: Confirmation) -> None:
         if sent := [row for row in self._rows() if row.status in ("done", "unknown")]:
             row = sent[place % len(sent)]
             given = {"lead": row.lead, "message": row.arguments["message"], "resend_of": row.id}
-            self._in(which, self._call, road, given)
+            self._in(which, self._call, by, given)
 
-    async def _call(self, application: Application, road: Road, given: Mapping[str, Any]) -> None:
-        pipeline, person = application.pipelines["local"], Person(self.world, road)
+    async def _call(self, application: Application, by: Confirmation, given: Mapping[str, Any]) -> None:
+        pipeline, person = application.pipelines["local"], Witnessed(self.outside, by)
         tool = application.tools["send_sms"]
         try:
             result = await pipeline.act(tool.intent(pipeline.context, tool.check(given), person), person)
@@ -261,7 +260,7 @@ class Life(RuleBasedStateMachine):
     def confirm(self, which: int, newest: int, twice: bool) -> None:
         token = self.tokens[-min(newest, len(self.tokens))]
         for _ in range(1 + twice):
-            self.world.confirmed.add(token[0])
+            self.outside.confirmed.add(token[0])
             self._in(which, self._redeemed, *token)
 
     @rule(which=st.integers(0, 1), lead=st.sampled_from(("L1", "L2")))
@@ -269,11 +268,11 @@ class Life(RuleBasedStateMachine):
         for text in TEXTS[:2]:
             self._in(which, self._call, "token", {"lead": lead, "message": text})
         for token in self.tokens[-2:]:
-            self.world.confirmed.add(token[0])
+            self.outside.confirmed.add(token[0])
             self._in(1 - which, self._redeemed, *token)
 
     async def _redeemed(self, application: Application, action: str, summary: str) -> None:
-        await application.pipelines["local"].redeem(action, summary, Person(self.world, "token"))
+        await application.pipelines["local"].redeem(action, summary, Witnessed(self.outside, "token"))
 
     @rule(which=st.integers(0, 1), place=st.integers(0, 20), answer=st.sampled_from(("yes", "yes", "no")))
     def answer_the_queue(self, which: int, place: int, answer: str) -> None:
@@ -282,7 +281,7 @@ class Life(RuleBasedStateMachine):
 
     async def _decided(self, application: Application, row: Action, answer: str) -> None:
         if answer == "yes":
-            self.world.confirmed.add(row.id)
+            self.outside.confirmed.add(row.id)
             await application.pipelines["local"].approve(row, "Ann")
         else:
             await application.store.actions.call_off(row.id, None, "declined", "Ann said no")
@@ -306,10 +305,10 @@ class Life(RuleBasedStateMachine):
             self.dead.append(self.processes[which])
             self.processes[which] = self._started()
         elif what == "morning":  # everybody may be reached again
-            self.world.moment = (self.world.moment + timedelta(hours=24)).replace(hour=15)
+            self.outside.moment = (self.outside.moment + timedelta(hours=24)).replace(hour=15)
             self._kill_switch(True)
         else:
-            self.world.moment += timedelta(hours=hours)
+            self.outside.moment += timedelta(hours=hours)
 
     def _another_number(self, lead: str, phone: str) -> None:
         async def change(application: Application) -> None:
@@ -326,27 +325,27 @@ class Life(RuleBasedStateMachine):
                 await application.store.contacts.unblock({"sms": phone}, "Ann")
 
         self._in(0, change)
-        (self.world.blocked.add if on else self.world.blocked.discard)(phone)
+        (self.outside.blocked.add if on else self.outside.blocked.discard)(phone)
 
     def _kill_switch(self, on: bool) -> None:
         async def turn(application: Application) -> None:
             await application.store.limits.set_outbound(on, "Ann")
 
         self._in(1, turn)
-        self.world.off = not on
+        self.outside.off = not on
 
     @rule(fault=st.sampled_from(("before", "after", "after")))
     def next_is_lost(self, fault: str) -> None:
-        self.world.fault = fault
+        self.outside.fault = fault
 
     @rule(step=st.sampled_from(CRASHES))
     def next_crashes(self, step: str) -> None:
-        self.world.crash = step
+        self.outside.crash = step
 
     @rule(which=st.integers(0, 1), later=st.booleans())
     def work(self, which: int, later: bool) -> None:
         if later:
-            self.world.moment += timedelta(seconds=20)
+            self.outside.moment += timedelta(seconds=20)
 
         async def work(application: Application) -> None:
             for _ in range(5):
@@ -366,13 +365,13 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_wrong(self) -> None:
-        if not hasattr(self, "world"):
+        if not hasattr(self, "outside"):
             return
-        assert self.world.wrong == []
+        assert self.outside.wrong == []
         rows = {row.id: row for row in self._rows()}
-        taken = [each.action for each in self.world.ledger]
+        taken = [each.action for each in self.outside.ledger]
         assert len(taken) == len(set(taken)), "one action went out twice"
-        for each in self.world.ledger:
+        for each in self.outside.ledger:
             row = rows[each.action]
             assert row.status in ("done", "unknown", "sending"), f"{row.id} went out and is {row.status}"
             assert row.approved_by in ("elicitation", "token", "approval: Ann"), row.approved_by
@@ -385,7 +384,7 @@ class Life(RuleBasedStateMachine):
     def _once(self) -> None:
         """The same text goes to the same number once a day, but for who says on purpose that it shall go again."""
         last: dict[tuple[str, str], datetime] = {}
-        for each in self.world.ledger:
+        for each in self.outside.ledger:
             before = last.get((each.to, each.text))
             if before is not None and not each.resend:
                 assert each.at - before > ONCE - timedelta(minutes=2), f"{each.text!r} went to {each.to} twice"
@@ -395,16 +394,6 @@ class Life(RuleBasedStateMachine):
 async def not_awaited(earlier: Action) -> dict[str, Any]:
     """Say at once what is known of an earlier action: the process that does it can't go on while this one waits."""
     return result_of_repeat(earlier)
-
-
-class Frozen:
-    """What the embedded CRM takes for the clock."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def now(self, _zone: object) -> datetime:
-        return self._world.moment
 
 
 def _crashed(error: BaseException) -> bool:

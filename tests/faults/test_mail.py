@@ -1,4 +1,4 @@
-"""The embedded CRM's e-mail under each fault of a real mail server, on every road, asked for again and again."""
+"""The embedded CRM's e-mail under each fault of a real mail server, however confirmed, asked for again and again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from pydantic import SecretStr
 from crm_mcp.actions import outbox
 from crm_mcp.backends.local import Local, smtp
 from crm_mcp.model import LeadDraft
+from tests.harness.settings import settings
 
 from .cells import Cell, Outcome, judged, table
-from .ground import ROADS, Road, copied, made_state, settings, standing
 from .report import Report
+from .served import CONFIRMATIONS, Confirmation, all_by, copied, made_state, started
 
 MAIL = {"lead": "L1", "subject": "Tomorrow", "body": "Shall we say ten?"}
 ANSWERS = {
@@ -37,7 +38,7 @@ LATE = 1.0
 
 
 @dataclass
-class Office:
+class MailServer:
     """A mail server that fails as it is told, and keeps what it took."""
 
     fault: str = ""
@@ -75,19 +76,19 @@ class Office:
 
 
 @pytest.fixture
-def offices() -> Generator[Callable[[], tuple[Office, str]]]:
+def mail_servers() -> Generator[Callable[[], tuple[MailServer, str]]]:
     """Open mail servers."""
     opened: list[Controller] = []
 
-    def open_one() -> tuple[Office, str]:
+    def open_one() -> tuple[MailServer, str]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        office = Office()
-        controller = Controller(office, hostname="127.0.0.1", port=port)
+        mail_server = MailServer()
+        controller = Controller(mail_server, hostname="127.0.0.1", port=port)
         controller.start()
         opened.append(controller)
-        return office, f"smtp://127.0.0.1:{port}?from=sales@acme.example"
+        return mail_server, f"smtp://127.0.0.1:{port}?from=sales@acme.example"
 
     yield open_one
     for each in opened:
@@ -108,35 +109,35 @@ def template(tmp_path: Path) -> Path:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("by", CONFIRMATIONS)
 def test_a_mail_server_that_fails_gets_one_mail_at_most(
-    offices: Callable[[], tuple[Office, str]],
+    mail_servers: Callable[[], tuple[MailServer, str]],
     template: Path,
     tmp_path: Path,
     report: Report,
     monkeypatch: pytest.MonkeyPatch,
-    road: Road,
+    by: Confirmation,
 ) -> None:
     monkeypatch.setattr(smtp, "SECONDS", LATE)
     monkeypatch.setattr(outbox, "LOOK_PAUSES", (0.0,))
     outcomes: list[Outcome] = []
 
     async def one(fault: str, times: int, number: int) -> None:
-        office, url = offices()
-        office.fault, office.times = fault, times
+        mail_server, url = mail_servers()
+        mail_server.fault, mail_server.times = fault, times
         nobody = "smtp://127.0.0.1:9?from=sales@acme.example"
         folder = copied(template, tmp_path / f"f{number}")
         first = SecretStr(nobody if fault == "refused connection" else url)
-        async with standing(settings(folder, "local", road, smtp_url=first), road) as ground:
-            said = [each for _ in range(2) for each in await ground.ask("send_email", MAIL)]
-        office.times = 0
-        async with standing(settings(folder, "local", road, smtp_url=SecretStr(url)), road, ground.clock) as ground:
-            await ground.recover(rounds=1)
-            said += await ground.ask("send_email", MAIL)
-            rows = await ground.rows()
-        cell = Cell("local", "send_email", f"mail: {fault}", 0, times, road, 1)
-        taken, whole = Counter({"mail": office.taken} if office.taken else {}), Counter({"mail": 1})
-        wrong = judged(road, said, rows, taken, whole)
+        async with started(settings(folder, "local", all_by(by), smtp_url=first), by) as served:
+            said = [each for _ in range(2) for each in await served.ask("send_email", MAIL)]
+        mail_server.times = 0
+        async with started(settings(folder, "local", all_by(by), smtp_url=SecretStr(url)), by, served.clock) as served:
+            await served.recover(rounds=1)
+            said += await served.ask("send_email", MAIL)
+            rows = await served.rows()
+        cell = Cell("local", "send_email", f"mail: {fault}", 0, times, by, 1)
+        taken, whole = Counter({"mail": mail_server.taken} if mail_server.taken else {}), Counter({"mail": 1})
+        wrong = judged(by, said, rows, taken, whole)
         outcomes.append(Outcome(cell, said, rows, Counter(), wrong, max(each.seconds for each in said)))
 
     async def all_of_them() -> None:

@@ -15,9 +15,9 @@ from mcp.shared.exceptions import MCPError
 from tests.server.talk import Talk, talking
 
 from .cells import calls_of
-from .ground import made_state
 from .report import Report
-from .wire import Street
+from .served import made_state
+from .wire import Wires
 
 SMS = calls_of("dialsheet")["send_sms"]
 SENDS = ("POST", "/api/v1/sms")
@@ -45,10 +45,10 @@ def statuses(talk: Talk) -> list[str]:
     ],
 )
 def test_a_server_that_kills_itself_is_followed_by_one_that_knows(
-    portal: BlockingPortal, lane: Street, tmp_path: Path, report: Report, step: str, taken: int, ends: list[str]
+    portal: BlockingPortal, wires: Wires, tmp_path: Path, report: Report, step: str, taken: int, ends: list[str]
 ) -> None:
     made_state(tmp_path)
-    wire, url = lane.open(step.partition(":")[0], "dialsheet")
+    wire, url = wires.open(step.partition(":")[0], "dialsheet")
     given: dict[str, Any] = {"vendor": "dialsheet", "api_key": wire.there.key, "base_url": url, "test_minute": "0.1"}
 
     with (

@@ -1,5 +1,5 @@
 """Something breaks at a step of an action and is mended later: the CRM can't be reached, a file is locked or full, the
-clock jumps an hour. Each tool of each CRM, at each step, on the roads where that step comes.
+clock jumps an hour. Each tool of each CRM, at each step, under the confirmations where that step comes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from crm_mcp.backends.http import Api
 from crm_mcp.backends.local import Local, database
 from crm_mcp.store import database as state
 from crm_mcp.store import sqlite
+from tests.harness.clock import RunningClock
+from tests.harness.settings import settings
 
 from .cells import TOOLS, Cell, Outcome, calls_of, judged, table
-from .ground import Clock, Road, Said, copied, made_state, settings, standing
 from .report import Report
-from .steps import HAPPENINGS, LOCAL_TOOLS, ROADS_OF, Happening, Mend, changed, embedded
-from .wire import Street
+from .served import Confirmation, Said, all_by, copied, made_state, started
+from .steps import CONFIRMATIONS_AT, HAPPENINGS, LOCAL_TOOLS, Happening, Mend, changed, embedded
+from .wire import Wires
 
 PAIRS = [("local", tool) for tool in LOCAL_TOOLS] + [(vendor, tool) for vendor in TOOLS for tool in TOOLS[vendor]]
 MOST = {"local": 12, "other": 2}
@@ -51,76 +53,82 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Stage:
     """Where actions go their way while something happens."""
 
-    street: Street
+    wires: Wires
     template: Path
     folder: Path
     count: int = 0
 
     async def gone(
-        self, vendor: str, tool: str, road: Road, happening: Happening | None = None, step: str = "", again: int = 1
+        self,
+        vendor: str,
+        tool: str,
+        by: Confirmation,
+        happening: Happening | None = None,
+        step: str = "",
+        again: int = 1,
     ) -> tuple[Outcome, list[str]]:
         """Let one call go its way; returns what became of it, and the steps that it took."""
         self.count += 1
-        name, clock, steps = f"s{self.count}", Clock(), list[str]()
+        name, clock, steps = f"s{self.count}", RunningClock(), list[str]()
         folder = copied(self.template, self.folder / name)
         arguments = LOCAL_TOOLS[tool] if vendor == "local" else calls_of(vendor)[tool]
-        wire, url = self.street.open(name, vendor) if vendor != "local" else (None, "")
-        given = settings(folder, vendor, road, url=url, key=wire.there.key if wire else "")
+        wire, url = self.wires.open(name, vendor) if vendor != "local" else (None, "")
+        given = settings(folder, vendor, all_by(by), url=url, key=wire.there.key if wire else "")
         if wire:
             wire.there.clock = clock.seconds
         before = Counter[Any]() if wire else embedded(folder)
         said: list[Said] = []
         mends: list[Mend] = []
-        async with standing(given, road, clock) as ground:
-            await ground.application.store.limits.outbound()
+        async with started(given, by, clock) as served:
+            await served.store.limits.outbound()
 
             def at(passed: str) -> None:
                 steps.append(passed)
                 if happening and passed == step and not mends:
-                    mends.append(happening.breaks(ground))
+                    mends.append(happening.breaks(served))
 
-            ground.application.outbox.at = at
+            served.outbox.at = at
             at("start")
-            said += await ground.ask(tool, arguments)
+            said += await served.ask(tool, arguments)
             for _ in range(again if happening else 0):
-                said += await ground.ask(tool, arguments)
+                said += await served.ask(tool, arguments)
             for mend in mends:
                 mend()
             if any(each.status == "done" for each in said):  # what could not be written down is, a moment later
-                await ground.until(lambda rows: any(row.status in ("done", "undone") for row in rows), within=8)
-            await ground.recover(rounds=1)
-            said += await ground.ask(tool, arguments)
-            rows = await ground.rows()
-            log = await ground.application.store.audit.verify()
+                await served.until(lambda rows: any(row.status in ("done", "undone") for row in rows), within=8)
+            await served.recover(rounds=1)
+            said += await served.ask(tool, arguments)
+            rows = await served.rows()
+            log = await served.store.audit.verify()
         taken = wire.taken if wire else changed(before, embedded(folder))
         if wire:
-            self.street.close(name)
+            self.wires.close(name)
         shutil.rmtree(folder)
-        cell = Cell(vendor, tool, f"{happening.name if happening else 'nothing'} at {step}", 0, 1, road, again)
+        cell = Cell(vendor, tool, f"{happening.name if happening else 'nothing'} at {step}", 0, 1, by, again)
         slowest = max(each.seconds for each in said)
         return Outcome(cell, said, rows, taken, list(log.faults), slowest), steps
 
 
 @pytest.fixture
-def stage(lane: Street, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def stage(wires: Wires, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     for room in (sqlite, state):
         monkeypatch.setattr(room, "PATIENCE", PATIENT)
     monkeypatch.setattr(database, "BUSY_SECONDS", PATIENT)
     monkeypatch.setattr(pipeline, "ANSWERS_WITHIN", 4.0)
     monkeypatch.setattr(Api, "first_pause", 0.02)
     monkeypatch.setattr(outbox, "LOOK_PAUSES", (0.0, 0.3))
-    return Stage(lane, template, tmp_path)
+    return Stage(wires, template, tmp_path)
 
 
-def cases_of(vendor: str) -> list[tuple[Happening, str, Road, int]]:
-    """Return what happens to a tool of this vendor, when, and on which road: spread, so that all come about."""
-    found: list[tuple[Happening, str, Road, int]] = []
+def cases_of(vendor: str) -> list[tuple[Happening, str, Confirmation, int]]:
+    """Return what happens to a tool of this vendor, when, and how that is confirmed: spread, so that all come about."""
+    found: list[tuple[Happening, str, Confirmation, int]] = []
     for place, happening in enumerate(each for each in HAPPENINGS if vendor in (each.vendors or (vendor,))):
         for number, step in enumerate(happening.steps):
-            roads = ROADS_OF[step]
-            for turn, road in enumerate(roads):
-                if vendor == "local" or turn == (place + number) % len(roads):
-                    found.append((happening, step, road, 1 + (place + number + turn) % 2))
+            ways = CONFIRMATIONS_AT[step]
+            for turn, by in enumerate(ways):
+                if vendor == "local" or turn == (place + number) % len(ways):
+                    found.append((happening, step, by, 1 + (place + number + turn) % 2))
     return found
 
 
@@ -139,11 +147,11 @@ async def test_whatever_happens_at_a_step_leaves_one_effect_and_the_truth(
     outcomes: list[Outcome] = []
     limit = anyio.CapacityLimiter(4)
 
-    async def one(happening: Happening, step: str, road: Road, again: int) -> None:
+    async def one(happening: Happening, step: str, by: Confirmation, again: int) -> None:
         async with limit:
-            outcome, steps = await stage.gone(vendor, tool, road, happening, step, again)
+            outcome, steps = await stage.gone(vendor, tool, by, happening, step, again)
         times = 3 if happening.name == LATER and tool not in RECOGNISED else 1
-        outcome.wrong += judged(road, outcome.said, outcome.rows, outcome.taken, plain.taken, times)
+        outcome.wrong += judged(by, outcome.said, outcome.rows, outcome.taken, plain.taken, times)
         if step not in steps:
             outcome.wrong.append(f"the step was never reached, only {steps}")
         outcomes.append(outcome)

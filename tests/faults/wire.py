@@ -108,7 +108,7 @@ def writes(method: str, path: str) -> bool:
     return method != "GET" and not ASKING.fullmatch(path)
 
 
-class Street:
+class Wires:
     """Many wires behind one address, each under a path of its own."""
 
     prefix = ""
@@ -140,9 +140,9 @@ class Street:
 
 
 @contextmanager
-def street() -> Generator[Street]:
+def wired() -> Generator[Wires]:
     """Serve wires over real HTTP until the block ends."""
-    made = Street()
+    made = Wires()
     with serving(cast("Emulator", made)) as url:
         made.address = url
         yield made

@@ -6,39 +6,39 @@ import shutil
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import mcp_types as types
 from mcp import Client
-from pydantic import SecretStr
 
-from crm_mcp.config import Connection, PolicySettings, Settings
+from crm_mcp.config import Settings
 from crm_mcp.errors import CrmError
 from crm_mcp.model import now
 from crm_mcp.server.app import Application
 from crm_mcp.store import FILE_NAME, Action, Status
+from tests.harness.app import Process
+from tests.harness.clock import RunningClock
 
-Road = Literal["allow", "yes", "legacy", "token", "approval"]
-ROADS: tuple[Road, ...] = ("allow", "yes", "token", "approval", "legacy")
+Confirmation = Literal["allow", "yes", "legacy", "token", "approval"]
+CONFIRMATIONS: tuple[Confirmation, ...] = ("allow", "yes", "token", "approval", "legacy")
 """How an action gets its confirmation: by the policy, a question in each era of the protocol, a token, the queue."""
-VERDICTS: Mapping[Road, str] = {
+VERDICTS: Mapping[Confirmation, str] = {
     "allow": "allow",
     "yes": "confirm",
     "legacy": "confirm",
     "token": "confirm",
     "approval": "approve",
 }
-CONFIRMED: Mapping[Road, str] = {
+CONFIRMED: Mapping[Confirmation, str] = {
     "allow": "policy",
     "yes": "elicitation",
     "legacy": "elicitation",
     "token": "token",
     "approval": "approval: Ann",
 }
-"""What stands as `approved_by` of whatever went that road."""
+"""What stands as `approved_by` of whatever was confirmed so."""
 ENDED: frozenset[Status] = frozenset(
     {"done", "failed", "declined", "expired", "cancelled", "blocked", "undone", "unknown"}
 )
@@ -57,24 +57,6 @@ YES = types.ElicitResult(action="accept", content={"confirm": True})
 AGENT = types.Implementation(name="faults", version="1")
 
 
-class Clock:
-    """The clock of this machine, put forward or back."""
-
-    def __init__(self, ahead: timedelta = timedelta()) -> None:
-        self.ahead = ahead
-
-    def __call__(self) -> datetime:
-        return now() + self.ahead
-
-    def seconds(self) -> float:
-        """The same as Unix seconds, for an emulator."""
-        return self().timestamp()
-
-    def jump(self, **by: float) -> None:
-        """Put it forward, or back."""
-        self.ahead += timedelta(**by)
-
-
 @dataclass
 class Said:
     """What a client was told."""
@@ -87,15 +69,16 @@ class Said:
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass
-class Ground:
-    """A server and its client."""
+class Served(Process):
+    """A server and its client, whose actions all get their confirmation in one way."""
 
-    application: Application
     client: Client
-    clock: Clock
-    road: Road
-    connection: str
+
+    def __init__(self, given: Settings, by: Confirmation, clock: RunningClock) -> None:
+        super().__init__(given, clock)
+        self.clock = clock
+        self.by = by
+        self.connection = self.context.connection
 
     async def call(self, tool: str, /, **arguments: Any) -> Said:
         """Make one call, without whatever it needs beyond."""
@@ -119,31 +102,23 @@ class Ground:
     async def approve(self, action: str) -> Said:
         """Say yes to what waits in the queue."""
         began = now()
-        row = await self.application.store.actions.get(action)
-        assert row is not None
+        row = await self.row(action)
         try:
-            fields = await self.application.pipelines[self.connection].approve(row, "Ann")
+            fields = await self.pipeline.approve(row, "Ann")
         except CrmError as error:
             return Said("error", action, f"{error.code}: {error}", (now() - began).total_seconds())
         return Said(fields["status"], fields.get("action_id"), "", (now() - began).total_seconds(), fields)
 
-    async def rows(self) -> list[Action]:
-        """Return all actions, the newest first."""
-        found, _ = await self.application.store.actions.page(caller=None, status=None, lead=None, after=None, limit=100)
-        return list(found)
-
     async def recover(self, rounds: int = 6) -> None:
         """Work on what waits, with the clock put forward to the time of each, until all is settled or only looked at
         in vain."""
-        worker, connections = self.application.worker, (self.connection,)
-        self.clock.jump(seconds=20)
+        self.clock.advance(seconds=20)
         for _ in range(rounds):
-            while await worker.work_once(connections):
-                pass
-            due = await self.application.store.actions.next_due(connections)
+            await self.work()
+            due = await self.store.actions.next_due((self.connection,))
             if due is None:
                 break
-            self.clock.jump(seconds=max((due - self.clock()).total_seconds(), 0) + 0.1)
+            self.clock.advance(seconds=max((due - self.clock()).total_seconds(), 0) + 0.1)
         await self.until(lambda rows: all(row.status in ENDED | WAITING for row in rows))
 
     async def until(self, holds: Callable[[list[Action]], bool], within: float = SETTLED_WITHIN) -> None:
@@ -153,38 +128,28 @@ class Ground:
                 await anyio.sleep(0.1)
 
 
-def settings(folder: Path, vendor: str, road: Road, *, url: str = "", key: str = "", **more: Any) -> Settings:
-    """Return settings with one connection, on which every effect takes the same road."""
-    verdict = VERDICTS[road]
-    policy = {"write": verdict, "outward": verdict, "destructive": verdict, "quiet_hours": "off"}
-    connection = (
-        Connection(name=vendor)
-        if vendor == "local"
-        else Connection(name=vendor, vendor=vendor, api_key=SecretStr(key), base_url=url, minute=0.05)
-    )
-    rules = PolicySettings.model_validate({**policy, **more.pop("policy", {})})
-    return Settings(connections=(connection,), data_dir=folder, policy=rules, **more)
+def all_by(by: Confirmation) -> dict[str, Any]:
+    """Return a policy under which every effect gets its confirmation in this way, at any hour."""
+    return {**dict.fromkeys(("write", "outward", "destructive"), VERDICTS[by]), "quiet_hours": "off"}
 
 
 @asynccontextmanager
-async def standing(given: Settings, road: Road, clock: Clock | None = None) -> AsyncGenerator[Ground]:
-    """Start a server, and a client that goes one road with it."""
-    application = Application(given)
-    time = clock or Clock()
-    application.store.clock = time
-    async with talking(application, road) as client:
-        yield Ground(application, client, time, road, given.connections[0].name)
+async def started(given: Settings, by: Confirmation, clock: RunningClock | None = None) -> AsyncGenerator[Served]:
+    """Start a server, and a client whose confirmations come in this way."""
+    served = Served(given, by, clock or RunningClock())
+    async with talking(served.application, by) as served.client:
+        yield served
 
 
 @asynccontextmanager
-async def talking(application: Application, road: Road) -> AsyncGenerator[Client]:
+async def talking(application: Application, by: Confirmation) -> AsyncGenerator[Client]:
     """Connect a client, whose person says yes where it can be asked."""
 
     async def yes(context: object, params: types.ElicitRequestParams) -> types.ElicitResult:
         return YES
 
-    asked = yes if road in ("yes", "legacy") else None
-    mode: Any = "legacy" if road == "legacy" else "auto"
+    asked = yes if by in ("yes", "legacy") else None
+    mode: Any = "legacy" if by == "legacy" else "auto"
     async with Client(application.server, mode=mode, client_info=AGENT, elicitation_callback=asked) as client:
         yield client
 

@@ -1,50 +1,39 @@
-"""A vendor with a long tail, over real HTTP, and the context in front of it."""
+"""A small vendor with operations beyond the tools, over real HTTP, and a server process in front of it."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, TypeAdapter
 
-from crm_mcp.actions.context import Context
-from crm_mcp.actions.declared import Tools
-from crm_mcp.actions.guarded_crm import open_context
-from crm_mcp.actions.guards.policy import Policy
-from crm_mcp.actions.intent import Client, Intent
-from crm_mcp.actions.pipeline import Pipeline, intent
-from crm_mcp.actions.vendor_operations.call import carry_out, preview_operation
+from crm_mcp.actions.intent import Client
 from crm_mcp.backends import open_backend
-from crm_mcp.backends.base import FindsLeads
+from crm_mcp.backends.base import Backend, FindsLeads
 from crm_mcp.backends.catalog import Catalog
 from crm_mcp.backends.http import ApiProfile, at
 from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import Access, Remote
 from crm_mcp.channels import Channel
-from crm_mcp.config import Connection, PolicySettings, Settings
+from crm_mcp.config import Connection, Settings
 from crm_mcp.errors import InvalidArgument
 from crm_mcp.model import Account, Lead, LeadFilter, Page, Slice
 from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.emulator import Answer, Call, Emulator, Entry, Refusal, route
 from crm_mcp.sandbox.people import PEOPLE
 from crm_mcp.sandbox.serving import serving
-from crm_mcp.server.tools import TOOLS
-from crm_mcp.server.tools.vendor import call_operation
-from crm_mcp.store import Store
 
-from .roads import Clock
+from .app import Process
+from .clock import Clock
+from .settings import MINUTE, OURS, Policy, policy_of
 
 PLAN = {"lead": "p1", "message": {"body": "See you on Monday"}}
 """Arguments of `plan_text`, which sends."""
-KEY = "tail-0123456789abcdef"
-MINUTE = 0.05
-"""Seconds of a minute of the vendors' limits."""
-OURS = "sales@example.example"
-"""The connection's own address."""
+KEY = "small-0123456789abcdef"
 
 CATALOG = TypeAdapter(Catalog).validate_python(
     tomllib.loads(
@@ -184,10 +173,10 @@ parameters = [{ name = "flow", in = "path", required = true, about = "id of the 
 )
 
 
-class TailEmulator(Emulator):
+class SmallVendor(Emulator):
     """Leads that can be read; everything else is taken as it is."""
 
-    vendor = "tail"
+    vendor = "small"
     key = KEY
     answer: Any
 
@@ -232,18 +221,18 @@ class TailEmulator(Emulator):
         return Answer(self.answer)
 
 
-class Tail(FindsLeads, Remote):
+class SmallVendorCrm(FindsLeads, Remote):
     """The backend of the vendor above."""
 
-    vendor = "tail"
-    base_url = "https://tail.example"
+    vendor = "small"
+    base_url = "https://small.example"
     limits = Limits(per_minute=10_000)
     lead_filters = frozenset()
     lead_sorts = ()
 
     @classmethod
     def profile(cls, address: str, access: Access) -> ApiProfile:
-        return ApiProfile("Tail", address, access.key)
+        return ApiProfile("Small", address, access.key)
 
     @property
     def catalog(self) -> Catalog:
@@ -266,47 +255,30 @@ class Tail(FindsLeads, Remote):
         return tuple(Lead.model_validate(each) for each in await self._api.read("GET", "/leads", {"address": address}))
 
 
-class Tailed:
-    """A context in front of a vendor's emulator."""
+class VendorApp(Process):
+    """A process in front of a vendor's emulator, whose operations are called."""
 
-    emulator: Any
     backend: Any
 
     def __init__(
         self,
         folder: Path,
         emulator: Emulator,
-        backend: Remote,
         connection: Connection,
-        policy: PolicySettings,
-        *,
-        dry_run: bool = False,
+        policy: Policy = None,
+        opened: Callable[[Settings, Connection], Backend] = open_backend,
+        **more: Any,
     ) -> None:
-        settings = Settings(data_dir=folder, policy=policy, dry_run=dry_run, connections=(connection,))
-        self.emulator = emulator
+        self.emulator: Any = emulator
         self.clock = Clock()
-        self.store = Store(folder, clock=self.clock)
-        self.backend = backend
-        self.context = open_context(settings, connection, self.backend, self.store, Policy(policy, Tools(TOOLS)))
-        self.pipeline = Pipeline(self.context, self._made)
-
-    def _made(self, context: Context, tool: str, arguments: Mapping[str, Any], client: Client) -> Intent:
-        assert (context, tool) == (self.context, "call_operation")
-        return self.intent(arguments["operation"], arguments["arguments"])
-
-    def intent(self, name: str, arguments: dict[str, Any]) -> Intent:
-        """Return the call, as the tool makes it."""
-        return intent(
-            self.context,
-            call_operation,
-            {"operation": name, "arguments": arguments},
-            lambda shown: carry_out(self.context, shown, name, arguments),
-            ask=lambda: preview_operation(self.context, name, arguments),
-        )
+        given = Settings(data_dir=folder, policy=policy_of(policy), connections=(connection,), **more)
+        super().__init__(given, self.clock, opened)
+        [self.backend] = self.application.backends.values()
 
     async def call(self, client: Client, name: str, /, **arguments: Any) -> dict[str, Any]:
-        """Call an operation on the context's road; returns the action result."""
-        return await self.pipeline.act(self.intent(name, arguments), client)
+        """Call an operation; returns the action result."""
+        call = self.intent("call_operation", client, operation=name, arguments=arguments)
+        return await self.pipeline.act(call, client)
 
     @property
     def left(self) -> list[Entry]:
@@ -326,8 +298,8 @@ class Tailed:
         ]
 
 
-class OfTail(Tailed):
-    """A context in front of the vendor above, whose other reading operations count as what leaves."""
+class SmallVendorApp(VendorApp):
+    """A process in front of the small vendor, whose other reading operations count as what leaves."""
 
     @property
     def left(self) -> list[Entry]:
@@ -335,35 +307,29 @@ class OfTail(Tailed):
 
 
 @asynccontextmanager
-async def _opened(tail: Tailed) -> AsyncGenerator[Tailed]:
-    try:
-        yield tail
-    finally:
-        await tail.backend.aclose()
-        await tail.store.aclose()
-
-
-@asynccontextmanager
-async def tailed(
-    folder: Path, policy: PolicySettings | None = None, *, dry_run: bool = False
-) -> AsyncGenerator[Tailed]:
-    emulator = TailEmulator()
+async def small_vendor(folder: Path, policy: Policy = None, **more: Any) -> AsyncGenerator[VendorApp]:
+    """Give a process in front of the small vendor."""
+    emulator = SmallVendor()
     with serving(emulator) as url:
-        backend = Tail(Access(key=SecretStr(KEY), rate_limit_file=folder / "pace.sqlite3", base_url=url))
-        connection = Connection(vendor="dialsheet", name="tail", api_key=SecretStr(KEY), own_addresses=(OURS,))
-        tail = OfTail(folder, emulator, backend, connection, policy or PolicySettings(), dry_run=dry_run)
-        async with _opened(tail):
-            yield tail
+        access = Access(key=SecretStr(KEY), rate_limit_file=folder / "pace.sqlite3", base_url=url)
+        # Settings know no such vendor: they name another, whose CRM is never opened.
+        connection = Connection(vendor="dialsheet", name="small", api_key=SecretStr(KEY), own_addresses=(OURS,))
+        app = SmallVendorApp(folder, emulator, connection, policy, lambda _, __: SmallVendorCrm(access), **more)
+        try:
+            yield app
+        finally:
+            await app.close()
 
 
 @asynccontextmanager
-async def vendored(vendor: str, folder: Path, policy: PolicySettings) -> AsyncGenerator[Tailed]:
-    """Give a context in front of the emulator of a vendor, with its sample."""
+async def emulated_vendor(vendor: str, folder: Path, policy: Policy = None) -> AsyncGenerator[VendorApp]:
+    """Give a process in front of the emulator of a vendor, with its sample."""
     emulator = emulator_of(vendor)(sample=True, minute=MINUTE)
     with serving(emulator) as url:
         given: dict[str, Any] = {"vendor": vendor, "name": vendor, "base_url": url, "own_addresses": (OURS,)}
         connection = Connection(**given, api_key=SecretStr(emulator.key), minute=MINUTE, per_minute=10_000)
-        backend = open_backend(Settings(data_dir=folder, connections=(connection,)), connection)
-        assert isinstance(backend, Remote)
-        async with _opened(Tailed(folder, emulator, backend, connection, policy)) as tail:
-            yield tail
+        app = VendorApp(folder, emulator, connection, policy)
+        try:
+            yield app
+        finally:
+            await app.close()

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +15,13 @@ from anyio.from_thread import BlockingPortal
 from mcp import Client
 from pydantic import SecretStr
 
-from crm_mcp.config import AuditSettings, Connection, PolicySettings, Settings
+from crm_mcp.config import AuditSettings, Settings
 from crm_mcp.model import now
 from crm_mcp.sandbox import emulator_of
 from crm_mcp.sandbox.serving import serving
 from crm_mcp.server.app import Application
+from tests.harness.app import Process
+from tests.harness.settings import rules, settings
 from tests.server.talk import MODES, NO, YES, Era, Talk, User, text_in
 
 SEAL = "seal-7f1c2a9be04d5516"
@@ -48,7 +50,7 @@ class Sent(NamedTuple):
 
 
 @dataclass
-class House(Talk):
+class HeardTalk(Talk):
     """A client, the server, and all that the client was ever told."""
 
     application: Application = field(kw_only=True)
@@ -72,23 +74,6 @@ class House(Talk):
         return content.text
 
 
-def rules(**given: Any) -> PolicySettings:
-    """Return a policy; quiet hours are off where it does not name them: tests run at night, too."""
-    return PolicySettings.model_validate({"quiet_hours": "off", **given})
-
-
-def settings(folder: Path, vendor: str = "local", *, url: str = "", key: str = "", **more: Any) -> Settings:
-    """Return settings with one connection, and with secrets in them."""
-    connection = (
-        Connection()
-        if vendor == "local"
-        else Connection(name=vendor, vendor=vendor, api_key=SecretStr(key), base_url=url, minute=0.05)
-    )
-    audit = AuditSettings(key=SecretStr(SEAL))
-    given: dict[str, Any] = {"policy": rules(), "sample": True, **more}
-    return Settings(connections=(connection,), data_dir=folder, audit=audit, **given)
-
-
 @contextmanager
 def opened(
     portal: BlockingPortal,
@@ -99,14 +84,13 @@ def opened(
     asked: bool = True,
     name: str = "agent",
     clock: Callable[[], datetime] = now,
-) -> Generator[House]:
+) -> Generator[HeardTalk]:
     """Start a server in this process and connect a client to it."""
 
-    async def start() -> Application:
-        return Application(given)
+    async def start() -> Process:
+        return Process(given, clock)
 
-    application = portal.call(start)
-    application.store.clock = clock
+    application = portal.call(start).application
     user = user or User()
     client = Client(
         application.server,
@@ -116,26 +100,13 @@ def opened(
     )
     with portal.wrap_async_context_manager(client):
         crm = given.connections[0].name
-        yield House(client, era, given.data_dir, user, portal, crm, application=application)
-
-
-class Clock:
-    """The clock of this machine, put forward or back."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def __call__(self) -> datetime:
-        return now() + self.ahead
-
-    def jump(self, **by: float) -> None:
-        self.ahead += timedelta(**by)
+        yield HeardTalk(client, era, given.data_dir, user, portal, crm, application=application)
 
 
 # The CRM, and what has happened in it
 
 
-class World:
+class AttackedCrm:
     """One CRM: where strangers write, and what has left it."""
 
     vendor: str
@@ -143,8 +114,10 @@ class World:
     """The fields that a stranger can fill."""
 
     def given(self, folder: Path, **more: Any) -> Settings:
-        """Return the settings of a server in front of it."""
-        raise NotImplementedError
+        """Return the settings of a server in front of it, with secrets in them."""
+        audit = AuditSettings(key=SecretStr(SEAL))
+        given: dict[str, Any] = {"policy": rules(), "sample": True, "audit": audit, **more}
+        return settings(folder, self.vendor, **given)
 
     def plant(self, kind: str, place: int, text: str) -> None:
         """Write a text into a field of the lead in this place, or of something that belongs to it."""
@@ -163,7 +136,7 @@ class World:
         raise NotImplementedError
 
 
-class LocalWorld(World):
+class AttackedLocal(AttackedCrm):
     """The embedded CRM."""
 
     vendor = "local"
@@ -176,9 +149,6 @@ class LocalWorld(World):
         self.folder = folder
         self.first = 0
         self.enrolled = 0
-
-    def given(self, folder: Path, **more: Any) -> Settings:
-        return settings(folder, **more)
 
     def began(self) -> None:
         """Remember what is there before anybody acts."""
@@ -255,7 +225,7 @@ class LocalWorld(World):
         }
 
 
-class EmulatedWorld(World):
+class AttackedVendor(AttackedCrm):
     """A vendor's emulator over real HTTP."""
 
     def __init__(self, url: str, there: Any) -> None:
@@ -268,14 +238,14 @@ class EmulatedWorld(World):
         return []
 
     def given(self, folder: Path, **more: Any) -> Settings:
-        return settings(folder, self.vendor, url=self.url, key=self.there.key, **more)
+        return super().given(folder, url=self.url, key=self.there.key, **more)
 
     def sent(self) -> list[Sent]:
         new = [each for each in self.enrolled() if each not in self.before]
         return [*(Sent(each.channel, each.to or each.lead, each.text) for each in self.there.ledger), *new]
 
 
-class DialsheetWorld(EmulatedWorld):
+class AttackedDialsheet(AttackedVendor):
     vendor = "dialsheet"
     kinds = ("name", "company", "title", "note", "email", "sms", "call", "task", "deal", "sequence", "mailbox")
 
@@ -317,7 +287,7 @@ class DialsheetWorld(EmulatedWorld):
         return {kind: {row["id"] for row in self.there.tables[kind]} for kind in kinds}
 
 
-class GetSalesWorld(EmulatedWorld):
+class AttackedGetSales(AttackedVendor):
     vendor = "getsales"
     kinds = (
         "name",
@@ -374,25 +344,26 @@ class GetSalesWorld(EmulatedWorld):
         return {kind: set(self.there.tables[kind]) for kind in ("lead", "note", "flow", "webhook", "list", "tag")}
 
 
-class SalesPulseWorld(EmulatedWorld):
+class AttackedSalesPulse(AttackedVendor):
     vendor = "salespulse"
 
     def leads(self) -> list[dict[str, Any]]:
         return list(self.there.contacts.values())
 
 
-WORLDS = {"local": LocalWorld, "dialsheet": DialsheetWorld, "getsales": GetSalesWorld, "salespulse": SalesPulseWorld}
+ATTACKED = {each.vendor: each for each in (AttackedLocal, AttackedDialsheet, AttackedGetSales, AttackedSalesPulse)}
 
 
 @contextmanager
-def world(portal: BlockingPortal, folder: Path, vendor: str) -> Generator[World]:
+def attacked(portal: BlockingPortal, folder: Path, vendor: str) -> Generator[AttackedCrm]:
     """Give a CRM with its sample."""
     if vendor == "local":
-        with opened(portal, settings(folder)) as house:
-            house.ok("search_leads", limit=1)
-        yield LocalWorld(folder)
+        place = AttackedLocal(folder)
+        with opened(portal, place.given(folder)) as talk:
+            talk.ok("search_leads", limit=1)
+        yield place
         return
     there = emulator_of(vendor)(sample=True, minute=0.05)
-    kind: Any = WORLDS[vendor]
+    kind: Any = ATTACKED[vendor]
     with serving(there) as url:
         yield kind(url, there)
