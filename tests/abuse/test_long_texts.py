@@ -38,8 +38,8 @@ from crm_mcp.actions.vendor_operations.places import may_be_address, named_in, t
 from crm_mcp.actions.vendor_operations.sizes import records_of
 from crm_mcp.address import email_address, one_email, phone_number, profile_key
 from crm_mcp.backends.catalog import load
-from crm_mcp.backends.dialsheet import records as dialsheet
-from crm_mcp.backends.getsales import records as getsales
+from crm_mcp.backends.dialsheet import codec as dialsheet
+from crm_mcp.backends.getsales import codec as getsales
 from crm_mcp.backends.http import Api, ApiProfile
 from crm_mcp.backends.http_errors import faulty, says_opted_out, told_in
 from crm_mcp.backends.identity import People, person_of

@@ -17,24 +17,19 @@ from pydantic import SecretStr
 
 from crm_mcp.backends.catalog import Operation, Parameter
 from crm_mcp.backends.http import ApiProfile
+from crm_mcp.backends.lists import Fetch, Rows, merged, part_of, whole, window
 from crm_mcp.backends.rate_limit import Limits
 from crm_mcp.backends.remote import (
     Access,
-    Fetch,
     Remote,
-    Rows,
-    merged,
     moment,
     number_in,
     others,
     overridden,
-    part_of,
     record_in,
     rows_in,
     text,
     total_in,
-    whole,
-    window,
 )
 from crm_mcp.errors import InvalidArgument, NotFound, OutcomeUnknown, SettingsError, VendorError
 from crm_mcp.model import Account, Activity, Option, Page, Slice

@@ -1,4 +1,4 @@
-"""What the four vendors' backends share: what they are given, pages, merged histories, and the long tail."""
+"""What the four vendors' backends share: what they are given, one record and what it says, and the long tail."""
 
 from __future__ import annotations
 
@@ -6,35 +6,33 @@ import json
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
-from pydantic import Field, SecretStr, TypeAdapter, ValidationError
+from pydantic import SecretStr
 
 from crm_mcp.address import address_key, phone_number
 from crm_mcp.backends.base import Backend, HasOperations
 from crm_mcp.backends.catalog import Catalog, Operation, load
 from crm_mcp.backends.http import Api, ApiProfile, Method, at
-from crm_mcp.backends.http_errors import refuse_written_other
+from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
 from crm_mcp.backends.rate_limit import MINUTE, Limits, RateLimit
+from crm_mcp.backends.refusals import no_record
+from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, SettingsError, VendorError, choices
-from crm_mcp.model import Activity, Budget, CustomValue, Deal, Group, Page, Record, Slice, fold
+from crm_mcp.model import Budget, CustomValue, Deal, Group, Lead, LeadUpdate, fold
 
-_POSITIONS = TypeAdapter(dict[str, tuple[str | None, Annotated[int, Field(ge=0)]]])
-R = TypeVar("R", bound=Record)
 K = TypeVar("K")
-Fetch = Callable[[Slice], Awaitable[Page[Activity]]]
 ONE_CUSTOM = "custom_fields."
 """Before the name of a single custom field to empty."""
 NAMELESS = "(none)"
 """The group of what has no value to be grouped by."""
-SMALLEST_MAXIMUM = 10
-"""No vendor is known whose pages have fewer rows at most."""
-Rows = Callable[[int, int], Awaitable[tuple[list[Any], int | None]]]
-"""Fetches page N (from 1) of so many rows: the rows, and how many there are in all where the vendor says it."""
+MOST_AT_ADDRESS = 10
+"""Leads that are given of those who have an address."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,13 @@ class Access:
 class Remote(Backend, HasOperations):
     """A vendor's CRM behind its REST API."""
 
+    called: ClassVar[str]
+    """Its name, as it is said."""
     base_url: ClassVar[str]
     limits: ClassVar[Limits]
+
+    _writes: int = 0
+    """How many times a single lead was written: what is remembered of leads is old then."""
 
     def __init__(self, access: Access) -> None:
         limits = replace(self.limits, per_minute=access.per_minute or self.limits.per_minute)
@@ -127,6 +130,48 @@ class Remote(Backend, HasOperations):
         """Whether two ways to write an address or number mean the same."""
         return one is not None and address_key(one) == address_key(other)
 
+    async def _searched_at(
+        self, channel: Channel, address: str, search: Callable[[str], AsyncGenerator[Iterable[Lead]]]
+    ) -> tuple[Lead, ...]:
+        """Return the leads that have exactly this address or number, out of what a search by words finds.
+
+        A number is searched for in E.164, by its national digits, and by its last four.
+        """
+        found: dict[str, Lead] = {}
+        ways = [] if channel == "linkedin" else [address] if channel == "email" else ways_to_write(address)
+        for words in ways:
+            async with aclosing(search(words)) as pages:
+                async for leads in pages:
+                    found |= {each.id: each for each in leads if self.same_address(each.address(channel), address)}
+                    if len(found) >= MOST_AT_ADDRESS:
+                        break
+        return tuple(found.values())[:MOST_AT_ADDRESS]
+
+    async def _written_to(
+        self, method: Method, path: str, record: str, kind: str, name: str, body: Any = None
+    ) -> dict[str, Any]:
+        """Write to a record at its own path, and return what the answer shows of it; empty where it shows nothing.
+
+        `kind` is what it is called where it is not there; in the answer it stands under `name`, or alone.
+
+        Raises:
+            OtherWritten: the answer shows another record.
+        """
+        answer = await self._api.write(method, at(path, record), body, missing=no_record(kind, record))
+        return written(answer, record, name)
+
+    async def _record(
+        self, path: str, record: str, kind: str, name: str, identity: Callable[[Mapping[str, Any]], str | None]
+    ) -> dict[str, Any]:
+        """Read one record by its id, which must be the one that `identity` finds in the answer.
+
+        `kind` is what it is called where it is not there; in the answer it stands under `name`, or alone.
+        """
+        answer = await self._api.read("GET", at(path, record), missing=no_record(kind, record))
+        found = record_in(answer, name)
+        refuse_other(record, identity(found))
+        return found
+
 
 def overridden(keys: K, given: Mapping[str, str], vendor: str) -> K:
     """Return a table of inferred keys with the settings' corrections.
@@ -139,94 +184,6 @@ def overridden(keys: K, given: Mapping[str, str], vendor: str) -> K:
         if name not in valid:
             raise SettingsError(f'keys of {vendor}: "{name}" is none; {choices(name, valid)}')
     return replace(cast("Any", keys), **given)
-
-
-async def window(fetch: Rows, decode: Callable[[Any], R], part: Slice, most: int = 100) -> Page[R]:
-    """Return the rows after an offset from a vendor that counts pages.
-
-    The position is `40:20`: the offset, and the size of the pages, which stays what the first call showed that the
-    vendor really gives, whatever is asked for later. A page may therefore have fewer rows than `part.limit`.
-    """
-    place, _, known = (None, "", "") if part.position is None else part.position.partition(":")
-    offset, size = whole(place), whole(known or None)
-    first: tuple[list[Any], int | None] | None = None
-    if not size:
-        size, first = await _first_page(fetch, min(part.limit, most))
-    number = offset // size + 1
-    rows, total = first if first and number == 1 else await fetch(number, size)
-    start = offset - (number - 1) * size
-    wanted = rows[start : start + part.limit]
-    end = offset + len(wanted)
-    more = end < total if total is not None else start + len(wanted) < len(rows) or len(rows) >= size
-    following = f"{end}:{size}" if more and wanted else None
-    return Page[R](items=tuple(decode(row) for row in wanted), next=following, total=total)
-
-
-async def _first_page(fetch: Rows, asked: int) -> tuple[int, tuple[list[Any], int | None]]:
-    """Return the size that a vendor's pages really have, and the first page.
-
-    A page that is shorter than was asked for is the last one, or the vendor's own maximum. Where no total tells them
-    apart, the next page does; it is looked at only where the number could be a maximum.
-    """
-    rows, total = await fetch(1, asked)
-    found = len(rows)
-    if found > asked:
-        # It does not heed the size; without a total, it is taken not to heed the page either: these are all.
-        return (found, (rows, total)) if total is not None else (found + 1, (rows, found))
-    capped = 0 < found < asked and total is not None and total > found
-    if total is None and SMALLEST_MAXIMUM <= found < asked and found % 5 == 0:
-        following, _ = await fetch(2, asked)
-        capped = bool(following) and following != rows
-    return (found if capped else asked), (rows, total)
-
-
-def part_of(rows: Sequence[R], part: Slice, *, total: int | None = None) -> Page[R]:
-    """Return a part of a list that the vendor gives as a whole; the position is an offset."""
-    offset = whole(part.position)
-    items = tuple(rows[offset : offset + part.limit])
-    end = offset + len(items)
-    return Page[R](items=items, next=str(end) if end < len(rows) else None, total=len(rows) if total is None else total)
-
-
-async def merged(sources: Mapping[str, Fetch], since: datetime | None, part: Slice) -> Page[Activity]:
-    """Merge histories that are newest first each into one that is.
-
-    The position keeps, for each source, the position of its page (null at its end) and how many rows of that page have
-    been given.
-    """
-    places = _places(sources, part.position)
-    pages: dict[str, Page[Activity]] = {}
-
-    async def head(name: str) -> Activity | None:
-        while (position := places[name][0]) is not None:
-            if name not in pages:
-                pages[name] = await sources[name](Slice(limit=100, position=position or None))
-            page, given = pages[name], places[name][1]
-            if given < len(page.items):
-                return page.items[given]
-            places[name] = (page.next if page.next != position else None, 0)
-            del pages[name]
-        return None
-
-    taken: list[Activity] = []
-    while True:
-        heads = {name: found for name in sources if (found := await head(name))}
-        newest = max(heads, key=lambda each: _at(heads[each]), default=None)
-        if newest is None or (since and _at(heads[newest]) < since):
-            return Page[Activity](items=tuple(taken))
-        if len(taken) == part.limit:
-            return Page[Activity](items=tuple(taken), next=json.dumps(places))
-        taken.append(heads[newest])
-        places[newest] = (places[newest][0], places[newest][1] + 1)
-
-
-def whole(position: str | None) -> int:
-    """Return the offset that a position stands for."""
-    if position is None:
-        return 0
-    if not position.isdecimal() or len(position) > 9:
-        raise InvalidArgument("cursor is not one of this list", "leave it out to start anew")
-    return int(position)
 
 
 def rows_in(answer: Any, *names: str) -> list[Any]:
@@ -278,13 +235,53 @@ def record_in(answer: Any, *names: str) -> dict[str, Any]:
     raise VendorError("the CRM's answer has no record", "try again", detail=_outline(answer))
 
 
+def record_if_shown(answer: Any, *names: str) -> dict[str, Any]:
+    """Return the record that an answer to a write shows, as `record_in` does; an empty one where it shows none."""
+    return record_in(cast("Any", answer), *names) if isinstance(answer, dict) else {}
+
+
+def written(answer: Any, asked: str | None, *names: str) -> dict[str, Any]:
+    """Return the record that an answer to a write shows; empty where it shows none.
+
+    Raises:
+        OtherWritten: it is another one than was to be written.
+    """
+    row = record_if_shown(answer, *names)
+    refuse_written_other(asked, key_of(row))
+    return row
+
+
+def part_in(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return the object that stands under the first of these names that has one; an empty one where none has."""
+    found: list[Any] = [record[name] for name in names if isinstance(record.get(name), dict)]
+    return cast("dict[str, Any]", found[0]) if found else {}
+
+
+def key_of(row: Any, *names: str) -> str | None:
+    """Return the id of a record, which stands under the first of `names` (`id` where none is given) that has one; None
+    where it has none, or is no record."""
+    found = cast("dict[str, Any]", row) if isinstance(row, dict) else {}
+    return next((key for name in names or ("id",) if (key := text(found.get(name)))), None)
+
+
+def identified(vendor: str, row: Any, *names: str) -> str:
+    """Return the id of a record, as `key_of` does.
+
+    Raises:
+        VendorError: it has none, or is no record.
+    """
+    if found := key_of(row, *names):
+        return found
+    raise VendorError(f"{vendor} gives a record without an id", "try again", detail=repr(row)[:300])
+
+
 def shown_in(answer: Any) -> str | None:
     """Return the id of the record that an answer to a write shows, alone or under the name of its kind; None where it
     shows none."""
-    found = record_in(answer, "lead") if isinstance(answer, dict) else {}
+    found = record_if_shown(answer, "lead")
     inner = list(found.values())
     row = cast("dict[str, Any]", inner[0]) if len(inner) == 1 and isinstance(inner[0], dict) else found
-    return text(row.get("id")) or text(row.get("uuid"))
+    return key_of(row, "id", "uuid")
 
 
 def text(value: object) -> str | None:
@@ -292,6 +289,17 @@ def text(value: object) -> str | None:
     if value is None or isinstance(value, dict | list | bool):
         return None
     return str(value).strip() or None
+
+
+def transcript_of(value: Any) -> str | None:
+    """Return a transcript, which may come as text or as a list of what each speaker said."""
+    if not isinstance(value, list):
+        return text(value)
+    lines: list[str | None] = []
+    for turn in cast("list[Any]", value):
+        parts = (key_of(turn, "speaker"), key_of(turn, "text"))
+        lines.append(": ".join(part for part in parts if part) if isinstance(turn, dict) else text(turn))
+    return "\n".join(line for line in lines if line) or None
 
 
 def moment(value: object) -> datetime | None:
@@ -339,6 +347,25 @@ def refuse_clearing(given: Mapping[str, Any], clear: Sequence[str], valid: Seque
             raise InvalidArgument(f'"{each[:80]}" is no field to clear', choices(each, valid), wrote=False)
         if given.get(each) not in (None, {}) or one in custom:
             raise set_and_cleared(each)
+
+
+def cleared_of(change: LeadUpdate, before: Lead, clearable: Sequence[str]) -> list[str]:
+    """Return the fields to empty where a CRM has first and last name alone, a single custom field by the name it really
+    has; one that the lead does not have is empty already.
+
+    Raises:
+        InvalidArgument: a field can't be cleared, or is given a value as well.
+    """
+    valid = (*clearable, *(ONE_CUSTOM + name for name in before.custom_fields or ()))
+    by_fold = {fold(name): name for name in valid}
+    named = [each if each in valid else by_fold.get(fold(each), each) for each in change.clear]
+    clear = [each for each in named if each in valid or not (each.startswith(ONE_CUSTOM) and each != ONE_CUSTOM)]
+    first, last = change.first_name or change.name, change.last_name or change.name
+    given = {**change.model_dump(), "first_name": first, "last_name": last, "name": first or last}
+    if "custom_fields" in clear:  # those that are given take the place of the others
+        given["custom_fields"] = {}
+    refuse_clearing(given, clear, valid)
+    return [part for each in clear for part in (("first_name", "last_name") if each == "name" else (each,))]
 
 
 def set_and_cleared(name: str) -> InvalidArgument:
@@ -390,6 +417,21 @@ def number_in(value: object) -> float | None:
     return found if abs(found) < 1e15 else None
 
 
+def read(row: Mapping[str, Any], reader: Callable[[object], object], **keys: str) -> dict[str, Any]:
+    """Return fields of ours as a record has them: each by the key that it stands under, all read alike."""
+    return {name: reader(row.get(key)) for name, key in keys.items()}
+
+
+def emptied(clear: Iterable[str], held: Collection[str], key: Callable[[str], str]) -> dict[str, None]:
+    """Return nulls for fields to empty, by their keys; for custom fields, all or one of those that are `held`."""
+    found: dict[str, None] = {}
+    for each in clear:
+        one = each.removeprefix(ONE_CUSTOM)
+        alone = [name for name in held if name == one] if each.startswith(ONE_CUSTOM) else [key(each)]
+        found |= dict.fromkeys(held if each == "custom_fields" else alone)
+    return found
+
+
 def others(record: Mapping[str, Any], known: frozenset[str]) -> dict[str, CustomValue] | None:
     """Return the fields of a record that no field of ours takes: nothing of the vendor's is lost."""
     found: dict[str, CustomValue] = {
@@ -412,22 +454,6 @@ def _outline(answer: Any) -> str:
     if isinstance(answer, dict):
         return f"an object with {', '.join([*cast('dict[str, Any]', answer)][:20])}"[:300]
     return type(answer).__name__
-
-
-def _at(item: Activity) -> datetime:
-    return item.at or datetime.min.replace(tzinfo=UTC)
-
-
-def _places(sources: Mapping[str, Fetch], position: str | None) -> dict[str, tuple[str | None, int]]:
-    if position is None:
-        return dict.fromkeys(sources, ("", 0))
-    try:
-        given = _POSITIONS.validate_json(position)
-    except ValidationError:
-        given = {}
-    if given.keys() != sources.keys():
-        raise InvalidArgument("cursor is not one of this list", "leave it out to start anew")
-    return given
 
 
 def _in_query(value: Any) -> str:

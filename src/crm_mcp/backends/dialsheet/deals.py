@@ -8,10 +8,12 @@ from collections.abc import Sequence as Seq
 from typing import Any, ClassVar, get_args
 
 from crm_mcp.backends.base import MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
-from crm_mcp.backends.dialsheet.sheet import DEAL, DEALS, PAGE, Listed, Sheet, made_like, told, whole_answer
+from crm_mcp.backends.dialsheet.api import DEAL, DEALS, DialsheetApi, Listed, made_like, told, whole_answer
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.http_errors import refuse_written_other
-from crm_mcp.backends.remote import grouped, part_of, refuse_clearing, text, worth_of_leads
+from crm_mcp.backends.lists import part_of
+from crm_mcp.backends.refusals import no_record, refuse_filters
+from crm_mcp.backends.remote import grouped, refuse_clearing, text, worth_of_leads
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
 from crm_mcp.model import (
     Deal,
@@ -19,7 +21,6 @@ from crm_mcp.model import (
     DealFilter,
     DealStatus,
     Grouping,
-    Lead,
     Page,
     Pipeline,
     Slice,
@@ -32,7 +33,7 @@ _MOST_PAGES = 10
 """Pages of leads that are counted: a sixth of a minute's calls."""
 
 
-class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
+class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, DialsheetApi):
     """Deals. Documented are the list with its filters, creation, and that stage and value can be updated.
 
     The names in the bodies are inferred. Whether a deal is won or lost is not documented: it is read from the record's
@@ -43,9 +44,7 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
 
     async def list_deals(self, wanted: DealFilter, part: Slice) -> Page[Deal]:
         """List deals, newest first. `status` is sifted here."""
-        for name in ("owner", "closes_before"):
-            if getattr(wanted, name) is not None:
-                raise Unsupported(f"dialsheet can't filter deals by {name}", "it can by lead, stage, status")
+        refuse_filters(self.called, "deals", wanted, self.deal_filters)
         if wanted.status and wanted.status not in STATUSES:
             raise InvalidArgument(f'"{wanted.status[:80]}" is no status of deals', choices(wanted.status, STATUSES))
         query = {"stage": wanted.stage or None}
@@ -78,7 +77,7 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
         if lead is not None:
             at("{}", lead)
             body[self._keys.deal_lead] = lead
-            missing = f'there is no lead "{lead[:80]}"'
+            missing = no_record("lead", lead)
         record = told(await self._api.write("POST", DEALS, body, missing=missing), "opportunity", "deal")
         refuse_written_other(lead, text(self._records.value(record, "deal_lead")))
         return await self._deal_as_it_is(record, text(record.get("id")), body)
@@ -125,17 +124,10 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
 
     async def _of_leads(self, deals: list[Deal]) -> Pipeline:
         worth = worth_of_leads(deal for deal in deals if _status(deal) == "open")
-        leads: dict[str, Lead] = {}
-        total: int | None = None
-        more = True
-        for number in range(1, _MOST_PAGES + 1):
-            rows, total = await self._leads_page({}, number, PAGE)
-            leads |= {lead.id: lead for lead in map(self._records.lead, rows)}
-            more = bool(rows) and (len(leads) < total if total is not None else len(rows) == PAGE)
-            if not more:
-                break
-        groups = grouped((lead.status, worth.get(lead.id, 0.0)) for lead in leads.values())
-        return Pipeline(groups=groups, total=max(len(leads), total or 0), partial=more)
+        rows, total, last = await self._leads_read({}, _MOST_PAGES)
+        leads = [self._records.lead(row) for row in rows]
+        groups = grouped((lead.status, worth.get(lead.id, 0.0)) for lead in leads)
+        return Pipeline(groups=groups, total=max(len(leads), total or 0), partial=not last)
 
     def _decoded(self, listed: Listed) -> list[Deal]:
         """Return the deals of a list, those made last first."""
@@ -161,7 +153,7 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Sheet):
         )
 
     async def _put_deal(self, deal: str, body: dict[str, Any]) -> Deal:
-        answer = await self._api.write("PUT", at(DEAL, deal), body, missing=f'there is no deal "{deal[:80]}"')
+        answer = await self._api.write("PUT", at(DEAL, deal), body, missing=no_record("deal", deal))
         record = told(answer, "opportunity", "deal")
         refuse_written_other(deal, text(record.get("id")))
         return await self._deal_as_it_is(record, deal, body)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from crm_mcp.backends.dialsheet.leads import DialsheetLeads, addresses_of
+from crm_mcp.backends.dialsheet.leads import DialsheetLeads
 from crm_mcp.backends.identity import People, holders, person_of
 from crm_mcp.backends.import_engine import Batch, ImportEngine, Item, change_of
+from crm_mcp.backends.lead_fields import readdressed
 from crm_mcp.model import ImportOutcome, LeadDraft
 
 
@@ -26,7 +27,7 @@ class DialsheetImports(DialsheetLeads, ImportEngine):
 
     async def _prepared(self, draft: LeadDraft) -> tuple[LeadDraft, dict[str, Any]]:
         body = self._new(draft)
-        return draft.model_copy(update=addresses_of(body)), body
+        return readdressed(draft, body), body
 
     async def _people_among(self, items: Sequence[Item]) -> People:
         people = People(names=True)

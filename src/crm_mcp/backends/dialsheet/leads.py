@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any, ClassVar
 
 from crm_mcp.backends.base import FindsLeads, WritesLeads
-from crm_mcp.backends.dialsheet.sheet import LEAD, LEADS, PAGE, Sheet, told, whole_answer
+from crm_mcp.backends.dialsheet.api import LEAD, LEADS, DialsheetApi, told, whole_answer
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.identity import find_same, person_of, refuse_other_person, refuse_same, refuse_there
-from crm_mcp.backends.lead_fields import addresses_in, unknown_person
+from crm_mcp.backends.lead_fields import addresses_in, readdressed, refuse_nobody, refuse_taken, refuse_unheld
+from crm_mcp.backends.lists import window
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.remote import ONE_CUSTOM, refuse_clearing, text, ways_to_write, window
+from crm_mcp.backends.refusals import no_record, refuse_filters
+from crm_mcp.backends.remote import emptied, refuse_clearing, text
 from crm_mcp.channels import Channel
 from crm_mcp.errors import (
-    InvalidArgument,
     OutcomeUnknown,
     Unsupported,
 )
@@ -27,10 +28,9 @@ UNHELD = ("owner", "tags", "list")
 IDENTIFYING = ("name", "email", "phone", "company")
 _MOST_PAGES = 5
 """Pages of a search that are looked through for an exact address."""
-_MOST_AT_ADDRESS = 10
 
 
-class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
+class DialsheetLeads(FindsLeads, WritesLeads, DialsheetApi):
     """Leads. A lead has one name, a company as a string, and a status; tags can't be put on it (documented absence)."""
 
     lead_filters: ClassVar[frozenset[str]] = frozenset({"query", "status"})
@@ -38,9 +38,7 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
 
     async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
         """Find leads by words and status, in Dialsheet's own order: it documents none and can't be asked for one."""
-        for name in wanted.model_fields_set - {"sort"}:
-            if getattr(wanted, name) is not None and name not in self.lead_filters:
-                raise Unsupported(f"dialsheet can't filter leads by {name}", "it can by query, status")
+        refuse_filters(self.called, "leads", wanted, self.lead_filters)
         if wanted.sort and wanted.sort not in self.lead_sorts:
             raise Unsupported("dialsheet can't sort leads", f"valid: {', '.join(self.lead_sorts)}, its own order")
         query = {"search": wanted.query or None, "status": wanted.status or None}
@@ -56,23 +54,14 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
         A number is looked for as E.164, by its national digits, and by its last four: how Dialsheet keeps and searches
         numbers is not documented, and the example has dashes.
         """
-        if channel == "linkedin" or not address.strip():
-            return ()
-        found: dict[str, Lead] = {}
-        for words in [address] if channel == "email" else ways_to_write(address):
-            for lead in await self._searched(words):
-                if self.same_address(lead.address(channel), address):
-                    found[lead.id] = lead
-        return tuple(found.values())[:_MOST_AT_ADDRESS]
+        return await self._searched_at(channel, address, self._hits) if address.strip() else ()
+
+    async def _hits(self, words: str) -> AsyncGenerator[list[Lead]]:
+        yield await self._searched(words)
 
     async def _searched(self, words: str) -> list[Lead]:
-        found: list[Lead] = []
-        for number in range(1, _MOST_PAGES + 1):
-            rows, total = await self._leads_page({"search": words}, number, PAGE)
-            found.extend(map(self._records.lead, rows))
-            if not rows or (len(found) >= total if total is not None else len(rows) < PAGE):
-                break
-        return found
+        """Return the leads that a search finds, of its first five pages."""
+        return list(map(self._records.lead, (await self._leads_read({"search": words}, _MOST_PAGES)).rows))
 
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create one. Dialsheet has no upsert: of two creations at the same moment neither sees the other.
@@ -81,7 +70,7 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
         `VendorError` that says so.
         """
         body = self._new(draft)
-        there = await refuse_same(self, draft.model_copy(update=addresses_of(body)))
+        there = await refuse_same(self, readdressed(draft, body))
         made = await self._post(body)
         refuse_there(made.id, there)
         return made
@@ -91,7 +80,7 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
         if change.clear or change.custom_fields or change.email or change.phone:
             before = await self.get_lead(lead)
             body = self._changes(change, before)
-            await refuse_same(self, change.model_copy(update=addresses_of(body)), before)
+            await refuse_same(self, readdressed(change, body), before)
         else:
             before, body = None, self._changes(change, None)
         return await self._put(lead, body) if body else before or await self.get_lead(lead)
@@ -99,8 +88,7 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
     def _new(self, draft: LeadDraft) -> dict[str, Any]:
         """Return what a new lead is sent as. Raises InvalidArgument where nothing says who it is."""
         body = self._body(draft, new=True)
-        if not any(body.get(name) for name in IDENTIFYING):
-            raise unknown_person()
+        refuse_nobody(body, IDENTIFYING)
         return body | {name: value for name, value in (draft.custom_fields or {}).items() if value is not None}
 
     def _changes(self, change: LeadUpdate, before: Lead | None) -> dict[str, Any]:
@@ -114,15 +102,10 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
         custom = (before.custom_fields if before else None) or {}
         given = change.custom_fields or {}
         refuse_clearing({**change.model_dump(), "name": body.get("name")}, change.clear, HELD)
-        for each in change.clear:
-            if each == "custom_fields":
-                body |= dict.fromkeys(custom)
-            elif each.startswith(ONE_CUSTOM):
-                body |= {name: None for name in custom if name == each.removeprefix(ONE_CUSTOM)}
-            elif getattr(before, each) is not None:
-                body[self._keys.lead_title if each == "title" else each] = None
-        if change.clear and not any(body.get(name, getattr(before, name)) for name in IDENTIFYING):
-            raise unknown_person()
+        there = [each for each in change.clear if getattr(before, each, True) is not None]
+        body |= emptied(there, custom, lambda name: self._keys.lead_title if name == "title" else name)
+        if change.clear:
+            refuse_nobody({name: body.get(name, getattr(before, name)) for name in IDENTIFYING}, IDENTIFYING)
         body |= {name: value for name, value in given.items() if value != custom.get(name)}
         if before:
             refuse_lifting(before, body)
@@ -135,12 +118,8 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
             Unsupported: a field that it can't hold is among them.
             InvalidArgument: an address is none, or a custom field has the name of another field.
         """
-        for name in UNHELD:
-            if getattr(fields, name) is not None:
-                raise Unsupported(f"dialsheet can't keep {name} of a lead", f"it keeps {', '.join(HELD)}", wrote=False)
-        for name in fields.custom_fields or {}:
-            if name in self._records.lead_fields:
-                raise InvalidArgument(f'"{name}" is no custom field', f"{name} is a field of its own", wrote=False)
+        refuse_unheld(fields, UNHELD, "dialsheet can't keep {name} of a lead", f"it keeps {', '.join(HELD)}")
+        refuse_taken(fields, self._records.lead_fields)
         email, phone = addresses_in(fields, self._access.country)
         body: dict[str, Any] = {
             "name": _one_name(fields, new=new),
@@ -159,18 +138,18 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
         if lead is None:
             # It was taken, and no id was told: the lead is the one that has the address now.
             with after_write():
-                made = await find_same(self, LeadFields(name=body.get("name"), **addresses_of(body)))
+                made = await find_same(self, readdressed(LeadFields(name=body.get("name")), body))
             if made is None:
                 what = "Dialsheet took the lead and did not say which record it made"
                 raise OutcomeUnknown(what, "look for it with search_leads")
             lead = made.id
         made = await self._as_written(lead, body, record)
-        refuse_other_person(LeadFields(name=body.get("name"), **addresses_of(body)), person_of(made))
+        refuse_other_person(readdressed(LeadFields(name=body.get("name")), body), person_of(made))
         return made
 
     async def _put(self, lead: str, body: dict[str, Any]) -> Lead:
         """Change a lead by fields that are checked."""
-        answer = await self._api.write("PUT", at(LEAD, lead), body, missing=f'there is no lead "{lead[:80]}"')
+        answer = await self._api.write("PUT", at(LEAD, lead), body, missing=no_record("lead", lead))
         record = told(answer, "lead")
         refuse_written_other(lead, text(record.get("id")))
         return await self._as_written(lead, body, record)
@@ -184,11 +163,6 @@ class DialsheetLeads(FindsLeads, WritesLeads, Sheet):
             inferred = [name for name, value in body.items() if name not in documented or value is None]
             self._refuse_unkept(body, record, inferred)
             return self._records.lead(record)
-
-
-def addresses_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the address and the number of what is sent, in their normal forms."""
-    return {"email": body.get("email"), "phone": body.get("phone")}
 
 
 def _one_name(fields: LeadFields, *, new: bool) -> str | None:

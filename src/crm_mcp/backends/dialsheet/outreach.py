@@ -8,7 +8,18 @@ from typing import Any, ClassVar
 
 from crm_mcp.backends.activities import Wanted
 from crm_mcp.backends.base import ListsOptions, RecallsMessages, RunsSequences, SendsEmail, SendsSms
-from crm_mcp.backends.dialsheet.sheet import ACCOUNTS, DEALS, EMAILS, ENROLL, PAGE, SEQUENCES, SMS, TAGS, Sheet, told
+from crm_mcp.backends.dialsheet.api import (
+    ACCOUNTS,
+    DEALS,
+    EMAILS,
+    ENROLL,
+    PAGE,
+    SEQUENCES,
+    SMS,
+    TAGS,
+    DialsheetApi,
+    told,
+)
 from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.remote import rows_in, text
@@ -21,7 +32,7 @@ DOCUMENTED_STATUSES = ("new", "qualified")
 _FAILED = frozenset({"failed", "error", "bounced", "rejected", "undelivered"})
 
 
-class DialsheetOutreach(SendsEmail, SendsSms, RecallsMessages, RunsSequences, ListsOptions, Sheet):
+class DialsheetOutreach(SendsEmail, SendsSms, RecallsMessages, RunsSequences, ListsOptions, DialsheetApi):
     """E-mail by a configured mailbox, SMS by Twilio to the lead's number, enrolment in sequences (all documented)."""
 
     option_kinds: ClassVar[tuple[OptionKind, ...]] = ("stages", "statuses", "tags", "sequences", "mailboxes")

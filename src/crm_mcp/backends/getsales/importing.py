@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from crm_mcp.address import known_profile
-from crm_mcp.backends.getsales.finding import Before
-from crm_mcp.backends.getsales.records import EMAILS, has_address, parts
-from crm_mcp.backends.getsales.wire import LEADS, PAGE, SEARCH, UPSERT, more_after, records
-from crm_mcp.backends.getsales.writing import Leads, unidentified
+from crm_mcp.backends.getsales.api import LEADS, PAGE, SEARCH, UPSERT, more_after, records
+from crm_mcp.backends.getsales.codec import EMAILS, Before, has_address, parts, unidentified
+from crm_mcp.backends.getsales.leads import GetSalesLeads
 from crm_mcp.backends.identity import People, Person, refuse_other_person
 from crm_mcp.backends.import_engine import UNSURE, Batch, ImportEngine, Item, change_of
 from crm_mcp.backends.lead_fields import IDENTIFYING, unknown_person
@@ -56,7 +55,7 @@ class Answers:
         return there
 
 
-class Imports(Leads, ImportEngine):
+class GetSalesImports(GetSalesLeads, ImportEngine):
     """Imports by arrays and upserts.
 
     What an array does with leads that are there is not documented, so in arrays go only rows that an e-mail address

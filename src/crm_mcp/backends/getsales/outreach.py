@@ -4,31 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Seq
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from crm_mcp.address import same_profile
-from crm_mcp.backends.base import EndsSequences, KeepsBlocklist, RunsSequences, SendsEmail, SendsLinkedIn
-from crm_mcp.backends.getsales.records import handles, has_address, linkedin_of, mailbox_of, marked_up, parts
-from crm_mcp.backends.getsales.wire import (
+from crm_mcp.backends.base import (
+    EndsSequences,
+    GivesMetrics,
+    KeepsBlocklist,
+    RunsSequences,
+    SendsEmail,
+    SendsLinkedIn,
+)
+from crm_mcp.backends.getsales.api import (
     CANCEL,
     FLOW,
     FLOW_LEAD,
     FLOW_LEADS,
+    METRICS,
     PAGE,
     SEND_EMAIL,
-    Wire,
+    GetSalesApi,
     cannot,
     more_after,
-    no_lead,
     records,
     since,
 )
+from crm_mcp.backends.getsales.codec import handles, has_address, linkedin_of, mailbox_of, marked_up, parts
 from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
-from crm_mcp.backends.remote import record_in, text
+from crm_mcp.backends.refusals import no_record
+from crm_mcp.backends.remote import number_in, record_if_shown, record_in, text
 from crm_mcp.channels import Channel
-from crm_mcp.errors import Conflict, InvalidArgument, NotFound
-from crm_mcp.model import Delivery, Lead, Mailbox, Message, Sender, Sequence, fold, now
+from crm_mcp.errors import Conflict, InvalidArgument, NotFound, VendorError
+from crm_mcp.model import Delivery, Lead, Mailbox, Message, Sender, Sequence, fold, now, rfc3339
 
 LONGEST = 8_000
 """Characters of a LinkedIn message (found)."""
@@ -37,9 +46,27 @@ NO_ID = "unknown"
 _STANDING = {"off": "stopped", "draft": "a draft", "archived": "archived"}
 """What the statuses of a sequence mean that is not on."""
 _MOST_PAGES = 50
+COUNTED = (
+    "linkedin_connection_request_sent_count",
+    "linkedin_connection_request_accepted_count",
+    "linkedin_sent_count",
+    "linkedin_opened_count",
+    "linkedin_inbox_count",
+    "linkedin_inmail_sent_count",
+    "linkedin_inmail_replied_count",
+    "email_sent_count",
+    "email_opened_count",
+    "email_clicked_count",
+    "email_bounced_count",
+    "email_unsubscribed_count",
+    "email_inbox_count",
+)
+"""The metrics that two sources name."""
 
 
-class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlocklist, Wire):
+class GetSalesOutreach(
+    SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlocklist, GivesMetrics, GetSalesApi
+):
     """E-mails go out at once; LinkedIn messages are queued for the sender's own browser."""
 
     async def mailboxes(self) -> tuple[Mailbox, ...]:
@@ -101,7 +128,7 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         body = {"sender_profile_uuid": sender.id, "lead_uuid": lead.id, "text": text}
         missing = f'there is no sender "{sender.name}", or no lead "{lead.id}"'
         answer = await self._api.write("POST", self._keys.send_linkedin, body, missing=missing)
-        given = record_in(answer) if isinstance(answer, dict) else {}
+        given = record_if_shown(answer)
         refuse_written_other(lead.id, _lead_of(given))
         row = {"uuid": NO_ID, "type": "outbox", **given, "lead_uuid": lead.id, "text": text}
         message = linkedin_of(row)
@@ -135,7 +162,7 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
         if held := await self._held(sequence, lead):
             known = held & set(fold(self._keys.in_flow).split())
             return "is in this sequence already" if known else "may be in this sequence still: take it out first"
-        await self._api.write("POST", at(FLOW_LEAD, sequence, lead), {}, missing=no_lead(lead))
+        await self._api.write("POST", at(FLOW_LEAD, sequence, lead), {}, missing=no_record("lead", lead))
         return None
 
     async def enrolled(self, sequence: str, lead: str) -> bool | None:
@@ -149,7 +176,7 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
             await self._api.read("GET", at(FLOW, sequence), missing=_no_sequence(sequence))
             await self._lead_row(lead)
             return "is not in this sequence"
-        await self._api.write("PUT", at(CANCEL, lead), {"flow_uuids": [sequence]}, missing=no_lead(lead))
+        await self._api.write("PUT", at(CANCEL, lead), {"flow_uuids": [sequence]}, missing=no_record("lead", lead))
         return None
 
     async def block(self, lead: Lead, channels: Seq[Channel], reason: str | None) -> None:
@@ -183,6 +210,17 @@ class Outreach(SendsEmail, SendsLinkedIn, RunsSequences, EndsSequences, KeepsBlo
                 await self._api.write("DELETE", at(f"{self._keys.blacklist}/{{}}", entry))
             except NotFound:
                 continue  # somebody else took it off just now
+
+    async def metrics(self, since: datetime | None, until: datetime | None) -> dict[str, float]:
+        """Return the whole workspace's counts of a period; without limits the last 30 days."""
+        last = until or now()
+        first = since or last - timedelta(days=30)
+        body = {"period_from": rfc3339(first), "period_to": rfc3339(last), "metrics": list(COUNTED)}
+        total = record_in(await self._api.read("POST", METRICS, body=body)).get("total")
+        if not isinstance(total, dict):
+            raise VendorError("GetSales' answer has no counts", "try again", detail=repr(total)[:300], wrote=False)
+        counts: Mapping[str, Any] = record_in(total)
+        return {name: found for name, value in counts.items() if (found := number_in(value)) is not None}
 
     async def _envelope(self, address: str, name: str, mailbox: Mailbox) -> dict[str, Any]:
         """Return how an e-mail names sender and recipient, in the form that `keys` choose."""

@@ -1,28 +1,47 @@
-"""Notes, calls and e-mails are SalesSheet's activities; with its tasks they are a lead's history."""
+"""Notes, calls and e-mails are SalesSheet's activities; with its tasks they are a lead's history.
+
+Tasks are to-dos, of a contact or of nobody in particular.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from crm_mcp.backends.activities import of_task, refuse_duration, refuse_kinds
-from crm_mcp.backends.base import LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
-from crm_mcp.backends.remote import Fetch, merged, moment, part_of, refuse_unkept
-from crm_mcp.backends.salessheet import decoding
-from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, Row, Rows, SalesSheetApi, as_row
-from crm_mcp.backends.salessheet.decoding import Json
+from crm_mcp.backends.base import KeepsTasks, LogsNotes, ReadsActivity, ReadsCalls, ReadsMessages
+from crm_mcp.backends.lists import Fetch, Row, Rows, as_row, merged, part_of
+from crm_mcp.backends.refusals import no_record
+from crm_mcp.backends.remote import moment, refuse_clearing, refuse_unkept
+from crm_mcp.backends.salessheet import codec
+from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, SalesSheetApi
+from crm_mcp.backends.salessheet.codec import Json
 from crm_mcp.channels import Channel
-from crm_mcp.errors import NotFound
-from crm_mcp.model import Activity, ActivityKind, Call, Message, Note, NoteDraft, Page, Record, Slice, rfc3339
+from crm_mcp.errors import InvalidArgument, NotFound
+from crm_mcp.model import (
+    Activity,
+    ActivityKind,
+    Call,
+    Message,
+    Note,
+    NoteDraft,
+    Page,
+    Record,
+    Slice,
+    Task,
+    TaskFields,
+    rfc3339,
+)
 
+CLEARABLE = ("due_at", "priority")
 R = TypeVar("R", bound=Record)
 
 KINDS: tuple[ActivityKind, ...] = ("note", "call", "message", "task")
 _NARROW = "the key of an activity's contact may be another: correct it with keys, as docs/salessheet.md says"
 
 
-class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages):
+class SalesSheetActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, SalesSheetApi):
     """Activities log e-mails, calls and meetings (documented); `note` as a type of theirs is inferred."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = KINDS
@@ -37,7 +56,7 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         sources: dict[str, Fetch] = {}
         if wanted - {"task"}:
             sources["activities"] = lambda at: self._history(
-                lead, lambda row: decoding.kind_of(row, self._keys) in wanted, self._activity, at
+                lead, lambda row: codec.kind_of(row, self._keys) in wanted, self._activity, at
             )
         if "task" in wanted:
             sources["tasks"] = lambda at: self._tasks_of(lead, at)
@@ -61,14 +80,14 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
             keys.activity_direction: draft.direction,
         }
         sent = {name: value for name, value in body.items() if value is not None}
-        made = decoding.note(await self._made(ACTIVITIES, sent), keys)
+        made = codec.note(await self._made(ACTIVITIES, sent), keys)
         given = draft.model_dump(exclude_none=True)
         refuse_unkept(NAME, [each for each in given if getattr(made, each) is None], f"{made.id}, which it created,")
         return made
 
     async def list_notes(self, lead: str, part: Slice) -> Page[Note]:
         """List a lead's activities of every type, newest first; `kind` tells them apart."""
-        return await self._existing(lead, await self._history(lead, lambda _: True, self._note, part))
+        return await self._known(lead, await self._history(lead, lambda _: True, self._note, part))
 
     async def get_note(self, note: str) -> Note:
         """Read one activity."""
@@ -76,23 +95,22 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
 
     async def get_call(self, call: str) -> Call:
         """Read one activity of the type call, with recording and transcript where the CRM has them."""
-        missing = f'there is no call "{call[:80]}"'
-        record = await self._one(ACTIVITIES, call, missing)
-        if decoding.kind_of(record, self._keys) != "call":
-            raise NotFound(missing, "it is another activity; list_activity shows which are calls")
-        return decoding.call(record, self._keys, whole=True)
+        record = await self._one(ACTIVITIES, call, "call")
+        if codec.kind_of(record, self._keys) != "call":
+            raise NotFound(no_record("call", call), "it is another activity; list_activity shows which are calls")
+        return codec.call(record, self._keys, whole=True)
 
     async def list_calls(self, lead: str, part: Slice) -> Page[Call]:
         """List a lead's activities of the type call (inferred), newest first, without transcripts."""
         page = await self._history(
-            lead, self._of_kind("call"), lambda row: decoding.call(row, self._keys, whole=False), part
+            lead, self._of_kind("call"), lambda row: codec.call(row, self._keys, whole=False), part
         )
-        return await self._existing(lead, page)
+        return await self._known(lead, page)
 
     async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
         """List a lead's activities of the type e-mail (inferred), newest first."""
-        page = await self._history(lead, self._of_kind("message"), lambda row: decoding.message(row, self._keys), part)
-        return await self._existing(lead, page)
+        page = await self._history(lead, self._of_kind("message"), lambda row: codec.message(row, self._keys), part)
+        return await self._known(lead, page)
 
     async def inbound_messages(self, lead: str, channel: Channel) -> tuple[Message, ...]:
         """Return the e-mails that a lead has written, newest first: of its newest 1,000 activities."""
@@ -101,19 +119,19 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         when = self._keys.activity_at
         mine = self._of_lead(lead, self._of_kind("message"))
         found = await self._looked_through(self._rows_of(ACTIVITIES, lead, when), as_row, mine, cut=True)
-        written = [decoding.message(each.row, self._keys) for each in _sorted(found.items, when)]
+        written = [codec.message(each.row, self._keys) for each in _sorted(found.items, when)]
         return tuple(each for each in written if each.direction != "outbound")
 
     def _note(self, row: Json) -> Note:
-        return decoding.note(row, self._keys)
+        return codec.note(row, self._keys)
 
     def _activity(self, row: Json) -> Activity:
-        return decoding.activity(row, self._keys)
+        return codec.activity(row, self._keys)
 
-    def _of_kind(self, kind: decoding.HistoryKind) -> Callable[[Json], bool]:
-        return lambda row: decoding.kind_of(row, self._keys) == kind
+    def _of_kind(self, kind: codec.HistoryKind) -> Callable[[Json], bool]:
+        return lambda row: codec.kind_of(row, self._keys) == kind
 
-    async def _existing(self, lead: str, page: Page[R]) -> Page[R]:
+    async def _known(self, lead: str, page: Page[R]) -> Page[R]:
         """Return a page; raises NotFound where it is empty because there is no such lead."""
         if not page.items:
             await self._one(CONTACTS, lead)
@@ -130,7 +148,7 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         keys = self._keys
 
         def decode(row: Json) -> Activity:
-            return of_task(decoding.task(row, keys), moment(row.get(keys.created_at)))
+            return of_task(codec.task(row, keys), moment(row.get(keys.created_at)))
 
         return await self._newest(TASKS, lead, keys.created_at, lambda _: True, decode, part)
 
@@ -159,7 +177,89 @@ class SalesSheetActivity(SalesSheetApi, ReadsActivity, LogsNotes, ReadsCalls, Re
         return self._rows(path, {self._keys.contact: lead}, f"-{when}")
 
     def _of_lead(self, lead: str, fits: Callable[[Json], bool]) -> Callable[[Row], bool]:
-        return lambda each: decoding.contact_of(each.row, self._keys) == lead and fits(each.row)
+        return lambda each: codec.contact_of(each.row, self._keys) == lead and fits(each.row)
+
+
+class SalesSheetTasks(KeepsTasks, SalesSheetApi):
+    """Tasks; whether one is done is told by its status (inferred)."""
+
+    async def list_tasks(
+        self, lead: str | None, completed: bool | None, due_before: datetime | None, part: Slice
+    ) -> Page[Task]:
+        """List tasks, the one due first first. Up to 1,000 are read and sorted here; beyond, as the CRM sorts them.
+
+        The CRM is asked for those of the contact alone: the words of a status are not documented.
+        """
+        keys = self._keys
+        fetch = self._rows(TASKS, {keys.contact: lead} if lead else {}, keys.task_due_at)
+
+        def fits(each: Task) -> bool:
+            return (
+                (lead is None or each.lead_id == lead)
+                and (completed is None or each.completed == completed)
+                and (due_before is None or (each.due_at is not None and each.due_at < due_before))
+            )
+
+        found = await self._looked_through(fetch, self._task, fits)
+        if found.whole:
+            page = part_of(sorted(found.items, key=_by_date), part)
+        else:
+            page = await self._sifted(fetch, self._task, fits, part, narrow="give a lead")
+        if lead is not None and not page.items:
+            await self._one(CONTACTS, lead)
+        return page
+
+    async def get_task(self, task: str) -> Task:
+        """Read one task."""
+        return self._task(await self._one(TASKS, task))
+
+    async def create_task(self, lead: str | None, fields: TaskFields) -> Task:
+        """Create a task."""
+        if not fields.title:
+            raise InvalidArgument("a task needs a title", "give one", wrote=False)
+        if lead is not None:
+            await self._one(CONTACTS, lead)
+        link = {self._keys.contact: lead} if lead else {}
+        made = self._task(await self._made(TASKS, {**self._task_body(fields), **link}))
+        given = fields.model_dump(exclude_none=True)
+        lost = [each for each in given if getattr(made, each) is None]
+        lost += ["lead"] if lead and made.lead_id is None else []
+        refuse_unkept(NAME, lost, f"{made.id}, which it created,")
+        return made
+
+    async def update_task(self, task: str, fields: TaskFields, clear: Sequence[str] = ()) -> Task:
+        """Change a task: what differs is sent."""
+        given = fields.model_dump(exclude_none=True)
+        refuse_clearing(given, clear, CLEARABLE)
+        before = self._task(await self._one(TASKS, task))
+        wanted = {**given, **dict.fromkeys(clear)}
+        wanted = {name: value for name, value in wanted.items() if getattr(before, name) != value}
+        if not wanted:
+            return before
+        cleared = {self._task_key(name): None for name, value in wanted.items() if value is None}
+        changes = {**self._task_body(TaskFields.model_validate(wanted)), **cleared}
+        after = self._task(await self._changed(TASKS, task, changes))
+        lost = [each for each in wanted if getattr(after, each) == getattr(before, each)]
+        refuse_unkept(NAME, lost, f"task {task}")
+        return after
+
+    def _task(self, row: Json) -> Task:
+        return codec.task(row, self._keys)
+
+    def _task_key(self, field: str) -> str:
+        """Return the key of a field."""
+        return str(getattr(self._keys, f"task_{field}"))
+
+    def _task_body(self, fields: TaskFields) -> Json:
+        keys = self._keys
+        body: dict[str, Any] = {
+            keys.task_title: fields.title,
+            keys.task_due_at: rfc3339(fields.due_at) if fields.due_at else None,
+            keys.task_priority: getattr(keys, f"priority_{fields.priority}") if fields.priority else None,
+        }
+        if fields.completed is not None:
+            body[keys.task_status] = keys.task_completed if fields.completed else keys.task_open
+        return {name: value for name, value in body.items() if value is not None}
 
 
 def _sorted(rows: list[Row], when: str) -> list[Row]:
@@ -169,3 +269,7 @@ def _sorted(rows: list[Row], when: str) -> list[Row]:
 def _moment(row: Json, key: str) -> float:
     found = moment(row.get(key)) or moment(row.get("created_at"))
     return found.timestamp() if found else 0.0
+
+
+def _by_date(task: Task) -> tuple[bool, float]:
+    return task.due_at is None, task.due_at.timestamp() if task.due_at else 0.0

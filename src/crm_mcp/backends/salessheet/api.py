@@ -6,14 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from crm_mcp.backends.http import ApiProfile, Query, after_write, at
-from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
+from crm_mcp.backends.http import ApiProfile, Query, after_write
+from crm_mcp.backends.http_errors import refuse_written_other
+from crm_mcp.backends.lists import Rows, as_row, whole, window
 from crm_mcp.backends.rate_limit import Limits
-from crm_mcp.backends.remote import Access, Remote, Rows, overridden, record_in, rows_in, total_in, whole, window
-from crm_mcp.backends.salessheet.decoding import Json, contact_of, identity, known_by
+from crm_mcp.backends.remote import (
+    Access,
+    Remote,
+    key_of,
+    overridden,
+    part_in,
+    record_if_shown,
+    record_in,
+    rows_in,
+    text,
+    total_in,
+)
+from crm_mcp.backends.salessheet.codec import Json, contact_of, known_by
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, Unsupported
-from crm_mcp.model import Page, Record, Slice
+from crm_mcp.model import Account, Page, Record, Slice
 
 R = TypeVar("R", bound=Record)
 
@@ -43,6 +55,8 @@ _HINTS = {
     " Enterprise",
 }
 
+_PLANS = {100: "Pro", 500: "Enterprise"}
+
 
 @dataclass(frozen=True)
 class Looked(Generic[R]):
@@ -52,21 +66,11 @@ class Looked(Generic[R]):
     whole: bool
 
 
-class Row(Record):
-    """A row of a list before it is decoded; empty where the CRM gives what is no record."""
-
-    row: Json
-
-
-def as_row(row: object) -> Row:
-    """Return a row of a list."""
-    return Row.model_construct(row=row if isinstance(row, dict) else {})
-
-
 class SalesSheetApi(Remote):
     """How SalesSheet is spoken to. Documented: Bearer key, HTTPS, JSON, the limits of both plans and their headers."""
 
     vendor: ClassVar[str] = "salessheet"
+    called: ClassVar[str] = NAME
     base_url: ClassVar[str] = "https://api.salessheets.ai/v1"
     limits: ClassVar[Limits] = Limits(
         per_minute=100, per_day=5_000, plans=((100, 5_000), (500, 50_000)), page=PAGE, batch=100
@@ -80,6 +84,26 @@ class SalesSheetApi(Remote):
     def profile(cls, address: str, access: Access) -> ApiProfile:
         """Return what is documented of the API's manners."""
         return ApiProfile(NAME, address, access.key, hints=_HINTS)
+
+    async def check(self) -> Account:
+        """Read `GET /me`: user and organisation (documented); scope and plan as far as it tells them.
+
+        The plan is else told by the limit of calls a minute, which every answer gives (documented): 100 is Pro, 500
+        Enterprise.
+        """
+        told = record_in(await self._api.read("GET", ME))
+        user, organisation = part_in(told, "user"), part_in(told, "organization", "organisation")
+        key = part_in(told, "api_key", "key")
+        plan = next((found for each in (organisation, told) if (found := text(each.get("plan")))), None)
+        limit = next((each.limit for each in self._api.budget() if each.name == "minute"), 0)
+        scope = next((found for each in (key, told) if (found := text(each.get("scope")))), None)
+        known = [each for each in (plan or _PLANS.get(limit), scope) if each]
+        name = text(organisation.get("name"))
+        return Account(
+            user=text(user.get("email")) or text(user.get("name")) or text(told.get("email")) or text(told.get("name")),
+            found=f"organisation {name}" if name else "the key works",
+            plan=", ".join(known) or None,
+        )
 
     def _rows(self, path: str, query: Query, sort: str = "", *, asked: bool = False) -> Rows:
         """Return what fetches the pages of a list.
@@ -108,14 +132,9 @@ class SalesSheetApi(Remote):
         records = tuple(decode(each.row) for each in page.items if each.row)
         return Page[R](items=records, next=page.next, total=page.total)
 
-    async def _one(self, path: str, record: str, missing: str = "") -> Json:
+    async def _one(self, path: str, record: str, kind: str = "") -> Json:
         """Read one record. Raises NotFound in our words."""
-        place = at(path + "/{}", record)
-        missing = missing or f'there is no {OURS[path]} "{record[:80]}"'
-        answer = await self._api.read("GET", place, missing=missing)
-        found = record_in(answer, SINGULAR[path])
-        refuse_other(record, known_by(found))
-        return found
+        return await self._record(path + "/{}", record, kind or OURS[path], SINGULAR[path], known_by)
 
     async def _made(self, path: str, body: Mapping[str, Any]) -> Json:
         """Create a record and return it as it is now.
@@ -129,7 +148,7 @@ class SalesSheetApi(Remote):
             refuse_written_other(str(link), contact_of(record_in(cast("Json", answer), singular), self._keys))
         if found := _whole_record(answer, singular, body):
             return found
-        record = identity(record_in(answer, singular)) if isinstance(answer, dict) else None
+        record = key_of(record_if_shown(answer, singular))
         if record is None:
             what = f"SalesSheet took the {OURS[path]} and did not say which record it made of it"
             raise OutcomeUnknown(what, "look for it in SalesSheet before trying again")
@@ -141,12 +160,9 @@ class SalesSheetApi(Remote):
 
         With PATCH: both verbs are documented and their difference is not, so PUT may empty what it does not name.
         """
-        missing = f'there is no {OURS[path]} "{record[:80]}"'
-        answer = await self._api.write("PATCH", at(path + "/{}", record), changes, missing=missing)
-        if isinstance(answer, dict):
-            refuse_written_other(record, identity(record_in(cast("Json", answer), SINGULAR[path])))
-        if found := _whole_record(answer, SINGULAR[path], changes):
-            return found
+        shown = await self._written_to("PATCH", path + "/{}", record, OURS[path], SINGULAR[path], changes)
+        if key_of(shown) and changes.keys() <= shown.keys():
+            return shown
         with after_write():
             return await self._one(path, record)
 
@@ -219,7 +235,7 @@ def _whole_record(answer: Any, singular: str, sent: Mapping[str, Any]) -> Json |
     if not isinstance(answer, dict):
         return None
     found = record_in(cast("Json", answer), singular)
-    return found if identity(found) and set(sent) <= set(found) else None
+    return found if key_of(found) and set(sent) <= set(found) else None
 
 
 def _total(answer: Any) -> int | None:

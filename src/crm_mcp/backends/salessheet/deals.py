@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
-from crm_mcp.backends.base import ListsOptions, MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
+from crm_mcp.backends.base import ListsOptions, MovesDeals, ReadsDeals, WritesDeals
 from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_other
+from crm_mcp.backends.kept import Kept
+from crm_mcp.backends.pipelines import SumsLists
 from crm_mcp.backends.remote import (
-    grouped,
+    Access,
+    key_of,
     number_in,
     record_in,
     refuse_clearing,
     refuse_unkept,
     rows_in,
     text,
-    worth_of_leads,
 )
-from crm_mcp.backends.salessheet import decoding
+from crm_mcp.backends.salessheet import codec
 from crm_mcp.backends.salessheet.api import CONTACTS, DEALS, NAME, PIPELINES, SalesSheetApi
-from crm_mcp.backends.salessheet.decoding import Json, Stage, identity, stage_of
+from crm_mcp.backends.salessheet.codec import Json, Stage, stage_of
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
 from crm_mcp.model import (
     Deal,
@@ -34,7 +35,6 @@ from crm_mcp.model import (
     Option,
     OptionKind,
     Page,
-    Pipeline,
     Slice,
     StageOwner,
     fold,
@@ -45,34 +45,36 @@ CLEARABLE = ("value", "closes_at")
 _CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
 _STAGES_GOOD_FOR = 300.0
 """Seconds after which the names of stages are read anew."""
-_GROUPINGS: dict[StageOwner, tuple[Grouping, ...]] = {
-    "deals": ("stage", "status", "owner", "month"),
-    "leads": ("status", "owner", "month"),
-}
 _STATUSES = ("open", "won", "lost")
 
 
-class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, ListsOptions):
+class SalesSheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsLists, ListsOptions, SalesSheetApi):
     """Deals; stages sit on them, and are part of the pipelines."""
 
     deal_filters: ClassVar[frozenset[str]] = frozenset(DealFilter.model_fields)
     option_kinds: ClassVar[tuple[OptionKind, ...]] = ("stages",)
+    groupings: ClassVar[Mapping[StageOwner, tuple[Grouping, ...]]] = {
+        "deals": ("stage", "status", "owner", "month"),
+        "leads": ("status", "owner", "month"),
+    }
+    counts_as_open: ClassVar[tuple[str | None, ...]] = ("open",)
 
-    _stages: Mapping[str, Stage] | None = None
-    _stages_at: float = 0.0
+    def __init__(self, access: Access) -> None:
+        super().__init__(access)
+        self._stages = Kept(self._read_stages, _STAGES_GOOD_FOR)
 
     async def list_options(self, kind: OptionKind) -> tuple[Option, ...]:
         """List the stages of all pipelines, in their order; the API gives no way to any other values."""
         if kind not in self.option_kinds:
             raise Unsupported(f"SalesSheet's API does not list {kind}", "it lists stages")
-        stages = await self._known_stages(anew=True)
+        stages = await self._stages.get(anew=True)
         return tuple(Option(id=each.id, name=each.name, of="deals") for each in stages.values())
 
     async def list_deals(self, wanted: DealFilter, part: Slice) -> Page[Deal]:
         """List deals, newest first. The CRM is asked by stage and contact; all else is sifted here, where the words
         are not documented."""
         keys = self._keys
-        stages = await self._known_stages()
+        stages = await self._stages.get()
         at_stage = _meant(stages, wanted.stage) if wanted.stage else None
         asked = {keys.deal_stage: at_stage and at_stage.id, keys.contact: wanted.lead}
         query = {name: value for name, value in asked.items() if value}
@@ -108,7 +110,7 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
         if not fields.name:
             raise InvalidArgument("a deal needs a name", "give one", wrote=False)
         body = self._deal_body(fields)
-        stages = await self._known_stages()
+        stages = await self._stages.get()
         if stage:
             body[self._keys.deal_stage] = (await self._stage(stage)).id
         elif stages:
@@ -151,76 +153,61 @@ class SalesSheetDeals(SalesSheetApi, ReadsDeals, WritesDeals, MovesDeals, SumsPi
         refuse_unkept(NAME, [] if there else ["stage"], f"deal {deal}")
         return after
 
-    async def pipeline(self, of: StageOwner, by: Grouping) -> Pipeline:
-        """Group deals or leads, of which up to 1,000 are read; `partial` where there are more.
+    async def _order(self, of: StageOwner, by: Grouping) -> list[str]:
+        stages = await self._stages.get(anew=True)
+        return [each.name for each in stages.values()] if (of, by) == ("deals", "stage") else []
 
-        `value` sums the group's deals (of leads: their open ones), in whatever currency. Months are those in which
-        leads were created and deals close.
-        """
-        if by not in _GROUPINGS[of]:
-            raise Unsupported(
-                f"SalesSheet can't group {of} by {by}", f"it can group {of} by {', '.join(_GROUPINGS[of])}"
-            )
-        keys = self._keys
-        stages = await self._known_stages(anew=True)
-        newest = f"-{keys.created_at}"
-        deals = await self._looked_through(
-            self._rows(DEALS, {}, newest), self._decoder(stages), lambda _: True, cut=True
-        )
-        if of == "deals":
-            rows = [(_group(each, by), each.value or 0.0) for each in deals.items]
-            order = [each.name for each in stages.values()] if by == "stage" else []
-            return Pipeline(groups=grouped(rows, order), total=len(rows), partial=not deals.whole)
-        leads = await self._looked_through(self._rows(CONTACTS, {}, newest), self._as_lead, lambda _: True, cut=True)
-        worth = worth_of_leads(each for each in deals.items if each.status == "open")
-        rows = [(_group(each, by), worth.get(each.id, 0.0)) for each in leads.items]
-        return Pipeline(groups=grouped(rows), total=len(rows), partial=not (deals.whole and leads.whole))
+    async def _every_deal(self) -> tuple[list[Deal], int, bool]:
+        """At most the newest 1,000 are read, as of leads."""
+        fetch = self._rows(DEALS, {}, f"-{self._keys.created_at}")
+        stages = await self._stages.get()
+        found = await self._looked_through(fetch, self._decoder(stages), lambda _: True, cut=True)
+        return found.items, len(found.items), found.whole
+
+    async def _every_lead(self) -> tuple[list[Lead], int, bool]:
+        fetch = self._rows(CONTACTS, {}, f"-{self._keys.created_at}")
+        found = await self._looked_through(fetch, self._as_lead, lambda _: True, cut=True)
+        return found.items, len(found.items), found.whole
 
     def _as_lead(self, row: Json) -> Lead:
-        return decoding.lead(row, self._keys, self.number)
+        return codec.lead(row, self._keys, self.number)
 
     def _decoder(self, stages: Mapping[str, Stage]) -> Callable[[Json], Deal]:
-        return lambda row: decoding.deal(row, self._keys, stages)
+        return lambda row: codec.deal(row, self._keys, stages)
 
     async def _named(self, record: Json) -> Deal:
         """Return a deal with the name of its stage."""
-        stages = await self._known_stages()
+        stages = await self._stages.get()
         at_stage = stage_of(record, self._keys)
         if at_stage and at_stage not in stages:
-            stages = await self._known_stages(anew=True)
-        return decoding.deal(record, self._keys, stages)
+            stages = await self._stages.get(anew=True)
+        return codec.deal(record, self._keys, stages)
 
     async def _stage(self, stage: str) -> Stage:
         """Return the stage with this id. Raises InvalidArgument where there is none."""
-        stages = await self._known_stages()
+        stages = await self._stages.get()
         if stage not in stages:
-            stages = await self._known_stages(anew=True)
+            stages = await self._stages.get(anew=True)
         if stage not in stages:
             names = [f"{each.id} ({each.name})" for each in stages.values()]
             raise InvalidArgument(f'there is no stage with the id "{stage[:80]}"', choices(stage, names), wrote=False)
         return stages[stage]
-
-    async def _known_stages(self, *, anew: bool = False) -> Mapping[str, Stage]:
-        """Return the stages of all pipelines by id, in their order; read again after five minutes."""
-        if anew or self._stages is None or time.monotonic() - self._stages_at > _STAGES_GOOD_FOR:
-            self._stages, self._stages_at = await self._read_stages(), time.monotonic()
-        return self._stages
 
     async def _read_stages(self) -> dict[str, Stage]:
         answer = await self._api.read("GET", PIPELINES, {"page": 1, "per_page": self.limits.page})
         found: list[tuple[str, str, str]] = []
         for each in rows_in(answer, "pipelines"):
             pipeline = cast("Json", each) if isinstance(each, dict) else {}
-            name, number = text(pipeline.get("name")) or "", identity(pipeline)
+            name, number = text(pipeline.get("name")) or "", key_of(pipeline)
             inside = pipeline.get(self._keys.stages)
             if inside is None and number:  # a list may leave out what each pipeline has
                 pipeline = record_in(await self._api.read("GET", at(PIPELINES + "/{}", number)), "pipeline")
-                refuse_other(number, identity(pipeline))
+                refuse_other(number, key_of(pipeline))
                 inside = pipeline.get(self._keys.stages)
             listed = cast("list[Any]", inside) if isinstance(inside, list) else []
             rows = [cast("Json", row) for row in listed if isinstance(row, dict)]
             rows.sort(key=lambda row: number_in(row.get("position")) or 0.0)
-            found += [(id_, text(row.get("name")) or id_, name) for row in rows if (id_ := identity(row))]
+            found += [(id_, text(row.get("name")) or id_, name) for row in rows if (id_ := key_of(row))]
         names = [fold(name) for _, name, _ in found]
         return {
             id_: Stage(id_, f"{pipeline}: {name}" if names.count(fold(name)) > 1 else name)
@@ -251,11 +238,3 @@ def _meant(stages: Mapping[str, Stage], named: str) -> Stage:
         if fold(each.name) == fold(named):
             return each
     raise InvalidArgument(f'there is no stage "{named[:80]}"', choices(named, [each.name for each in stages.values()]))
-
-
-def _group(each: Deal | Lead, by: Grouping) -> str | None:
-    if by == "month":
-        when = each.closes_at if isinstance(each, Deal) else each.created_at
-        return when.strftime("%Y-%m") if when else None
-    found: str | None = getattr(each, by)
-    return found

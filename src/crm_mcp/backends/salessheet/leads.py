@@ -5,37 +5,39 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from crm_mcp.address import email_address, phone_number
 from crm_mcp.backends.base import FindsLeads, WritesLeads
-from crm_mcp.backends.identity import holders, person_of, refuse_other_person, refuse_same, refuse_there
-from crm_mcp.backends.lead_fields import IDENTIFYING, addresses_in, unknown_person
+from crm_mcp.backends.identity import person_of, refuse_other_person, refuse_same, refuse_there
+from crm_mcp.backends.lead_fields import IDENTIFYING, addresses_in, readdressed, refuse_nobody
 from crm_mcp.backends.opt_out_fields import refuse_lifting
+from crm_mcp.backends.refusals import refuse_filters, refuse_sort
 from crm_mcp.backends.remote import (
+    MOST_AT_ADDRESS,
     ONE_CUSTOM,
-    Access,
     refuse_clearing,
     refuse_unkept,
     text,
     ways_to_write,
 )
-from crm_mcp.backends.salessheet import decoding
+from crm_mcp.backends.salessheet import codec
 from crm_mcp.backends.salessheet.api import CONTACTS, NAME, SalesSheetApi
-from crm_mcp.backends.salessheet.decoding import Json
+from crm_mcp.backends.salessheet.codec import Json
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.channels import Channel
-from crm_mcp.errors import InvalidArgument, Unsupported, choices
+from crm_mcp.errors import InvalidArgument, Unsupported
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold
+
+F = TypeVar("F", bound=LeadFields)
 
 PLAIN = ("first_name", "last_name", "email", "phone", "company", "title", "status", "owner")
 """The fields that are one key each."""
 CLEARABLE = ("name", *PLAIN, "custom_fields")
-_MOST_AT_ADDRESS = 10
 _LEAST_DIGITS = 3
 
 
-class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
+class SalesSheetLeads(FindsLeads, WritesLeads, SalesSheetApi):
     """Contacts as leads. Companies are contacts as well (documented), and come among them."""
 
     lead_filters: ClassVar[frozenset[str]] = frozenset({"query", "status", "owner", "sort"})
@@ -48,18 +50,14 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         "-updated_at",
     )
 
-    def __init__(self, access: Access) -> None:
-        super().__init__(access)
-        self._writes = 0
-        """How many times a single contact was written: what is remembered of contacts is old then."""
-
     async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
         """Find contacts; every one that is given really fits, whether or not the CRM knew the parameter.
 
         Raises:
             Unsupported: the CRM ignored the filter, and has more than 1,000 contacts to look through.
         """
-        self._check(wanted)
+        refuse_filters(NAME, "leads", wanted, self.lead_filters)
+        refuse_sort(wanted.sort, self.lead_sorts)
         query, fits = self._criteria(wanted)
         sort = wanted.sort or self.lead_sorts[0]
         key: str = getattr(self._keys, sort.lstrip("-"))
@@ -101,7 +99,7 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         for place, (name, value) in enumerate(asked):
             fetch = self._rows(CONTACTS, {name: value})
             try:
-                page = await self._sifted(fetch, self._lead, fits, Slice(limit=_MOST_AT_ADDRESS), narrow=narrow)
+                page = await self._sifted(fetch, self._lead, fits, Slice(limit=MOST_AT_ADDRESS), narrow=narrow)
             except Unsupported:
                 if not place:
                     raise
@@ -109,16 +107,16 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
             found |= {each.id: each for each in page.items}
             if ignored:
                 break
-        return tuple(found.values())[:_MOST_AT_ADDRESS]
+        return tuple(found.values())[:MOST_AT_ADDRESS]
 
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create a contact, after looking whether its address or number is there."""
         body = self._contact_body(draft)
-        there = await refuse_same(self, draft.model_copy(update=self._addresses(body)))
+        there = await refuse_same(self, self._readdressed(draft, body))
         self._writes += 1
         made = self._lead(await self._made(CONTACTS, body))
         refuse_there(made.id, there)
-        refuse_other_person(draft.model_copy(update=self._addresses(body)), person_of(made))
+        refuse_other_person(self._readdressed(draft, body), person_of(made))
         lost = [each for each in PLAIN if getattr(draft, each) and getattr(made, each) is None]
         if draft.name and fold(made.name or "") != fold(" ".join(draft.name.split())):
             lost.append("name")
@@ -134,22 +132,14 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         changes = self._changes(record, before, change)
         if not changes:
             return before
-        await refuse_same(self, change.model_copy(update=self._addresses(changes)), before)
+        await refuse_same(self, self._readdressed(change, changes), before)
         self._writes += 1
         after = self._lead(await self._changed(CONTACTS, lead, changes))
         refuse_unkept(NAME, _unkept(before, after, change), f"{after.label} ({after.id})")
         return after
 
     def _lead(self, record: Json) -> Lead:
-        return decoding.lead(record, self._keys, self.number)
-
-    def _check(self, wanted: LeadFilter) -> None:
-        for name in wanted.shown():
-            if name not in self.lead_filters:
-                able = ", ".join(sorted(self.lead_filters - {"sort"}))
-                raise Unsupported(f"SalesSheet can't filter leads by {name}", f"it can by {able}")
-        if wanted.sort and wanted.sort not in self.lead_sorts:
-            raise InvalidArgument(f'sort is "{wanted.sort[:40]}"', choices(wanted.sort, self.lead_sorts))
+        return codec.lead(record, self._keys, self.number)
 
     def _criteria(self, wanted: LeadFilter) -> tuple[dict[str, str], Callable[[Lead], bool]]:
         """Return the parameters of a search, and what tells whether a lead fits."""
@@ -196,12 +186,11 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         if fields.name and not (fields.first_name or fields.last_name):
             given["first_name"], given["last_name"] = _split(fields.name)
         body: Json = {getattr(keys, each): given[each] for each in PLAIN if given.get(each)}
-        if fields.name and fields.name != decoding.joined_name(body, keys):
+        if fields.name and fields.name != codec.joined_name(body, keys):
             body[keys.name] = fields.name
         if custom := {name: value for name, value in (fields.custom_fields or {}).items() if value is not None}:
             body[keys.custom_fields] = custom
-        if not any(given.get(each) for each in IDENTIFYING):
-            raise unknown_person()
+        refuse_nobody(given)
         return body
 
     def _values(self, fields: LeadFields) -> dict[str, Any]:
@@ -220,12 +209,8 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
         given["email"], given["phone"] = addresses_in(fields, self._access.country)
         return given
 
-    def _addresses(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the address and the number of what is sent, in their normal forms."""
-        return {"email": body.get(self._keys.email), "phone": body.get(self._keys.phone)}
-
-    async def _holders(self, body: Mapping[str, Any]) -> list[Lead]:
-        return await holders(self, body.get(self._keys.email), body.get(self._keys.phone))
+    def _readdressed(self, fields: F, body: Mapping[str, Any]) -> F:
+        return readdressed(fields, body, self._keys.email, self._keys.phone)
 
     def _changes(self, record: Json, before: Lead, change: LeadUpdate) -> Json:
         """Return the keys of a contact that differ from what is wanted, with their new values."""
@@ -242,17 +227,16 @@ class SalesSheetLeads(SalesSheetApi, FindsLeads, WritesLeads):
             now["first_name"] = now["last_name"] = None
         changes: Json = {getattr(keys, each): now[each] for each in PLAIN if now[each] != getattr(before, each)}
         own = text(record.get(keys.name))
-        apart = own is not None and own != decoding.joined_name(record, keys)
+        apart = own is not None and own != codec.joined_name(record, keys)
         if name and apart and not (change.first_name or change.last_name):
             changes = {k: v for k, v in changes.items() if k not in (keys.first_name, keys.last_name)}
         after = {**record, **changes}
-        if name and (own is not None or name != decoding.joined_name(after, keys)) and name != own:
+        if name and (own is not None or name != codec.joined_name(after, keys)) and name != own:
             changes[keys.name] = name
         elif own is not None and "name" in cleared:
             changes[keys.name] = None
         left = {**record, **changes}
-        if not any(text(left.get(getattr(keys, each))) for each in IDENTIFYING):
-            raise unknown_person()
+        refuse_nobody({each: text(left.get(getattr(keys, each))) for each in IDENTIFYING})
         single = [each.removeprefix(ONE_CUSTOM) for each in change.clear if each.startswith(ONE_CUSTOM)]
         gone = custom if "custom_fields" in cleared else single
         new = {**dict.fromkeys(gone), **(change.custom_fields or {})}
@@ -269,7 +253,7 @@ def _custom_changes(
     """
     held = record.get(keys.custom_fields)
     inside = cast("Json", held) if isinstance(held, dict) else {}
-    known = decoding.known_of_contacts(keys)
+    known = codec.known_of_contacts(keys)
     differing = {name: value for name, value in new.items() if present.get(name) != value}
     beside = {name for name in differing if name not in inside and name in record and name not in known}
     changes: Json = {name: differing[name] for name in differing if name in beside}

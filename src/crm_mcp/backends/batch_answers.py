@@ -1,7 +1,8 @@
-"""What SalesSheet's answer to a batch says of each item.
+"""What a CRM's answer to many leads at once says of each of them.
 
-Documented is only that it says which items failed. Read are: one list with an entry for each item, with or without
-`index`; a list of records beside a list of errors, which have an `index`; and such errors beside mere counts.
+No vendor shows such an answer. Read are: one list with an entry for each item (with a status, or with its id), with or
+without `index` (from 0); a list of records beside a list of errors, which have an `index`; such errors beside counts of
+what was taken; and counts alone.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from crm_mcp.backends.http_errors import shows_another
-from crm_mcp.backends.remote import count_in, text
-from crm_mcp.backends.salessheet.decoding import Json, identity, part_in
+from crm_mcp.backends.remote import count_in, key_of, part_in, text
 
+Json = dict[str, Any]
 Verdict = Literal["created", "updated", "done", "refused", "unknown"]
 """`done` is created or updated, whichever was asked for."""
 
-_WORDS: dict[str, Verdict] = {
-    **dict.fromkeys(("created", "201", "inserted"), "created"),
+WORDS: Mapping[str, Verdict] = {
+    **dict.fromkeys(("created", "201", "inserted", "imported"), "created"),
     **dict.fromkeys(("updated", "200", "merged"), "updated"),
     **dict.fromkeys(("ok", "success", "succeeded"), "done"),
     **dict.fromkeys(("error", "failed", "failure", "invalid", "rejected", "refused"), "refused"),
@@ -28,36 +29,43 @@ _WORDS: dict[str, Verdict] = {
 
 
 @dataclass(frozen=True)
-class Told:
-    """What became of one item: the contact where it is named, and what is said where it was refused."""
+class ItemAnswer:
+    """What became of one item: the lead where it is named, and what is said where it was refused."""
 
     verdict: Verdict
     lead: str | None = None
     said: object = None
 
 
-def told_by(answer: Any, bodies: Sequence[Json], status: str) -> dict[int, Told] | None:
+def told_by(
+    answer: Any, bodies: Sequence[Json], status: str = "", words: Mapping[str, Verdict] = WORDS
+) -> dict[int, ItemAnswer] | None:
     """Return what an answer says of each item, by its number; None where it says nothing.
 
-    `status` is the key of a contact's own status, which is no word about the batch.
+    `status` is the key of a lead's own status, which is no word about the batch; `words` are those that mean something.
     """
     size = len(bodies)
     if isinstance(answer, list):
         entries = _numbered(cast("list[Any]", answer), range(size))
-        return {number: _told(entry, bodies[number], status) for number, entry in entries.items() if 0 <= number < size}
+        return {
+            number: _told(entry, bodies[number], status, words)
+            for number, entry in entries.items()
+            if 0 <= number < size
+        }
     if not isinstance(answer, dict):
         return None
-    body = cast("Json", answer)
+    found = cast("Json", answer)
+    body = part_in(found, "data") or found
     faults = {
-        number: Told("refused", said=each) for number, each in faults_in(body, size, ("errors", "failed")).items()
+        number: ItemAnswer("refused", said=each) for number, each in faults_in(body, size, ("errors", "failed")).items()
     }
     for name in ("results", "items", "data", "contacts", "created"):
         if isinstance(rows := body.get(name), list):
             good = [number for number in range(size) if number not in faults]
-            found = cast("list[Any]", rows)
-            entries = _numbered(found, range(size) if len(found) == size else good)
+            listed = cast("list[Any]", rows)
+            entries = _numbered(listed, range(size) if len(listed) == size else good)
             if entries:
-                told = {n: _told(entry, bodies[n], status) for n, entry in entries.items() if 0 <= n < size}
+                told = {n: _told(entry, bodies[n], status, words) for n, entry in entries.items() if 0 <= n < size}
                 return {**told, **faults}
     return {**_counted(body, size, faults), **faults} or None
 
@@ -84,25 +92,25 @@ def faults_in(
     return {number: each for number, each in found.items() if 0 <= number < size}
 
 
-def _told(entry: Json, body: Json, status: str) -> Told:
+def _told(entry: Json, body: Json, status: str, meant: Mapping[str, Verdict]) -> ItemAnswer:
     record = part_in(entry, "data", "contact", "record")
-    lead = identity(record) or identity(entry) or text(entry.get("contact_id"))
+    lead = key_of(record) or key_of(entry, "id", "contact_id")
     if _at_fault(entry):
         words = [_word(entry), entry.get("errors") or entry.get("error"), entry.get("message")]
-        return Told("refused", lead, [each for each in words if each])
+        return ItemAnswer("refused", lead, [each for each in words if each])
     if shows_another(record or entry, body):
-        return Told("unknown", lead)
+        return ItemAnswer("unknown", lead)
     is_record = not record and any(name in entry for name in body if name != status)
-    if (word := _word(entry)) and not (is_record and word not in _WORDS):
-        return Told(_WORDS.get(word, "unknown"), lead)
+    if (word := _word(entry)) and not (is_record and word not in meant):
+        return ItemAnswer(meant.get(word, "unknown"), lead)
     agreed = entry.get("success") is True or entry.get("ok") is True
-    return Told("done" if lead or agreed else "unknown", lead)
+    return ItemAnswer("done" if lead or agreed else "unknown", lead)
 
 
 def _at_fault(entry: Mapping[str, Any]) -> bool:
     word = _word(entry)
     denied = any(entry.get(name) in (False, "false") for name in ("success", "ok"))
-    failed = _WORDS.get(word) == "refused" or (word.isdecimal() and len(word) == 3 and int(word) >= 400)
+    failed = WORDS.get(word) == "refused" or (word.isdecimal() and len(word) == 3 and int(word) >= 400)
     return denied or failed or bool(entry.get("error") or entry.get("errors"))
 
 
@@ -112,13 +120,16 @@ def _word(entry: Mapping[str, Any]) -> str:
     return next((each.casefold() for each in found if each), "")
 
 
-def _counted(body: Json, size: int, faults: Mapping[int, Told]) -> dict[int, Told]:
-    """Return what mere counts say of the items that are no faults: that they were taken, where it adds up."""
+def _counted(body: Json, size: int, faults: Mapping[int, ItemAnswer]) -> dict[int, ItemAnswer]:
+    """Return what mere counts say of the items that are no faults: that all of them were taken, or none, where it adds
+    up."""
     rest = [number for number in range(size) if number not in faults]
     created, updated, failed = (count_in(body.get(name)) for name in ("created", "updated", "failed"))
+    if created == 0 and not updated and failed == size:
+        return dict.fromkeys(rest, ItemAnswer("refused"))
     if created is None and updated is None:
-        return dict.fromkeys(rest, Told("done")) if faults and failed == len(faults) else {}
-    return dict.fromkeys(rest, Told("done")) if (created or 0) + (updated or 0) == len(rest) else {}
+        return dict.fromkeys(rest, ItemAnswer("done")) if faults and failed == len(faults) else {}
+    return dict.fromkeys(rest, ItemAnswer("done")) if (created or 0) + (updated or 0) == len(rest) else {}
 
 
 def _numbered(rows: Sequence[Any], places: Sequence[int]) -> dict[int, Json]:

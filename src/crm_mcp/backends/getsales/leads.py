@@ -1,57 +1,150 @@
-"""Creating and changing leads: fields, custom values, tags, stages."""
+"""Contacts, which GetSales' API calls leads: found, created and changed, with their tags and stages."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
-from typing import Any, NamedTuple
+from datetime import UTC, timedelta
+from typing import Any, ClassVar, TypeVar
 
-from crm_mcp.address import linkedin_profile
-from crm_mcp.backends.base import MovesLeads, TagsLeads, WritesLeads
-from crm_mcp.backends.getsales.finding import Finding, full_name
-from crm_mcp.backends.getsales.records import (
+from crm_mcp.address import known_profile
+from crm_mcp.backends.base import FindsLeads, MovesLeads, TagsLeads, WritesLeads
+from crm_mcp.backends.getsales.api import (
+    FIELD_VALUES,
+    LEAD,
+    PAGE,
+    SEARCH,
+    UPSERT,
+    GetSalesApi,
+    all_of,
+    cannot,
+    more_after,
+    records,
+    shown_lead,
+    since,
+)
+from crm_mcp.backends.getsales.codec import (
     EMAILS,
     PHONES,
+    PLAIN,
     PROFILE,
     WRITABLE,
+    Before,
+    Custom,
     Names,
+    changes_address,
+    cleared_by,
+    full_name,
+    handle_of,
+    handles,
+    has_address,
+    has_profile,
+    is_address,
+    is_called,
+    lacks,
     lead_of,
+    made_in,
+    moved_only,
     parts,
+    said_of,
+    status_meant,
     tag_ids,
+    tag_names,
+    taken_by,
+    unidentified,
+    unsubscribed,
 )
-from crm_mcp.backends.getsales.wire import FIELD_VALUES, LEAD, TAGS, UPSERT, cannot, no_lead, shown_lead, since
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.http_errors import refuse_written_other
-from crm_mcp.backends.identity import Person, email_key, refuse_other_person
-from crm_mcp.backends.lead_fields import IDENTIFYING, PARTS, parts_after, unknown_person, whole_name
+from crm_mcp.backends.identity import People, Person, email_key, person_in, person_of, refuse_other_person
+from crm_mcp.backends.lead_fields import IDENTIFYING, PARTS, addresses_in, parts_after, unknown_person, whole_name
+from crm_mcp.backends.lists import whole
 from crm_mcp.backends.opt_out_fields import refuse_lifting
-from crm_mcp.backends.remote import ONE_CUSTOM, record_in, set_and_cleared, text
-from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices, saying
-from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadUpdate, fold
+from crm_mcp.backends.refusals import no_record, refuse_filters, refuse_sort
+from crm_mcp.backends.remote import moment, record_in, text, ways_to_write
+from crm_mcp.channels import Channel
+from crm_mcp.errors import InvalidArgument, NotFound, VendorError, choices
+from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold, now
 
-PLAIN = {
-    "name": "name",
-    "first_name": "first_name",
-    "last_name": "last_name",
-    "company": "company_name",
-    "title": "position",
-}
-CLEARABLE = ("name", "first_name", "last_name", "email", "phone", "company", "title", "tags", "custom_fields")
-_COLOUR = "#9e9e9e"
-"""Of a tag that is made here: a colour belongs to a tag."""
-_LONGEST_TAG = 200
+F = TypeVar("F", bound=LeadFields)
+
+MOST_FOUND = 10_000
+"""Where the vendor's search ends: beyond, it answers HTTP 500 (found in public clients)."""
+_MOST_AT_ADDRESS = 10
 
 
-class Custom(NamedTuple):
-    """Custom fields as the vendor takes them: its own further fields, and values by the name of their field."""
-
-    own: dict[str, CustomValue]
-    values: dict[str, str | None]
-
-
-class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
+class GetSalesLeads(FindsLeads, WritesLeads, TagsLeads, MovesLeads, GetSalesApi):
     """Stages and tags sit on leads, by id; a lead belongs to one list."""
+
+    lead_filters: ClassVar[frozenset[str]] = frozenset(
+        ("query", "status", "stage", "tag", "list", "created_after", "sort")
+    )
+    lead_sorts: ClassVar[tuple[str, ...]] = (
+        *("-created_at", "created_at", "-updated_at", "updated_at", "name", "-name"),
+    )
+
+    async def search_leads(self, wanted: LeadFilter, part: Slice) -> Page[Lead]:
+        """Find leads by the vendor's search, which is fuzzy about words.
+
+        The vendor's filter by creation knows days only; what was created earlier on that day is taken out here, and no
+        total is given then. Its search ends at 10,000 rows; beyond, the error says how to go on.
+        """
+        refuse_filters(self.called, "leads", wanted, self.lead_filters)
+        refuse_sort(wanted.sort, self.lead_sorts)
+        sort, offset = wanted.sort or self.lead_sorts[0], whole(part.position)
+        limit = min(part.limit, MOST_FOUND - offset)
+        if limit <= 0:
+            raise InvalidArgument(
+                "GetSales' search ends at 10,000 leads",
+                "narrow it by stage, tag, list or query; or sort by created_at and give the created_at of the last lead"
+                " as created_after",
+            )
+        order = {"order_field": sort.removeprefix("-"), "order_type": "desc" if sort.startswith("-") else "asc"}
+        body = {"filter": await self._filter(wanted), "limit": limit, "offset": offset, **order}
+        answer = await self._api.read("POST", SEARCH, body=body)
+        rows = records(answer)
+        end = offset + len(rows)
+        leads = await self._leads(rows)
+        if wanted.created_after:
+            leads = tuple(each for each in leads if not each.created_at or each.created_at > wanted.created_after)
+        more = more_after(answer, offset, len(rows), limit)
+        return Page[Lead](
+            items=leads, next=str(end) if more else None, total=None if wanted.created_after else all_of(answer)
+        )
+
+    async def get_lead(self, lead: str) -> Lead:
+        """Read one lead."""
+        return (await self._leads([await self._lead_row(lead)]))[0]
+
+    async def leads_at(self, channel: Channel, address: str) -> tuple[Lead, ...]:
+        """Return the leads that have an address.
+
+        An e-mail address, work or personal, and a LinkedIn profile are looked up; a number can only be searched for.
+        Whether the vendor's search finds it in every form that it may be written in is not documented, so several are
+        tried.
+        """
+        if channel == "email":
+            row = await self._looked_up(email=address) if is_address(address) else None
+            rows = [row] if row and has_address(parts(row)[0], address) else []
+        elif channel == "linkedin":
+            rows = []
+            for each in handles(address):
+                row = await self._looked_up(linkedin_id=f"{PROFILE}{each}")
+                rows = [row] if row and has_profile(parts(row)[0], address) else []
+                if rows:
+                    break
+        else:
+            found: dict[str, dict[str, Any]] = {}
+            for words in ways_to_write(address):
+                body = {"filter": {"q": words}, "limit": PAGE, "offset": 0}
+                order = {"order_field": "created_at", "order_type": "asc"}
+                for row in records(await self._api.read("POST", SEARCH, body={**body, **order})):
+                    lead = parts(row)[0]
+                    if address in self._numbers(lead):
+                        found.setdefault(str(lead["uuid"]), row)
+            rows = [*found.values()]
+        return await self._leads(rows[:_MOST_AT_ADDRESS])
 
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create one in its list, else in the connection's default list.
@@ -63,16 +156,16 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         draft = self._normal(draft)
         body = await self._upsert_body(draft)
         if found := await self._alike(draft, by_name=draft.email is None):
-            raise _taken(found)
+            raise taken_by(found)
         before = await self._before()
         try:
             answer = await self._api.write("POST", UPSERT, body)
         except InvalidArgument as error:
             await self._explain(draft, error)
             raise
-        made = _made(answer)
+        made = made_in(answer)
         if before.had(parts(made)[0]):
-            raise _taken(await self._leads([made]))
+            raise taken_by(await self._leads([made]))
         refuse_other_person(draft, self._person_shown(made))
         with after_write():
             return await self._shown(made, draft)
@@ -88,19 +181,19 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         change = self._normal(change)
         if change.list and await self.list_id(change.list) != parts(row)[0].get("list_uuid"):
             raise cannot("move a lead to another list", "update_lead leaves the list; mass_action_on_leads changes it")
-        cleared = _cleared(change, before, self._field_names().values())
+        cleared = cleared_by(change, before, self._field_names().values())
         custom = await self._custom({**dict.fromkeys(cleared.custom), **(change.custom_fields or {})})
         refuse_lifting(before, custom.values)
         body = {**self._changed(change, cleared.fields, before), **self._own(custom, self._keys.handle)}
-        if parts(row)[0].get("email_status") == "unsubscribed" and _readdressed(parts(row)[0], body):
+        if parts(row)[0].get("email_status") == "unsubscribed" and changes_address(parts(row)[0], body):
             raise unsubscribed(before)
         self._known_by(before, change, cleared.fields)
-        if taken := await self._alike(_moved(change, before), before, by_name=False):
-            raise _taken(taken)
+        if taken := await self._alike(moved_only(change, before), before, by_name=False):
+            raise taken_by(taken)
         tags = () if "tags" in cleared.fields else change.tags
-        names = None if tags is None else _tag_names(tags)
+        names = None if tags is None else tag_names(tags)
         if body:
-            answer = await self._api.write("PUT", at(LEAD, lead), body, missing=no_lead(lead))
+            answer = await self._api.write("PUT", at(LEAD, lead), body, missing=no_record("lead", lead))
             refuse_written_other(lead, shown_lead(answer))
         await self._write_values(lead, custom.values, wrote=bool(body))
         wrote = bool(body or custom.values)
@@ -118,7 +211,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         The sources contradict each other about the names of these actions (`keys` corrects them), so the lead is read
         again: tags that it does not show then raise OutcomeUnknown.
         """
-        names = _tag_names(add)
+        names = tag_names(add)
         row = await self._lead_row(lead)
         return (await self._leads([await self._retagged(lead, row, names, list(remove))]))[0]
 
@@ -134,6 +227,101 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         return (await self._leads([row]))[0]
 
     # What the verbs share
+
+    async def _leads(self, rows: Seq[Mapping[str, Any]]) -> tuple[Lead, ...]:
+        if not rows:
+            return ()
+        names = Names(await self._names("stages"), await self._names("tags"), await self._names("custom_fields"))
+        return tuple(lead_of(row, names, self.number) for row in rows)
+
+    async def _filter(self, wanted: LeadFilter) -> dict[str, Any]:
+        """Return a search filter. Raises InvalidArgument for names that the account does not know."""
+        found: dict[str, Any] = {}
+        if wanted.query:
+            found["q"] = wanted.query
+        if wanted.status:
+            found["status"] = status_meant(wanted.status)
+        if wanted.stage:
+            found["pipeline_stage_uuid"] = (await self._meant("stages", wanted.stage)).id
+        if wanted.tag:
+            found["tags"] = [(await self._meant("tags", wanted.tag)).id]
+        if wanted.list:
+            found["list_uuid"] = (await self._meant("lists", wanted.list)).id
+        if wanted.created_after:
+            first = wanted.created_after.astimezone(UTC).date().isoformat()
+            last = (now() + timedelta(days=1)).date().isoformat()
+            operators = self._keys.date_form == "operators"
+            found[self._keys.created] = {">=": first, "<=": last} if operators else {"from": first, "to": last}
+        return found
+
+    async def _looked_up(self, **by: str) -> dict[str, Any] | None:
+        try:
+            return record_in(await self._api.read("POST", self._keys.lookup, body=by))
+        except NotFound:
+            return None
+
+    def _numbers(self, lead: Mapping[str, Any]) -> set[str | None]:
+        return {self.number(lead.get(name)) for name in PHONES} - {None}
+
+    async def _before(self) -> Before:
+        """Return the newest leads."""
+        order = {"order_field": "created_at", "order_type": "desc"}
+        body: dict[str, Any] = {"filter": {}, "limit": PAGE, "offset": 0, **order}
+        leads = [parts(row)[0] for row in records(await self._api.read("POST", SEARCH, body=body))]
+        newest = max((made for lead in leads if (made := moment(lead.get("created_at")))), default=None)
+        return Before(frozenset(str(lead["uuid"]) for lead in leads), newest)
+
+    def person(self, fields: Lead | LeadFields) -> Person:
+        """Return what somebody is known by: their profile too, and their personal address and number."""
+        known = person_of(fields) if isinstance(fields, Lead) else person_in(fields)
+        custom = fields.custom_fields or {}
+        profile, email = text(custom.get("linkedin")), text(custom.get("personal_email"))
+        phone = self.number(custom.get("personal_phone_number"))
+        return replace(
+            known,
+            profile=known_profile(profile or "") or "",
+            emails=(*known.emails, *((email_key(email),) if email else ())),
+            phones=(*known.phones, *((phone,) if phone else ())),
+        )
+
+    async def _alike(self, fields: LeadFields, before: Lead | None = None, *, by_name: bool) -> list[Lead]:
+        """Return the leads that are this person by an address, a profile or a number, or, where none is and that is
+        asked for, by name and company. `before` is the lead that `fields` change."""
+        there: dict[str, Lead] = {}
+        profile = (fields.custom_fields or {}).get("linkedin")
+        addresses: tuple[tuple[Channel, object], ...] = (
+            ("email", fields.email),
+            ("linkedin", profile),
+            ("sms", fields.phone),
+        )
+        for channel, address in addresses:
+            if isinstance(address, str) and address:
+                there |= {each.id: each for each in await self.leads_at(channel, address)}
+        person = self.person(fields)
+        if before is not None:
+            there.pop(before.id, None)
+            person = self.person(before).changed(person)
+        same = People(map(self.person, there.values())).alike(person).people
+        name = full_name(fields)
+        if by_name and not same and name and fields.company:
+            row = await self._looked_up(name=name, company_name=fields.company)
+            # The vendor's look-up may be as fuzzy as its search: somebody else is not this person.
+            found = await self._leads([row] if row else [])
+            return [each for each in found if is_called(each, name, fields.company)]
+        return [there[each.id] for each in same]
+
+    def _normal(self, fields: F) -> F:
+        """Return fields with their addresses in the normal form.
+
+        Raises:
+            InvalidArgument: an address is none.
+            Unsupported: a field is not GetSales'.
+        """
+        for name, instead in (("status", "it sets the status by itself; see move_stage"), ("owner", "it has none")):
+            if getattr(fields, name):
+                raise cannot(f"set the {name} of a lead", instead)
+        email, phone = addresses_in(fields, self._access.country)
+        return fields.model_copy(update={"email": email, "phone": phone})
 
     def _person_shown(self, row: Mapping[str, Any]) -> Person:
         """Return what the lead of an answer is known by, with all of its addresses."""
@@ -158,7 +346,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         if draft.phone:
             lead[self._keys.phone] = draft.phone
         if draft.tags:
-            lead["tags"] = _tag_names(draft.tags)
+            lead["tags"] = tag_names(draft.tags)
         own = {name: value for name, value in self._own(custom, self._keys.profile).items() if value is not None}
         return {**lead, **own}, {name: value for name, value in custom.values.items() if value is not None}
 
@@ -172,7 +360,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         found = dict(custom.own)
         if "linkedin" in found:
             given = text(found.pop("linkedin"))
-            handle = _handle(given) if given else None
+            handle = handle_of(given) if given else None
             found[profile] = f"{PROFILE}{handle}" if handle and profile != self._keys.handle else handle
         return found
 
@@ -187,7 +375,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
             if name in WRITABLE:
                 custom.own[name] = value
             elif field := await self._find("custom_fields", name):
-                custom.values[field.name] = _said(value)
+                custom.values[field.name] = said_of(value)
             else:
                 valid = [*(each.name for each in await self._named("custom_fields")), *WRITABLE]
                 raise InvalidArgument(f'there is no custom field "{name[:80]}"', choices(name, valid), wrote=False)
@@ -232,11 +420,7 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         if not values or parts(row)[1] is None:
             return True
         shown = lead_of(row, Names({}, {}, self._field_names()), self.number).custom_fields or {}
-        return all(_said(shown.get(name)) == (value or None) for name, value in values.items())
-
-    def _field_names(self) -> dict[str, str]:
-        kept = self._kept.get("custom_fields")
-        return {str(row.get("uuid")): str(row.get("name")) for row in (kept[1] if kept else ())}
+        return all(said_of(shown.get(name)) == (value or None) for name, value in values.items())
 
     async def _retagged(
         self, lead: str, row: dict[str, Any], add: Seq[str], remove: Seq[str], *, wrote: bool = False
@@ -266,14 +450,6 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
             lead, "tags", lambda found: on <= (shown := set(tag_ids(parts(found)[0]))) and not off & shown
         )
 
-    async def _new_tag(self, name: str) -> str:
-        self._forget("tags")
-        answer = await self._api.write("POST", TAGS, {"name": name, "color": _COLOUR})
-        made = text(record_in(answer).get("uuid")) if isinstance(answer, dict) else None
-        if made is None:
-            raise OutcomeUnknown(f'GetSales took the new tag "{name}" and did not say its id', "try again")
-        return made
-
     async def _shown(self, row: dict[str, Any], draft: LeadDraft) -> Lead:
         """Return the lead that an upsert answers with; it is read again where the answer does not show all of it.
 
@@ -284,9 +460,9 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
         if draft.tags:
             self._forget("tags")
         found = (await self._leads([row]))[0]
-        if draft.tags or draft.custom_fields or _lacks(found, draft):
+        if draft.tags or draft.custom_fields or lacks(found, draft):
             found = (await self._leads([await self._lead_row(lead)]))[0]
-        missing = _lacks(found, draft)
+        missing = lacks(found, draft)
         if tags := {fold(each) for each in draft.tags or ()} - {fold(each) for each in found.tags or ()}:
             missing.append(f"the tags {', '.join(sorted(tags))}")
         if missing:
@@ -305,110 +481,6 @@ class Leads(Finding, WritesLeads, TagsLeads, MovesLeads):
             InvalidArgument: nothing identifies the lead.
         """
         if found := await self._alike(draft, by_name=True):
-            raise _taken(found) from error
+            raise taken_by(found) from error
         if nameless := unidentified(draft, error):
             raise nameless from error
-
-
-class Cleared(NamedTuple):
-    """What is to be emptied: fields, and custom fields by name."""
-
-    fields: frozenset[str]
-    custom: tuple[str, ...]
-
-
-def _cleared(change: LeadUpdate, before: Lead, fields_there: Collection[str]) -> Cleared:
-    fields: set[str] = set()
-    custom: list[str] = []
-    for name in change.clear:
-        if name.startswith(ONE_CUSTOM):
-            custom.append(name.removeprefix(ONE_CUSTOM))
-        elif name == "custom_fields":
-            custom += [each for each in before.custom_fields or {} if each in fields_there]
-        elif name not in CLEARABLE:
-            raise InvalidArgument(f'"{name[:80]}" can\'t be cleared', choices(name, CLEARABLE), wrote=False)
-        elif getattr(change, name) is not None:
-            raise set_and_cleared(name)
-        else:
-            fields.add(name)
-    return Cleared(frozenset(fields), tuple(custom))
-
-
-def unidentified(draft: LeadDraft, error: InvalidArgument) -> InvalidArgument | None:
-    """Return what it means that the vendor does not accept a lead that nothing identifies (inferred), else None."""
-    profile = (draft.custom_fields or {}).get("linkedin")
-    if draft.email or profile or (full_name(draft) and draft.company):
-        return None
-    return InvalidArgument(
-        "GetSales knows a lead by its e-mail address, its LinkedIn profile, or its name and company",
-        "give email, custom_fields.linkedin, or name and company",
-        detail=error.detail,
-        wrote=False,
-    )
-
-
-def _made(answer: Any) -> dict[str, Any]:
-    """Return the lead that an upsert answers with.
-
-    Raises:
-        OutcomeUnknown: there is none in the answer.
-    """
-    try:
-        row = record_in(answer)
-        parts(row)
-    except VendorError as error:
-        what = "GetSales took the lead and did not say its id"
-        raise OutcomeUnknown(what, "look for it with search_leads", detail=error.detail) from None
-    return row
-
-
-def _lacks(lead: Lead, draft: LeadDraft) -> list[str]:
-    """Return the fields that were sent and of which a lead shows nothing."""
-    return [each for each in ("email", "phone", "company", "title") if getattr(draft, each) and not getattr(lead, each)]
-
-
-def _tag_names(given: Seq[str]) -> list[str]:
-    found = [" ".join(each.split()) for each in given]
-    if any(not 0 < len(each) <= _LONGEST_TAG for each in found):
-        raise InvalidArgument("a tag is empty or too long", f"give 1 to {_LONGEST_TAG} characters", wrote=False)
-    return list({fold(each): each for each in found}.values())
-
-
-def _moved(change: LeadUpdate, before: Lead) -> LeadUpdate:
-    """Return the change with those addresses alone that are new."""
-    same = {name: None for name in ("email", "phone") if getattr(change, name) == getattr(before, name)}
-    return change.model_copy(update=same)
-
-
-def _readdressed(lead: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
-    """Whether a change gives a lead another e-mail address, if only in its spelling, or takes one away."""
-    had = {text(lead.get(name)) for name in EMAILS}
-    new = {name: text(value) for name, value in body.items() if name in EMAILS}
-    return any(value not in had if value else bool(text(lead.get(name))) for name, value in new.items())
-
-
-def unsubscribed(lead: Lead) -> InvalidArgument:
-    """Return the error for a new address of somebody who has unsubscribed: GetSales keeps that by lead, and what a new
-    address does to it is not known."""
-    return InvalidArgument(
-        f"{lead.label} has unsubscribed, and another e-mail address could lift that",
-        "a person can change it, in GetSales itself",
-        wrote=False,
-    )
-
-
-def _taken(found: Seq[Lead]) -> Conflict:
-    who = ", ".join(f"{each.id} ({each.label})" for each in found[:5])
-    return Conflict(f"GetSales has this person already: {who}", "update that lead instead", wrote=False)
-
-
-def _handle(profile: str) -> str:
-    with saying(wrote=False):
-        return linkedin_profile(profile)
-
-
-def _said(value: CustomValue) -> str | None:
-    """Return a custom value as GetSales keeps it, which is text."""
-    if value is None:
-        return None
-    return str(value).lower() if isinstance(value, bool) else str(value)

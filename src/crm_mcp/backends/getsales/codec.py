@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
-from crm_mcp.address import address_key, linkedin_profile, same_profile
+from crm_mcp.address import address_key, email_address, linkedin_profile, same_profile
 from crm_mcp.backends.lead_fields import whole_name
 from crm_mcp.backends.opt_out_fields import refused_channels
-from crm_mcp.backends.remote import moment, others, text
+from crm_mcp.backends.remote import ONE_CUSTOM, moment, others, record_in, set_and_cleared, text
 from crm_mcp.channels import Channel
-from crm_mcp.errors import InvalidArgument, VendorError
-from crm_mcp.model import CustomValue, Direction, Lead, Mailbox, Message, Note, NoteDraft, NoteKind, fold, rfc3339
+from crm_mcp.errors import Conflict, InvalidArgument, OutcomeUnknown, VendorError, choices, saying
+from crm_mcp.model import (
+    CustomValue,
+    Direction,
+    Lead,
+    LeadDraft,
+    LeadFields,
+    LeadUpdate,
+    Mailbox,
+    Message,
+    Note,
+    NoteDraft,
+    NoteKind,
+    fold,
+    rfc3339,
+)
 from crm_mcp.text import rendered
 
+STATUSES = ("ok", "failed_validation", "no_contact_data", "duplicate")
+"""What GetSales says of a contact's data (found); it sets them by itself."""
+PLAIN = {
+    "name": "name",
+    "first_name": "first_name",
+    "last_name": "last_name",
+    "company": "company_name",
+    "title": "position",
+}
+CLEARABLE = ("name", "first_name", "last_name", "email", "phone", "company", "title", "tags", "custom_fields")
+_LONGEST_TAG = 200
 EMAILS = ("work_email", "personal_email", "email")
 """Where a lead has e-mail addresses: ours is the first that is there."""
 PHONES = ("work_phone_number", "personal_phone_number")
@@ -244,3 +271,160 @@ def _direction(row: Mapping[str, Any]) -> Direction | None:
     """Return the direction: `type` is inbox or outbox (documented)."""
     directions: dict[str | None, Direction] = {"inbox": "inbound", "outbox": "outbound"}
     return directions.get(text(row.get("type")))
+
+
+class Custom(NamedTuple):
+    """Custom fields as the vendor takes them: its own further fields, and values by the name of their field."""
+
+    own: dict[str, CustomValue]
+    values: dict[str, str | None]
+
+
+class Cleared(NamedTuple):
+    """What is to be emptied: fields, and custom fields by name."""
+
+    fields: frozenset[str]
+    custom: tuple[str, ...]
+
+
+def cleared_by(change: LeadUpdate, before: Lead, fields_there: Collection[str]) -> Cleared:
+    """Return what a change empties; raises InvalidArgument for what can't be emptied, or is given a value as well."""
+    fields: set[str] = set()
+    custom: list[str] = []
+    for name in change.clear:
+        if name.startswith(ONE_CUSTOM):
+            custom.append(name.removeprefix(ONE_CUSTOM))
+        elif name == "custom_fields":
+            custom += [each for each in before.custom_fields or {} if each in fields_there]
+        elif name not in CLEARABLE:
+            raise InvalidArgument(f'"{name[:80]}" can\'t be cleared', choices(name, CLEARABLE), wrote=False)
+        elif getattr(change, name) is not None:
+            raise set_and_cleared(name)
+        else:
+            fields.add(name)
+    return Cleared(frozenset(fields), tuple(custom))
+
+
+def unidentified(draft: LeadDraft, error: InvalidArgument) -> InvalidArgument | None:
+    """Return what it means that the vendor does not accept a lead that nothing identifies (inferred), else None."""
+    profile = (draft.custom_fields or {}).get("linkedin")
+    if draft.email or profile or (full_name(draft) and draft.company):
+        return None
+    return InvalidArgument(
+        "GetSales knows a lead by its e-mail address, its LinkedIn profile, or its name and company",
+        "give email, custom_fields.linkedin, or name and company",
+        detail=error.detail,
+        wrote=False,
+    )
+
+
+def made_in(answer: Any) -> dict[str, Any]:
+    """Return the lead that an upsert answers with.
+
+    Raises:
+        OutcomeUnknown: there is none in the answer.
+    """
+    try:
+        row = record_in(answer)
+        parts(row)
+    except VendorError as error:
+        what = "GetSales took the lead and did not say its id"
+        raise OutcomeUnknown(what, "look for it with search_leads", detail=error.detail) from None
+    return row
+
+
+def lacks(lead: Lead, draft: LeadDraft) -> list[str]:
+    """Return the fields that were sent and of which a lead shows nothing."""
+    return [each for each in ("email", "phone", "company", "title") if getattr(draft, each) and not getattr(lead, each)]
+
+
+def tag_names(given: Seq[str]) -> list[str]:
+    """Return tags, each once; raises InvalidArgument for one that is empty or too long."""
+    found = [" ".join(each.split()) for each in given]
+    if any(not 0 < len(each) <= _LONGEST_TAG for each in found):
+        raise InvalidArgument("a tag is empty or too long", f"give 1 to {_LONGEST_TAG} characters", wrote=False)
+    return list({fold(each): each for each in found}.values())
+
+
+def moved_only(change: LeadUpdate, before: Lead) -> LeadUpdate:
+    """Return the change with those addresses alone that are new."""
+    same = {name: None for name in ("email", "phone") if getattr(change, name) == getattr(before, name)}
+    return change.model_copy(update=same)
+
+
+def changes_address(lead: Mapping[str, Any], body: Mapping[str, Any]) -> bool:
+    """Whether a change gives a lead another e-mail address, if only in its spelling, or takes one away."""
+    had = {text(lead.get(name)) for name in EMAILS}
+    new = {name: text(value) for name, value in body.items() if name in EMAILS}
+    return any(value not in had if value else bool(text(lead.get(name))) for name, value in new.items())
+
+
+def unsubscribed(lead: Lead) -> InvalidArgument:
+    """Return the error for a new address of somebody who has unsubscribed: GetSales keeps that by lead, and what a new
+    address does to it is not known."""
+    return InvalidArgument(
+        f"{lead.label} has unsubscribed, and another e-mail address could lift that",
+        "a person can change it, in GetSales itself",
+        wrote=False,
+    )
+
+
+def taken_by(found: Seq[Lead]) -> Conflict:
+    """Return the error for a person who is there already."""
+    who = ", ".join(f"{each.id} ({each.label})" for each in found[:5])
+    return Conflict(f"GetSales has this person already: {who}", "update that lead instead", wrote=False)
+
+
+def handle_of(profile: str) -> str:
+    """Return the last part of a profile's address; raises InvalidArgument, with nothing written, where it is none."""
+    with saying(wrote=False):
+        return linkedin_profile(profile)
+
+
+def said_of(value: CustomValue) -> str | None:
+    """Return a custom value as GetSales keeps it, which is text."""
+    if value is None:
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class Before:
+    """The leads there were before a write: the answer to it does not say whether a lead is new."""
+
+    ids: frozenset[str] = frozenset()
+    """Of the newest ones."""
+    newest: datetime | None = None
+    """When, by the vendor's own clock, the newest was made."""
+
+    def had(self, lead: Mapping[str, Any]) -> bool:
+        """Whether a lead that the vendor answers with was there."""
+        made = moment(lead.get("created_at"))
+        return str(lead["uuid"]) in self.ids or bool(made and self.newest and made < self.newest)
+
+
+def status_meant(given: str) -> str:
+    """Return a status as it is searched for; raises InvalidArgument where it is none."""
+    status = given.strip().lower()
+    if status not in STATUSES:
+        raise InvalidArgument(f'there is no status "{given[:80]}"', choices(given, STATUSES))
+    return status
+
+
+def is_address(text: str) -> bool:
+    """Whether this is an e-mail address: GetSales refuses to look for what is none, and nobody has it."""
+    try:
+        return bool(email_address(text))
+    except InvalidArgument:
+        return False
+
+
+def is_called(lead: Lead, name: str, company: str) -> bool:
+    """Whether a lead has just this name and company."""
+    names = {fold(each) for each in (lead.name, whole_name(lead.first_name, lead.last_name)) if each}
+    return fold(name) in names and fold(lead.company or "") == fold(company)
+
+
+def full_name(fields: LeadFields) -> str | None:
+    """Return the name, else first and last as one."""
+    return fields.name or whole_name(fields.first_name, fields.last_name)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
-from crm_mcp.backends.dialsheet.records import Keys, Records, identity, mapping, unkept
+from crm_mcp.backends.dialsheet.codec import Records, identity, mapping, unkept
+from crm_mcp.backends.dialsheet.keys import Keys
 from crm_mcp.backends.http import ApiProfile, at
 from crm_mcp.backends.http_errors import refuse_other
+from crm_mcp.backends.lists import EARLIEST, Leaf, gathered, pages
 from crm_mcp.backends.rate_limit import Limits
+from crm_mcp.backends.refusals import no_record
 from crm_mcp.backends.remote import Access, Remote, overridden, record_in, refuse_unkept, rows_in, text, total_in
 from crm_mcp.errors import NotFound, OutcomeUnknown, SettingsError
+from crm_mcp.model import Account
 
 R = TypeVar("R")
 
@@ -48,8 +53,6 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 PAGE = 100
 """Rows asked for at once: a maximum is not documented."""
 
-_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
-
 
 @dataclass(frozen=True)
 class Listed:
@@ -75,13 +78,14 @@ class Listed:
         why = "the id may be wrong, or the record deleted"
         if self.cut:
             why = f"Dialsheet lists {len(self.rows)} of {self.total}, and it is not among those"
-        raise NotFound(f'there is no {kind} "{record[:80]}"', why)
+        raise NotFound(no_record(kind, record), why)
 
 
-class Sheet(Remote):
+class DialsheetApi(Remote):
     """Dialsheet's API (documented: base URL, bearer key `ds_...`, `{"error": "text"}`; limits are not)."""
 
     vendor: ClassVar[str] = "dialsheet"
+    called: ClassVar[str] = "dialsheet"
     base_url: ClassVar[str] = "https://www.dialsheet.io"
     limits: ClassVar[Limits] = Limits(per_minute=60)
 
@@ -107,6 +111,12 @@ class Sheet(Remote):
             },
         )
 
+    async def check(self) -> Account:
+        """Read one lead, as there is no cheaper way to try a key, and say how many there are."""
+        rows, total = await self._leads_page({}, 1, 1)
+        count = total if total is not None else len(rows)
+        return Account(found=f"{count:,} lead" + ("" if count == 1 else "s"))
+
     async def _listed(self, path: str, query: Mapping[str, str | int | None] | None = None) -> Listed:
         """Read a list, which comes as a whole where no paging is documented."""
         answer = await self._api.read("GET", path, query)
@@ -118,8 +128,7 @@ class Sheet(Remote):
         """Read a list of one lead's records. An empty one may mean that there is no such lead: it is asked for then,
         unless the caller is `sure` or does so."""
         at("{}", lead)
-        missing = f'there is no lead "{lead[:80]}"'
-        answer = await self._api.read("GET", path, {"lead_id": lead, **(query or {})}, missing=missing)
+        answer = await self._api.read("GET", path, {"lead_id": lead, **(query or {})}, missing=no_record("lead", lead))
         rows = [mapping(row) for row in rows_in(answer, *NAMES[path])]
         own = [row for row in rows if text(row.get("lead_id")) in (None, lead)]
         if not own and not sure:
@@ -134,16 +143,21 @@ class Sheet(Remote):
         answer = await self._api.read("GET", LEADS, {**query, "page": page, "limit": size})
         return rows_in(answer, *NAMES[LEADS]), total_in(answer)
 
+    async def _leads_read(self, query: Mapping[str, str | int | None], most: int) -> Leaf:
+        """Return the leads of the first pages."""
+        fetch = partial(self._leads_page, query, size=PAGE)
+        return await gathered(pages(fetch, lambda row: identity(mapping(row)), most=most, size=PAGE))
+
     async def _lead_record(self, lead: str) -> dict[str, Any]:
-        answer = await self._api.read("GET", at(LEAD, lead), missing=f'there is no lead "{lead[:80]}"')
+        answer = await self._api.read("GET", at(LEAD, lead), missing=no_record("lead", lead))
         found = told(answer, "lead") or mapping(answer)
         refuse_other(lead, identity(found))
         return found
 
     def _newest(self, listed: Listed, decode: Callable[[Any], R], when: Callable[[R], datetime | None]) -> list[R]:
         """Return records newest first: by their own moment, then by when they were made."""
-        made = [(decode(row), self._records.made_at(row) or _BEFORE_ALL) for row in listed.rows]
-        made.sort(key=lambda each: (when(each[0]) or _BEFORE_ALL, each[1]), reverse=True)
+        made = [(decode(row), self._records.made_at(row) or EARLIEST) for row in listed.rows]
+        made.sort(key=lambda each: (when(each[0]) or EARLIEST, each[1]), reverse=True)
         return [record for record, _ in made]
 
     def _refuse_unkept(self, sent: Mapping[str, Any], record: Mapping[str, Any], inferred: Iterable[str]) -> None:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, cast
+from typing import ClassVar
 
 from crm_mcp.backends.activities import of_call, refuse_kinds, whole_second
 from crm_mcp.backends.base import ReadsActivity, ReadsCalls, RecallsCalls, StartsCalls
-from crm_mcp.backends.http import at
-from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
-from crm_mcp.backends.remote import merged, part_of, record_in
+from crm_mcp.backends.http_errors import refuse_written_other
+from crm_mcp.backends.lists import at_once, merged, newest_first, part_of
+from crm_mcp.backends.refusals import no_record
+from crm_mcp.backends.remote import key_of, record_if_shown
+from crm_mcp.backends.salespulse.api import CALL, CALLS, START_CALL
+from crm_mcp.backends.salespulse.codec import NAME, call_of, identity
 from crm_mcp.backends.salespulse.leads import SalesPulseLeads
-from crm_mcp.backends.salespulse.shapes import NAME, call_of, key_of
-from crm_mcp.errors import InvalidArgument, OutcomeUnknown, VendorError
+from crm_mcp.errors import InvalidArgument, OutcomeUnknown
 from crm_mcp.model import Activity, ActivityKind, Call, Lead, Page, Slice, now
 
 
-class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, RecallsCalls):
+class SalesPulseActivity(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, RecallsCalls):
     """The calls of the account's number."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("call",)
@@ -27,45 +29,30 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, R
     ) -> Page[Activity]:
         """List a contact's calls, newest first."""
         refuse_kinds(kinds, self.activity_kinds)
-        calls: list[Activity] | None = None
 
-        async def fetch(wanted: Slice) -> Page[Activity]:
-            nonlocal calls
-            if calls is None:
-                calls = [of_call(each) for each in (await self._calls_of(lead, since))[0]]
-            return part_of(calls, wanted)
+        async def calls() -> list[Activity]:
+            return [of_call(each) for each in (await self._calls_of(lead, since))[0]]
 
-        return await merged({"call": fetch}, since, part)
+        return await merged({"call": at_once(calls)}, since, part)
 
     async def get_call(self, call: str) -> Call:
         """Read one call; recording and transcript are there once the vendor has made them."""
-        answer = await self._api.read("GET", at("/calls/{}", call), missing=f'there is no call "{call[:80]}"')
-        row = _called(record_in(answer, "call"))
-        refuse_other(call, key_of(row))
-        return call_of(row, self._keys, whole=True)
+        return call_of(await self._record(CALL, call, "call", "call", identity), self._keys, whole=True)
 
     async def list_calls(self, lead: str, part: Slice) -> Page[Call]:
         """List a contact's calls, newest first, without transcripts."""
         calls, complete = await self._calls_of(lead, None)
-        page = part_of(calls, part)
-        return page if complete else page.model_copy(update={"total": None})
+        return part_of(calls, part, complete=complete)
 
     async def start_call(self, lead: Lead) -> Call:
-        """Ring a contact from the account's own SalesPulse number: an answer that it was taken means that it rings.
-
-        Raises:
-            InvalidArgument: the lead has no number.
-            OutcomeUnknown: it was taken, but the answer names no call.
-        """
+        """Ring a contact from the account's own SalesPulse number: an answer that it was taken means that it rings."""
         if not lead.phone:
             raise InvalidArgument(f"{lead.label} has no phone number", "set one with update_lead", wrote=False)
         to = lead.id if self._keys.call_to.endswith("_id") else lead.phone
         started = now()
-        answer = await self._api.write(
-            "POST", "/calls/initiate", {self._keys.call_to: to}, missing=f'there is no lead "{lead.id}"'
-        )
-        row = record_in(answer, "call") if isinstance(answer, dict) else {}
-        if not key_of(row):
+        body, missing = {self._keys.call_to: to}, no_record("lead", lead.id)
+        row = record_if_shown(await self._api.write("POST", START_CALL, body, missing=missing), "call")
+        if not key_of(row, "id", "call_id"):
             raise OutcomeUnknown(
                 f"{NAME} took the call to {lead.label} and did not say its id; it probably rings",
                 "list_activity has the call once it is there",
@@ -90,16 +77,9 @@ class SalesPulseCalls(SalesPulseLeads, ReadsActivity, ReadsCalls, StartsCalls, R
         and `since` is held exactly by who calls this.
         """
         earliest = (since.astimezone(UTC) - timedelta(days=1)).date().isoformat() if since else None
-        rows, complete = await self._history("/calls", {"contact_id": lead, "from": earliest}, "calls")
-        calls = [call_of(_called(row), self._keys) for row in rows]
+        rows, complete = await self._history(CALLS, "calls", {"contact_id": lead, "from": earliest})
+        calls = [call_of(row, self._keys) for row in rows]
         calls = [each for each in calls if each.lead_id in (None, lead)]
         if not calls:
             await self._contact(lead)  # an id that isn't there may have no calls rather than be not found
-        first = datetime.min.replace(tzinfo=UTC)
-        return sorted(calls, key=lambda each: each.started_at or first, reverse=True), complete
-
-
-def _called(row: Any) -> dict[str, Any]:
-    if key_of(row):
-        return cast("dict[str, Any]", row)
-    raise VendorError(f"{NAME} gives a call without an id", "try again", detail=repr(cast("object", row))[:300])
+        return newest_first(calls, lambda each: each.started_at), complete

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from crm_mcp.backends.opt_out_fields import refused_channels
-from crm_mcp.backends.remote import moment, number_in, others, text
+from crm_mcp.backends.remote import identified, key_of, moment, number_in, others, text, transcript_of
 from crm_mcp.backends.salessheet.keys import Keys
-from crm_mcp.errors import VendorError
 from crm_mcp.model import (
     Activity,
     Call,
@@ -56,26 +55,13 @@ class Stage:
     name: str
 
 
-def identity(record: Mapping[str, Any]) -> str | None:
-    """Return a record's id as text."""
-    return text(record.get("id"))
-
-
-def known_by(record: Mapping[str, Any]) -> str:
+def known_by(record: object) -> str:
     """Return a record's id.
 
     Raises:
         VendorError: it has none.
     """
-    if found := identity(record):
-        return found
-    raise VendorError("SalesSheet gives a record without an id", "try again", detail=", ".join(map(str, record))[:300])
-
-
-def part_in(record: Mapping[str, Any], *names: str) -> Json:
-    """Return the object that stands under the first of these names that has one; an empty one where none has."""
-    found: list[Any] = [record[name] for name in names if isinstance(record.get(name), dict)]
-    return cast("Json", found[0]) if found else {}
+    return identified("SalesSheet", record)
 
 
 def lead(record: Json, keys: Keys, number: Callable[[object], str | None]) -> Lead:
@@ -197,7 +183,7 @@ def call(record: Json, keys: Keys, *, whole: bool) -> Call:
         outcome=text(record.get(keys.activity_outcome)),
         started_at=_when(record, keys),
         recording_url=text(record.get(keys.recording_url)),
-        transcript=text(record.get(keys.transcript)) if whole else None,
+        transcript=transcript_of(record.get(keys.transcript)) if whole else None,
     )
 
 
@@ -218,7 +204,7 @@ def message(record: Json, keys: Keys) -> Message:
 def activity(record: Json, keys: Keys) -> Activity:
     """Return an activity in the shape of a history."""
     kind = kind_of(record, keys)
-    told = _content(record, keys) or (text(record.get(keys.transcript)) if kind == "call" else None)
+    told = _content(record, keys) or (transcript_of(record.get(keys.transcript)) if kind == "call" else None)
     return Activity(
         kind=kind,
         id=known_by(record),
@@ -240,14 +226,13 @@ def _linked(record: Json, key: str) -> str | None:
     value = record.get(key)
     if value is None:
         value = record.get(key.removesuffix("_id"))
-    return identity(cast("Json", value)) if isinstance(value, dict) else text(value)
+    return key_of(value) if isinstance(value, dict) else text(value)
 
 
 def _named(value: object) -> str | None:
     """Return what a person, company or stage is called, where it is a record of its own."""
     if isinstance(value, dict):
-        inside = cast("Json", value)
-        return next((found for name in ("name", "email", "id") if (found := text(inside.get(name)))), None)
+        return key_of(value, "name", "email", "id")
     return text(value)
 
 

@@ -1,4 +1,4 @@
-"""How GetSales is spoken to: its paths, the keys that are not certain, pages, and the names behind its ids."""
+"""How GetSales is spoken to: its paths, pages, and the names behind its ids."""
 
 from __future__ import annotations
 
@@ -9,17 +9,30 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, cast
 
 import anyio
 from pydantic import SecretStr
 
+from crm_mcp.backends.base import ListsOptions
+from crm_mcp.backends.getsales.codec import STATUSES
+from crm_mcp.backends.getsales.keys import FORMS, PATHS, Keys
 from crm_mcp.backends.http import ApiProfile, Query, after_write, at
 from crm_mcp.backends.http_errors import refuse_other
 from crm_mcp.backends.rate_limit import Limits
-from crm_mcp.backends.remote import Access, Remote, number_in, overridden, record_in, rows_in, text, total_in
+from crm_mcp.backends.refusals import no_record
+from crm_mcp.backends.remote import (
+    Access,
+    Remote,
+    number_in,
+    overridden,
+    record_if_shown,
+    record_in,
+    rows_in,
+    text,
+    total_in,
+)
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, SettingsError, Unsupported, VendorError, choices
 from crm_mcp.model import Account, Option, OptionKind, fold
 
@@ -69,73 +82,23 @@ MOST_PAGES = 20
 """Pages of one kind of names that are read: 2,000 tags are more than anyone chooses from."""
 KEPT = 60.0
 """Seconds that names are kept, so that a search does not cost five requests."""
+_COLOUR = "#9e9e9e"
+"""Of a tag that is made here: a colour belongs to a tag."""
 
 
-@dataclass(frozen=True)
-class Keys:
-    """What is inferred, or what sources contradict each other about; each can be corrected in the settings."""
-
-    email: str = "work_email"
-    """Where an e-mail address is written; found in a public client, an older form is `email`."""
-    phone: str = "work_phone_number"
-    created: str = "created_at"
-    """The search filter by day of creation, `{from, to}`."""
-    date_form: str = "from_to"
-    """How a filter gives a period: `from_to`, or `operators` as in the sister product."""
-    stage_form: str = "brackets"
-    """How stages are filtered by what they belong to: `brackets`, or `json` as in the sister product."""
-    count_form: str = "leadFilter"
-    """How leads are counted: by a filter with a `leadFilter` in it, or with `all` and a filter beside each other, as in
-    the sister product."""
-    stage_action: str = "contact_change_pipeline_stage"
-    add_tag_action: str = "contact_add_tags"
-    """A later source says `contact_assign_tag`."""
-    remove_tag_action: str = "contact_remove_tags"
-    """A later source says `contact_remove_tag`."""
-    tag: str = "tag_uuid"
-    """The payload of both tag actions, one tag at a time."""
-    note_lead: str = "object_uuid"
-    """The filter of notes by lead."""
-    note_id: str = "uuid"
-    """The filter of notes by their own id: there is no operation that reads one."""
-    profile: str = "linkedin_id"
-    """Where a LinkedIn profile is written at creation, in any form."""
-    handle: str = "linkedin"
-    """Where it is written in an update, as the last part of the profile's address."""
-    blacklist: str = "/leads/api/leads-blacklist"
-    """A public client of the sister product calls `/leads/api/blacklist/leads`."""
-    send_linkedin: str = "/flows/api/linkedin-messages"
-    """The quick start says `/flows/api/messages`; every reference and client says this."""
-    lookup: str = "/leads/api/leads/lookup-one"
-    """An older reference says `find-one`."""
-    email_form: str = "mailbox"
-    """How an e-mail names its sender: `mailbox` (`mailbox_uuid` and `to`), or `sender` (`sender_profile_uuid`,
-    `from_email` and `to_email`), as older sources have it."""
-    in_flow: str = "in_progress"
-    """The statuses of a lead that is in a sequence now, with spaces between (sister product)."""
-    out_of_flow: str = "finished canceled cancelled"
-    """Those of one to whom no more of it goes out; with any other status it may still be in the sequence."""
-
-
-FORMS = {
-    "date_form": ("from_to", "operators"),
-    "stage_form": ("brackets", "json"),
-    "count_form": ("leadFilter", "all"),
-    "email_form": ("mailbox", "sender"),
-}
-"""The keys that choose between two forms, and their values."""
-PATHS = ("blacklist", "send_linkedin", "lookup")
-"""The keys that are paths."""
-
-
-class Wire(Remote):
+class GetSalesApi(ListsOptions, Remote):
     """The ground that all verbs stand on."""
 
     vendor: ClassVar[str] = "getsales"
+    called: ClassVar[str] = "GetSales"
     base_url: ClassVar[str] = "https://amazing.getsales.io"
     limits: ClassVar[Limits] = Limits(per_minute=300, batch=100)
     settle: ClassVar[float] = 0.3
     """Seconds before a lead that does not show a change yet is read again: mass actions may run behind."""
+
+    option_kinds: ClassVar[tuple[OptionKind, ...]] = (
+        *("stages", "statuses", "tags", "sequences", "mailboxes", "senders", "lists", "custom_fields"),
+    )
 
     def __init__(self, access: Access) -> None:
         super().__init__(access)
@@ -180,6 +143,14 @@ class Wire(Remote):
             user=text(user.get("email")) or names or text(user.get("uuid")),
             found=f"the workspace {team}" if team else "the workspace that the key belongs to",
         )
+
+    async def list_options(self, kind: OptionKind) -> tuple[Option, ...]:
+        """List the values: stages of leads in their order, others by name. Statuses are those that are documented."""
+        if kind not in self.option_kinds:
+            raise Unsupported(f"GetSales has no {kind}", f"it has {', '.join(self.option_kinds)}")
+        if kind == "statuses":
+            return tuple(Option(id=each, name=each) for each in STATUSES)
+        return await self._named(kind, fresh=True)
 
     async def _listed(self, path: str, query: Query) -> list[dict[str, Any]]:
         """Return all rows of a list."""
@@ -242,12 +213,37 @@ class Wire(Remote):
         valid = [each.name for each in await self._named(kind)]
         raise InvalidArgument(f'there is no {what} "{name[:80]}"', choices(name, valid), wrote=False)
 
+    async def list_id(self, wanted: str | None) -> str:
+        """Return the id of the list that a new lead comes into.
+
+        Raises:
+            InvalidArgument: none is given, or there is none of this name; the lists are named.
+        """
+        chosen = wanted or self._access.list
+        if chosen:
+            return (await self._meant("lists", chosen)).id
+        valid = [each.name for each in await self._named("lists")]
+        fix = f"give list; {choices('', valid)}; defaults.list of the connection sets one for all"
+        raise InvalidArgument("GetSales needs a list for a new lead", fix, wrote=False)
+
+    def _field_names(self) -> dict[str, str]:
+        kept = self._kept.get("custom_fields")
+        return {str(row.get("uuid")): str(row.get("name")) for row in (kept[1] if kept else ())}
+
+    async def _new_tag(self, name: str) -> str:
+        self._forget("tags")
+        answer = await self._api.write("POST", TAGS, {"name": name, "color": _COLOUR})
+        made = text(record_in(answer).get("uuid")) if isinstance(answer, dict) else None
+        if made is None:
+            raise OutcomeUnknown(f'GetSales took the new tag "{name}" and did not say its id', "try again")
+        return made
+
     def _forget(self, kind: OptionKind) -> None:
         self._kept.pop(kind, None)
 
     async def _lead_row(self, lead: str) -> dict[str, Any]:
         """Return a lead as the vendor has it, with what stands beside it."""
-        answer = await self._api.read("GET", at(LEAD, lead), missing=no_lead(lead))
+        answer = await self._api.read("GET", at(LEAD, lead), missing=no_record("lead", lead))
         if key := shown_lead(answer):  # one without an id is refused where it is read
             refuse_other(lead, key)
         return record_in(answer)
@@ -292,14 +288,9 @@ def team_of(key: SecretStr) -> str | None:
     return found if re.fullmatch(r"[A-Za-z0-9-]{1,64}", found) else None
 
 
-def no_lead(lead: str) -> str:
-    """Return what a 404 about a lead means."""
-    return f'there is no lead "{lead[:80]}"'
-
-
 def shown_lead(answer: Any) -> str | None:
     """Return the id of the lead that an answer shows, None where it shows none."""
-    row = record_in(answer) if isinstance(answer, dict) else {}
+    row = record_if_shown(answer)
     inner = row.get("lead")
     return text((cast("dict[str, Any]", inner) if isinstance(inner, dict) else row).get("uuid"))
 

@@ -10,21 +10,22 @@ from typing import Any, ClassVar
 
 from crm_mcp.backends.activities import Wanted, of_message, of_note, refuse_duration, refuse_kinds, whole_second
 from crm_mcp.backends.base import LOOKED_THROUGH, LogsNotes, ReadsActivity, ReadsMessages, RecallsMessages
-from crm_mcp.backends.getsales.records import email_of, linkedin_of, note_of, note_text
-from crm_mcp.backends.getsales.wire import (
+from crm_mcp.backends.getsales.api import (
     EMAIL,
     EMAILS,
     MESSAGES,
     NOTES,
     PAGE,
-    Wire,
+    GetSalesApi,
     more_after,
-    no_lead,
     records,
 )
+from crm_mcp.backends.getsales.codec import email_of, linkedin_of, note_of, note_text
 from crm_mcp.backends.http import Query, at
 from crm_mcp.backends.http_errors import refuse_other, refuse_written_other
-from crm_mcp.backends.remote import Fetch, merged, moment, record_in, text, whole
+from crm_mcp.backends.lists import Fetch, merged, whole
+from crm_mcp.backends.refusals import no_record
+from crm_mcp.backends.remote import moment, record_if_shown, record_in, text
 from crm_mcp.channels import Channel
 from crm_mcp.errors import NotFound, OutcomeUnknown
 from crm_mcp.model import Activity, ActivityKind, Lead, Message, Note, NoteDraft, Page, Slice, now
@@ -41,7 +42,7 @@ _RECALLED = 5
 """Pages of messages that are looked through for one that went out."""
 
 
-class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
+class GetSalesActivity(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, GetSalesApi):
     """Notes are the vendor's; calls are none. Messages are LinkedIn's and e-mails, in one order by `sent_at`."""
 
     activity_kinds: ClassVar[tuple[ActivityKind, ...]] = ("note", "message")
@@ -74,8 +75,8 @@ class History(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages, Wire):
         refuse_duration(draft.duration_seconds)
         at("{}", lead)  # it goes into the body, and must be an id there as well
         body = {"object": "lead", "object_uuid": lead, "note": note_text(draft)}
-        answer = await self._api.write("POST", NOTES, body, missing=no_lead(lead))
-        row = record_in(answer) if isinstance(answer, dict) else {}
+        answer = await self._api.write("POST", NOTES, body, missing=no_record("lead", lead))
+        row = record_if_shown(answer)
         refuse_written_other(lead, text(row.get("object_uuid")))
         if not text(row.get("uuid")):
             raise OutcomeUnknown("GetSales took the note and did not say its id", "look for it with list_activity")
