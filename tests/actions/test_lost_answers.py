@@ -16,7 +16,7 @@ from crm_mcp.model import DealFields, LeadDraft, LeadUpdate, NoteDraft, Slice, T
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Status
 from tests.harness.app import App, Killed
-from tests.harness.clock import Clock, CrmClock
+from tests.harness.clock import START, Clock, CrmClock
 from tests.harness.crms import WatchedCrm
 from tests.harness.person import Person
 
@@ -86,7 +86,8 @@ async def look(app: App, **after: float) -> dict[str, Status]:
 
 @pytest.fixture
 def one_clock(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the CRM have our clock."""
+    """Let the CRM have our clock, at a time at which people may be reached."""
+    app.clock.moment = START
     monkeypatch.setattr(rows, "datetime", CrmClock(app.clock))
 
 
