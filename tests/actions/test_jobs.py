@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from crm_mcp.config import PolicySettings
 from crm_mcp.errors import Busy, OutcomeUnknown, Unreachable, VendorError
 from crm_mcp.model import LeadUpdate
 from crm_mcp.store.items import Items
-from tests.harness.app import SEQUENCE, App, Killed
+from tests.harness.app import SEQUENCE, App, killed
 from tests.harness.clock import Clock
 from tests.harness.crms import UntoldCrm, WatchedCrm
 from tests.harness.person import Person
@@ -24,14 +23,6 @@ from tests.harness.person import Person
 STEPS = ("items added", "items taken", "items done", "items settled")
 ENDING = "@jobs.example"
 LEASE_OVER = {"seconds": 16}
-
-
-@contextmanager
-def killed() -> Generator[None]:
-    """The process dies within."""
-    with pytest.raises(BaseExceptionGroup) as died:
-        yield
-    assert died.group_contains(Killed)
 
 
 def rows(count: int) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from crm_mcp.errors import OtherWritten, OutcomeUnknown
 from crm_mcp.model import DealFields, LeadDraft, LeadUpdate, NoteDraft, Slice, TaskFields
 from crm_mcp.server.tools import TOOLS
 from crm_mcp.store import Status
-from tests.harness.app import App, Killed
+from tests.harness.app import App, killed
 from tests.harness.clock import START, Clock, CrmClock
 from tests.harness.crms import WatchedCrm
 from tests.harness.person import Person
@@ -72,9 +72,8 @@ async def call(app: App, tool: str, lost: str | None = None, /, **arguments: Any
 async def dies(app: App, tool: str, /, **arguments: Any) -> None:
     """Call a tool, and let the process end where the CRM has answered, before that is written down."""
     app.dies_at("answered")
-    with pytest.raises(BaseExceptionGroup) as died:
+    with killed():
         await call(app, tool, **arguments)
-    assert died.group_contains(Killed)
 
 
 async def look(app: App, **after: float) -> dict[str, Status]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from crm_mcp.actions.intent import Client, Execution, Intent, Outcome, Preview, under_way
 from crm_mcp.actions.pipeline import intent
@@ -36,6 +39,14 @@ SEQUENCE = "Follow-up"
 
 class Killed(BaseException):
     """The process dies here."""
+
+
+@contextmanager
+def killed() -> Generator[None]:
+    """The process dies within."""
+    with pytest.raises(BaseExceptionGroup) as died:
+        yield
+    assert died.group_contains(Killed)
 
 
 class Process:

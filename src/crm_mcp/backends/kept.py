@@ -17,6 +17,11 @@ class Kept(Generic[T]):
         self._seconds = seconds
         self._found: tuple[float, T] | None = None
 
+    @property
+    def last(self) -> T | None:
+        """What was read last, however long ago; None: nothing was."""
+        return self._found[1] if self._found else None
+
     async def get(self, *, anew: bool = False) -> T:
         """Return it, read again where it is older, or is wanted `anew`."""
         if anew or self._found is None or time.monotonic() - self._found[0] > self._seconds:

@@ -28,6 +28,7 @@ from crm_mcp.backends.dialsheet.codec import note_content
 from crm_mcp.backends.http import after_write, at
 from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.lists import at_once, merged, part_of
+from crm_mcp.backends.refusals import no_record
 from crm_mcp.backends.remote import refuse_clearing, text
 from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument
@@ -76,7 +77,7 @@ class DialsheetActivity(ReadsActivity, LogsNotes, ReadsCalls, ReadsMessages, Dia
         body: dict[str, Any] = {"lead_id": lead, "content": note_content(draft)}
         if draft.outcome:
             body["outcome"] = draft.outcome
-        answer = await self._api.write("POST", NOTES, body, missing=f'there is no lead "{lead[:80]}"')
+        answer = await self._api.write("POST", NOTES, body, missing=no_record("lead", lead))
         record = told(answer, "note")
         refuse_written_other(lead, text(record.get("lead_id")))
         if not whole_answer(record, body):
@@ -184,7 +185,7 @@ class DialsheetTasks(KeepsTasks, DialsheetApi):
         if lead is not None:
             at("{}", lead)
             body["lead_id"] = lead
-            missing = f'there is no lead "{lead[:80]}"'
+            missing = no_record("lead", lead)
         record = told(await self._api.write("POST", TASKS, body, missing=missing), "task")
         refuse_written_other(lead, text(record.get("lead_id")))
         return await self._task_as_it_is(record, text(record.get("id")), body)
@@ -196,7 +197,7 @@ class DialsheetTasks(KeepsTasks, DialsheetApi):
         body |= {CLEARABLE[each]: None for each in clear}
         if not body:
             return await self.get_task(task)
-        answer = await self._api.write("PUT", at(TASK, task), body, missing=f'there is no task "{task[:80]}"')
+        answer = await self._api.write("PUT", at(TASK, task), body, missing=no_record("task", task))
         record = told(answer, "task")
         refuse_written_other(task, text(record.get("id")))
         return await self._task_as_it_is(record, task, body)
@@ -214,11 +215,7 @@ class DialsheetTasks(KeepsTasks, DialsheetApi):
 
     async def _task_as_it_is(self, record: dict[str, Any], task: str | None, sent: dict[str, Any]) -> Task:
         """Return a task as it is after a write."""
-        if not whole_answer(record, sent):
-            with after_write():
-                listed = await self._listed(TASKS)
-                found = listed.find("task", task) if task else None
-            record = found or made_like(listed.rows, sent, "task")
+        record = await self._as_it_is(TASKS, "task", record, task, sent)
         emptied = [name for name, value in sent.items() if value is None]
         self._refuse_unkept(sent, record, [*emptied, self._keys.task_completed])
         return self._records.task(record)

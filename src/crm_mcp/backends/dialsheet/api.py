@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from crm_mcp.backends.dialsheet.codec import Records, identity, mapping, unkept
 from crm_mcp.backends.dialsheet.keys import Keys
-from crm_mcp.backends.http import ApiProfile, at
+from crm_mcp.backends.http import ApiProfile, after_write, at
 from crm_mcp.backends.http_errors import refuse_other
 from crm_mcp.backends.lists import EARLIEST, Leaf, gathered, pages
 from crm_mcp.backends.rate_limit import Limits
@@ -153,6 +153,22 @@ class DialsheetApi(Remote):
         found = told(answer, "lead") or mapping(answer)
         refuse_other(lead, identity(found))
         return found
+
+    async def _as_it_is(
+        self, path: str, kind: str, record: dict[str, Any], known: str | None, sent: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return a record after a write: as the answer shows it, where that has all, else out of the list. `known` is
+        its id, where it is known.
+
+        Raises:
+            OutcomeUnknown: the answer does not say which record was made.
+        """
+        if whole_answer(record, sent):
+            return record
+        with after_write():
+            listed = await self._listed(path)
+            found = listed.find(kind, known) if known else None
+        return found or made_like(listed.rows, sent, kind)
 
     def _newest(self, listed: Listed, decode: Callable[[Any], R], when: Callable[[R], datetime | None]) -> list[R]:
         """Return records newest first: by their own moment, then by when they were made."""

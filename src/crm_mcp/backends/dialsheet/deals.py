@@ -8,8 +8,8 @@ from collections.abc import Sequence as Seq
 from typing import Any, ClassVar, get_args
 
 from crm_mcp.backends.base import MovesDeals, ReadsDeals, SumsPipeline, WritesDeals
-from crm_mcp.backends.dialsheet.api import DEAL, DEALS, DialsheetApi, Listed, made_like, told, whole_answer
-from crm_mcp.backends.http import after_write, at
+from crm_mcp.backends.dialsheet.api import DEAL, DEALS, DialsheetApi, Listed, told
+from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_written_other
 from crm_mcp.backends.lists import part_of
 from crm_mcp.backends.refusals import no_record, refuse_filters
@@ -160,11 +160,7 @@ class DialsheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsPipeline, Dialshee
 
     async def _deal_as_it_is(self, record: dict[str, Any], deal: str | None, sent: dict[str, Any]) -> Deal:
         """Return a deal as it is after a write, of which every name is inferred."""
-        if not whole_answer(record, sent):
-            with after_write():
-                listed = await self._listed(DEALS)
-                found = listed.find("deal", deal) if deal else None
-            record = found or made_like(listed.rows, sent, "deal")
+        record = await self._as_it_is(DEALS, "deal", record, deal, sent)
         self._refuse_unkept(sent, record, sent)
         return self._records.deal(record)
 

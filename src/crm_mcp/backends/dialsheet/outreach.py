@@ -22,6 +22,7 @@ from crm_mcp.backends.dialsheet.api import (
 )
 from crm_mcp.backends.http import at
 from crm_mcp.backends.http_errors import refuse_written_other
+from crm_mcp.backends.refusals import no_record
 from crm_mcp.backends.remote import rows_in, text
 from crm_mcp.channels import Channel
 from crm_mcp.errors import Conflict, InvalidArgument, Unsupported
@@ -73,7 +74,7 @@ class DialsheetOutreach(SendsEmail, SendsSms, RecallsMessages, RunsSequences, Li
         """
         await self._on_file(lead, "sms")
         sent = {"lead_id": lead.id, "message": text}
-        answer = await self._api.write("POST", SMS, sent, missing=f'there is no lead "{lead.id[:80]}"')
+        answer = await self._api.write("POST", SMS, sent, missing=no_record("lead", lead.id))
         return self._delivery(told(answer, "sms", "message"), lead, "sms", None, text)
 
     async def sent_message(

@@ -102,7 +102,7 @@ class GetSalesActivity(ReadsActivity, LogsNotes, ReadsMessages, RecallsMessages,
             if not more_after(answer, offset, len(rows)):
                 break
             offset += len(rows)
-        raise NotFound(f'there is no note "{note[:80]}"', "the id may be wrong, or the note deleted")
+        raise NotFound(no_record("note", note), "the id may be wrong, or the note deleted")
 
     async def list_messages(self, lead: str, part: Slice) -> Page[Message]:
         """List LinkedIn messages and e-mails, newest first; the text of the first ten e-mails is read."""

@@ -6,10 +6,10 @@ import base64
 import binascii
 import json
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import anyio
@@ -20,8 +20,9 @@ from crm_mcp.backends.getsales.codec import STATUSES
 from crm_mcp.backends.getsales.keys import FORMS, PATHS, Keys
 from crm_mcp.backends.http import ApiProfile, Query, after_write, at
 from crm_mcp.backends.http_errors import refuse_other
+from crm_mcp.backends.kept import Kept
 from crm_mcp.backends.rate_limit import Limits
-from crm_mcp.backends.refusals import no_record
+from crm_mcp.backends.refusals import no_record, unknown
 from crm_mcp.backends.remote import (
     Access,
     Remote,
@@ -112,7 +113,7 @@ class GetSalesApi(ListsOptions, Remote):
             if not re.fullmatch(r"/[A-Za-z0-9/_-]+", given):
                 raise SettingsError(f'keys of GetSales: {name} is "{given[:80]}"; give a path such as {LEADS}')
         self._texts: dict[tuple[str, datetime | None], str] = {}
-        self._kept: dict[OptionKind, tuple[float, tuple[dict[str, Any], ...]]] = {}
+        self._kept: dict[OptionKind, Kept[tuple[dict[str, Any], ...]]] = {}
 
     @classmethod
     def profile(cls, address: str, access: Access) -> ApiProfile:
@@ -167,16 +168,19 @@ class GetSalesApi(ListsOptions, Remote):
 
     async def _rows(self, kind: OptionKind, *, fresh: bool = False) -> tuple[dict[str, Any], ...]:
         """Return the rows of a kind that names stand for, from memory where they were read less than a minute ago."""
-        kept = self._kept.get(kind)
-        if kept is None or fresh or time.monotonic() - kept[0] > KEPT:
-            path, query = LISTED[kind]
-            if kind == "stages" and self._keys.stage_form == "json":
-                query = {"filter": '{"object": "lead"}'}
-            unusable = UNUSABLE.get(kind, ())
-            rows = [each for each in await self._listed(path, query) if each.get("object") in (None, "lead")]
-            usable = tuple(each for each in rows if each.get("status") not in unusable)
-            kept = self._kept[kind] = (time.monotonic(), usable)
-        return kept[1]
+        kept = self._kept.get(kind) or Kept(partial(self._usable, kind), KEPT)
+        rows = await kept.get(anew=fresh)
+        self._kept[kind] = kept
+        return rows
+
+    async def _usable(self, kind: OptionKind) -> tuple[dict[str, Any], ...]:
+        """Read the rows of a kind that can be chosen."""
+        path, query = LISTED[kind]
+        if kind == "stages" and self._keys.stage_form == "json":
+            query = {"filter": '{"object": "lead"}'}
+        unusable = UNUSABLE.get(kind, ())
+        rows = [each for each in await self._listed(path, query) if each.get("object") in (None, "lead")]
+        return tuple(each for each in rows if each.get("status") not in unusable)
 
     async def _named(self, kind: OptionKind, *, fresh: bool = False) -> tuple[Option, ...]:
         """Return what names of a kind stand for: stages in their order, others by name."""
@@ -211,7 +215,7 @@ class GetSalesApi(ListsOptions, Remote):
             return found
         what = kind.removesuffix("s").replace("_", " ")
         valid = [each.name for each in await self._named(kind)]
-        raise InvalidArgument(f'there is no {what} "{name[:80]}"', choices(name, valid), wrote=False)
+        raise unknown(what, name, valid)
 
     async def list_id(self, wanted: str | None) -> str:
         """Return the id of the list that a new lead comes into.
@@ -228,7 +232,7 @@ class GetSalesApi(ListsOptions, Remote):
 
     def _field_names(self) -> dict[str, str]:
         kept = self._kept.get("custom_fields")
-        return {str(row.get("uuid")): str(row.get("name")) for row in (kept[1] if kept else ())}
+        return {str(row.get("uuid")): str(row.get("name")) for row in (kept and kept.last) or ()}
 
     async def _new_tag(self, name: str) -> str:
         self._forget("tags")

@@ -228,29 +228,24 @@ def _last_line(content: str) -> str:
 
 def linkedin_of(row: Mapping[str, Any]) -> Message:
     """Return a LinkedIn message. `created_at` is when it was synced (documented), and serves until it is sent."""
-    return Message(
-        id=text(row.get("uuid")) or "",
-        lead_id=text(row.get("lead_uuid")),
-        channel="linkedin",
-        direction=_direction(row),
-        subject=text(row.get("subject")),
-        body=text(row.get("text")),
-        status=text(row.get("status")),
-        sent_at=moment(row.get("sent_at")) or moment(row.get("created_at")),
-    )
+    return _message_of(row, "linkedin", text(row.get("text")))
 
 
 def email_of(row: Mapping[str, Any]) -> Message:
     """Return an e-mail, its HTML as text; lists may leave the body out."""
     given = row.get("body")
     body = text(cast("dict[str, Any]", given).get("body") if isinstance(given, dict) else given)
+    return _message_of(row, "email", (rendered(body).strip() or None) if body else None)
+
+
+def _message_of(row: Mapping[str, Any], channel: Channel, body: str | None) -> Message:
     return Message(
         id=text(row.get("uuid")) or "",
         lead_id=text(row.get("lead_uuid")),
-        channel="email",
+        channel=channel,
         direction=_direction(row),
         subject=text(row.get("subject")),
-        body=(rendered(body).strip() or None) if body else None,
+        body=body,
         status=text(row.get("status")),
         sent_at=moment(row.get("sent_at")) or moment(row.get("created_at")),
     )

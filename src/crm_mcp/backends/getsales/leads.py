@@ -62,7 +62,7 @@ from crm_mcp.backends.lead_fields import IDENTIFYING, PARTS, addresses_in, parts
 from crm_mcp.backends.lists import whole
 from crm_mcp.backends.opt_out_fields import refuse_lifting
 from crm_mcp.backends.refusals import no_record, refuse_filters, refuse_sort
-from crm_mcp.backends.remote import moment, record_in, text, ways_to_write
+from crm_mcp.backends.remote import MOST_AT_ADDRESS, moment, record_in, text, ways_to_write
 from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, NotFound, VendorError, choices
 from crm_mcp.model import CustomValue, Lead, LeadDraft, LeadFields, LeadFilter, LeadUpdate, Page, Slice, fold, now
@@ -71,7 +71,6 @@ F = TypeVar("F", bound=LeadFields)
 
 MOST_FOUND = 10_000
 """Where the vendor's search ends: beyond, it answers HTTP 500 (found in public clients)."""
-_MOST_AT_ADDRESS = 10
 
 
 class GetSalesLeads(FindsLeads, WritesLeads, TagsLeads, MovesLeads, GetSalesApi):
@@ -144,7 +143,7 @@ class GetSalesLeads(FindsLeads, WritesLeads, TagsLeads, MovesLeads, GetSalesApi)
                     if address in self._numbers(lead):
                         found.setdefault(str(lead["uuid"]), row)
             rows = [*found.values()]
-        return await self._leads(rows[:_MOST_AT_ADDRESS])
+        return await self._leads(rows[:MOST_AT_ADDRESS])
 
     async def create_lead(self, draft: LeadDraft) -> Lead:
         """Create one in its list, else in the connection's default list.

@@ -15,7 +15,15 @@ from crm_mcp.backends.lists import Fetch, Row, Rows, as_row, merged, part_of
 from crm_mcp.backends.refusals import no_record
 from crm_mcp.backends.remote import moment, refuse_clearing, refuse_unkept
 from crm_mcp.backends.salessheet import codec
-from crm_mcp.backends.salessheet.api import ACTIVITIES, CONTACTS, NAME, TASKS, SalesSheetApi
+from crm_mcp.backends.salessheet.api import (
+    ACTIVITIES,
+    CONTACTS,
+    NAME,
+    TASKS,
+    SalesSheetApi,
+    refuse_partly_made,
+    refuse_unchanged,
+)
 from crm_mcp.backends.salessheet.codec import Json
 from crm_mcp.channels import Channel
 from crm_mcp.errors import InvalidArgument, NotFound
@@ -221,10 +229,7 @@ class SalesSheetTasks(KeepsTasks, SalesSheetApi):
             await self._one(CONTACTS, lead)
         link = {self._keys.contact: lead} if lead else {}
         made = self._task(await self._made(TASKS, {**self._task_body(fields), **link}))
-        given = fields.model_dump(exclude_none=True)
-        lost = [each for each in given if getattr(made, each) is None]
-        lost += ["lead"] if lead and made.lead_id is None else []
-        refuse_unkept(NAME, lost, f"{made.id}, which it created,")
+        refuse_partly_made(made, fields, lead)
         return made
 
     async def update_task(self, task: str, fields: TaskFields, clear: Sequence[str] = ()) -> Task:
@@ -239,8 +244,7 @@ class SalesSheetTasks(KeepsTasks, SalesSheetApi):
         cleared = {self._task_key(name): None for name, value in wanted.items() if value is None}
         changes = {**self._task_body(TaskFields.model_validate(wanted)), **cleared}
         after = self._task(await self._changed(TASKS, task, changes))
-        lost = [each for each in wanted if getattr(after, each) == getattr(before, each)]
-        refuse_unkept(NAME, lost, f"task {task}")
+        refuse_unchanged(before, after, wanted, f"task {task}")
         return after
 
     def _task(self, row: Json) -> Task:

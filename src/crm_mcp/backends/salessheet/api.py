@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -18,6 +18,7 @@ from crm_mcp.backends.remote import (
     part_in,
     record_if_shown,
     record_in,
+    refuse_unkept,
     rows_in,
     text,
     total_in,
@@ -25,7 +26,7 @@ from crm_mcp.backends.remote import (
 from crm_mcp.backends.salessheet.codec import Json, contact_of, known_by
 from crm_mcp.backends.salessheet.keys import Keys
 from crm_mcp.errors import InvalidArgument, OutcomeUnknown, Unsupported
-from crm_mcp.model import Account, Page, Record, Slice
+from crm_mcp.model import Account, Deal, DealFields, Page, Record, Slice, Task, TaskFields
 
 R = TypeVar("R", bound=Record)
 
@@ -244,3 +245,15 @@ def _total(answer: Any) -> int | None:
         return found
     inside = cast("Json", answer)
     return next((n for name in ("meta", "pagination") if (n := total_in(inside.get(name))) is not None), None)
+
+
+def refuse_partly_made(made: Task | Deal, fields: TaskFields | DealFields, lead: str | None) -> None:
+    """Raise VendorError where a record was made without a field, or without the lead, that it was given."""
+    lost = [each for each in fields.model_dump(exclude_none=True) if getattr(made, each) is None]
+    lost += ["lead"] if lead and made.lead_id is None else []
+    refuse_unkept(NAME, lost, f"{made.id}, which it created,")
+
+
+def refuse_unchanged(before: Task | Deal, after: Task | Deal, wanted: Iterable[str], what: str) -> None:
+    """Raise VendorError where a field that was to change is as it was; `what` is the record."""
+    refuse_unkept(NAME, [each for each in wanted if getattr(after, each) == getattr(before, each)], what)

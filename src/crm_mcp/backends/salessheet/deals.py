@@ -23,7 +23,15 @@ from crm_mcp.backends.remote import (
     text,
 )
 from crm_mcp.backends.salessheet import codec
-from crm_mcp.backends.salessheet.api import CONTACTS, DEALS, NAME, PIPELINES, SalesSheetApi
+from crm_mcp.backends.salessheet.api import (
+    CONTACTS,
+    DEALS,
+    NAME,
+    PIPELINES,
+    SalesSheetApi,
+    refuse_partly_made,
+    refuse_unchanged,
+)
 from crm_mcp.backends.salessheet.codec import Json, Stage, stage_of
 from crm_mcp.errors import InvalidArgument, Unsupported, choices
 from crm_mcp.model import (
@@ -119,10 +127,7 @@ class SalesSheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsLists, ListsOptio
             await self._one(CONTACTS, lead)
             body[self._keys.contact] = lead
         made = await self._named(await self._made(DEALS, body))
-        given = fields.model_dump(exclude_none=True)
-        lost = [each for each in given if getattr(made, each) is None]
-        lost += ["lead"] if lead and made.lead_id is None else []
-        refuse_unkept(NAME, lost, f"{made.id}, which it created,")
+        refuse_partly_made(made, fields, lead)
         return made
 
     async def update_deal(self, deal: str, fields: DealFields, clear: Sequence[str] = ()) -> Deal:
@@ -136,8 +141,7 @@ class SalesSheetDeals(ReadsDeals, WritesDeals, MovesDeals, SumsLists, ListsOptio
             return before
         keys = {name: str(getattr(self._keys, f"deal_{name}")) for name in wanted}
         after = await self._named(await self._changed(DEALS, deal, {key: body.get(key) for key in keys.values()}))
-        lost = [each for each in wanted if getattr(after, each) == getattr(before, each)]
-        refuse_unkept(NAME, lost, f"deal {deal}")
+        refuse_unchanged(before, after, wanted, f"deal {deal}")
         return after
 
     async def move_deal(self, deal: str, stage: str) -> Deal:
